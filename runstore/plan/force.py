@@ -1,0 +1,204 @@
+"""Patterns over node paths: what to run again (``force``), and where to stop (``only``, ``until``).
+
+A pattern is a path, a template path, a composite or an item (all in it), or a glob over both, in
+which ``*`` also matches ``/`` and ``?`` one character; nothing else is special, and an exact path is
+tried first. ``path+``, as in dbt, takes along everything after it, later iterations too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from runstore.dag import Dag, walk
+from runstore.errors import ForceError
+from runstore.history import History
+from runstore.paths import NodePath, escape, segments, template
+from runstore.plan.steps import Plan, within
+
+__all__ = ["expand", "select"]
+
+
+def expand(patterns: Sequence[str], dag: Dag, history: History, plan: Plan) -> dict[str, int]:
+    """The force that is recorded: path -> the number of its latest attempt now.
+
+    Paths without an attempt are left out: they run anyway.
+
+    :raises ForceError: for a pattern that matches no node of the DAG and nothing that was recorded.
+    """
+    known = set(history.paths()) | {step.path for step in plan.steps}
+    chosen = _Selection(patterns, dag, known, after=True)
+    return {
+        path: history.last_number(path)
+        for path in sorted(history.paths())
+        if history.latest(path) is not None and chosen(path)
+    }
+
+
+def select(
+    only: Sequence[str], until: Sequence[str], dag: Dag, history: History, plan: Plan
+) -> Callable[[str], bool]:
+    """A predicate: whether a path is to be run. ``until`` takes along what comes before.
+
+    :raises ForceError: for a pattern that matches nothing.
+    """
+    known = set(history.paths()) | {step.path for step in plan.steps}
+    tests: list[Callable[[str], bool]] = []
+    if only:
+        tests.append(_Selection(only, dag, known, after=True))
+    if until:
+        tests.append(_Selection(until, dag, known, after=False))
+    return lambda path: all(test(path) for test in tests)
+
+
+class _Selection:
+    """The paths that some patterns choose, known already or not."""
+
+    def __init__(
+        self, patterns: Iterable[str], dag: Dag, known: set[str], *, after: bool
+    ) -> None:
+        self._relatives = _Relatives(dag, after)
+        self._exact: list[str] = []
+        self._globs: list[re.Pattern[str]] = []
+        self._near: dict[str, set[str]] = {}
+        self._turns: dict[str, int] = {}
+        self._after = after
+        templates = [path for path, _ in walk(dag)]
+        for pattern in patterns:
+            self._take(pattern, known, templates)
+
+    def _take(self, pattern: str, known: set[str], templates: list[str]) -> None:
+        text, plus = pattern, not self._after
+        if not _hits(text, known, templates) and text.endswith("+"):
+            text, plus = text[:-1], True
+        bases = _hits(text, known, templates)
+        if bases:
+            self._exact.append(text)
+            bases.append(text)
+        elif "*" in text or "?" in text:
+            glob = re.compile(
+                "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in text),
+                re.DOTALL,
+            )
+            bases = [p for p in (*known, *templates) if glob.fullmatch(p)]
+            bases += [p for p in known if glob.fullmatch(template(p))]
+            self._globs.append(glob)
+        if not bases:
+            raise ForceError(
+                f"{pattern!r} matches no node: `runstore plan` lists the paths, "
+                f"and in a pattern * matches any text and ? one character",
+                pattern=pattern,
+            )
+        if plus:
+            for base in bases:
+                self._widen(base)
+
+    def _widen(self, base: str) -> None:
+        for prefix, names in self._relatives.of(base):
+            self._near.setdefault(prefix, set()).update(names)
+        for loop, turn in _turns(base):
+            seen = self._turns.get(loop)
+            if self._after:
+                self._turns[loop] = turn if seen is None else min(seen, turn)
+            else:
+                self._turns[loop] = turn if seen is None else max(seen, turn)
+
+    def __call__(self, path: str) -> bool:
+        shape = template(path)
+        for text in self._exact:
+            if within(path, text) or within(shape, text):
+                return True
+        for glob in self._globs:
+            if glob.fullmatch(path) or glob.fullmatch(shape):
+                return True
+        if not self._near and not self._turns:
+            return False
+        prefix = ""
+        for part in segments(path):
+            name = _name(part)
+            for at in {prefix, _template_prefix(prefix)}:
+                if name in self._near.get(at, ()):
+                    return True
+            if "@" in part:
+                turn = self._turns.get(prefix + name)
+                if turn is not None:
+                    i = int(part.rpartition("@")[2])
+                    if i > turn if self._after else i < turn:
+                        return True
+            prefix += part + "/"
+        return False
+
+
+def _hits(text: str, known: set[str], templates: list[str]) -> list[str]:
+    """The known paths that a text without wildcards stands for: it, and all in it."""
+    found = [path for path in known if within(path, text) or within(template(path), text)]
+    return found or [path for path in templates if within(path, text)]
+
+
+def _name(part: str) -> str:
+    return re.split(r"[\[:@]", part, maxsplit=1)[0]
+
+
+def _template_prefix(prefix: str) -> str:
+    return template(prefix[:-1]) + "/" if prefix else ""
+
+
+def _turns(path: str) -> list[tuple[str, int]]:
+    """The iterations a path stands in: (path of the loop, iteration)."""
+    found = []
+    prefix = ""
+    for part in segments(path):
+        name = _name(part)
+        if part[len(name) : len(name) + 1] == "@":
+            found.append((prefix + name, int(part[len(name) + 1 :])))
+        prefix += part + "/"
+    return found
+
+
+class _Relatives:
+    """What comes after a path (or before it), graph by graph."""
+
+    def __init__(self, dag: Dag, after: bool) -> None:
+        self._dag = dag
+        self._after = after
+        self._memo: dict[tuple[int, str], frozenset[str]] = {}
+
+    def of(self, path: str) -> list[tuple[str, frozenset[str]]]:
+        """(prefix of a graph, names in it) for each graph from the outermost to the path's own."""
+        found = []
+        graph: Dag | None = self._dag
+        prefix = ""
+        for part in segments(path):
+            segment = _segment(part)
+            if graph is None or segment is None or segment[0] not in graph.wiring.index:
+                break
+            name, branch = segment
+            found.append((prefix, self._names(graph, name)))
+            prefix += part + "/"
+            graph = graph.nodes[graph.wiring.index[name]].bodies.get(branch)
+        return found
+
+    def _names(self, graph: Dag, name: str) -> frozenset[str]:
+        key = (id(graph), name)
+        if key not in self._memo:
+            edges = graph.wiring.before if self._after else graph.wiring.after
+            seen: set[int] = set()
+            stack = [graph.wiring.index[name]]
+            while stack:
+                for other in edges[stack.pop()]:
+                    if other not in seen:
+                        seen.add(other)
+                        stack.append(other)
+            self._memo[key] = frozenset(escape(graph.nodes[i].name) for i in seen)
+        return self._memo[key]
+
+
+def _segment(part: str) -> tuple[str, str] | None:
+    """Name and branch of a segment, unescaped; None where a glob made it no segment."""
+    try:
+        parsed = NodePath.parse(part).segments[0]
+    except ValueError:
+        return None
+    return parsed.name, parsed.branch or ""
+
+

@@ -1,0 +1,206 @@
+"""What a plan is made of: actions, reasons, and the evidence of each."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from runstore.history import Attempt, Damaged
+from runstore.records import Blob, Consumed, End
+
+if TYPE_CHECKING:
+    from runstore.dag import Task
+
+__all__ = ["Action", "Evidence", "Plan", "Reason", "Step", "Work"]
+
+
+class Action(enum.StrEnum):
+    """What is to be done about a node path."""
+
+    SKIP = "SKIP"
+    RUN = "RUN"
+    WAIT = "WAIT"
+    OMIT = "OMIT"
+    FAILED = "FAILED"
+
+
+class Reason(enum.StrEnum):
+    """Why. Members are only ever added; programs match on them, people read the text."""
+
+    # SKIP
+    SUCCEEDED = "succeeded"
+    UNCHANGED = "succeeded, and its upstream ran again with the same result"
+    HANDLED = "failure handled"
+    # RUN
+    NEVER_RAN = "never ran"
+    FAILED = "failed"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    STALE = "stale"
+    FORCED = "forced"
+    OUTPUT_MISSING = "output missing or damaged"
+    # WAIT
+    UPSTREAM_PENDING = "upstream pending"
+    BRANCH_UNDECIDED = "branch undecided"
+    ITEMS_UNKNOWN = "items unknown"
+    IN_PROGRESS = "in progress elsewhere"
+    # OMIT
+    NOT_TAKEN = "branch not taken"
+    TRIGGER_NOT_MET = "trigger not met"
+    UPSTREAM_FAILED = "upstream failed"
+    # FAILED
+    FAILED_NOW = "failed in this invocation"
+    PARAMETER_MISSING = "parameter missing"
+    NO_BRANCH = "no branch matches"
+    LOOP_LIMIT = "loop limit"
+    NOT_A_LIST = "not a list"
+
+
+class Evidence(NamedTuple):
+    """The record a decision rests on."""
+
+    path: str
+    attempt: int
+    outcome: str
+    """``succeeded``, ``failed``, ``lost``, ``cancelled``, ``began`` or ``damaged``."""
+    digest: str
+    """The record's digest, ``""`` if it is damaged."""
+
+    def __str__(self) -> str:
+        return f"attempt {self.attempt} {self.outcome}"
+
+
+Visible = Mapping[str, tuple[Blob, str]]
+
+
+@dataclass(slots=True)
+class Work:
+    """What is needed to run a step: which attempt, from what."""
+
+    task: Task
+    number: int
+    """The number of the attempt to claim."""
+    params: Mapping[str, Any]
+    """Name -> JSON value; :class:`~runstore.records.Blob` or ``Secret`` where it is to be fetched."""
+    consumed: Consumed
+    """Digests of that, as the start record says them."""
+    artifacts: Callable[[], Visible]
+    """Artifacts in sight: address -> (blob, path of the node that saved it)."""
+
+    def consumed_with(self, loaded: Mapping[str, tuple[str, str]]) -> Consumed:
+        """What was consumed, once it is known which artifacts were loaded.
+
+        An upstream from which something was loaded is no order-only dependency any more.
+
+        :param loaded: address -> (digest, path of the node that gave it).
+        """
+        results = self.consumed.results
+        if self.task.trigger not in ("one_failed", "all_done"):
+            sources = [source for _, source in loaded.values()]
+            results = {
+                path: result
+                for path, result in results.items()
+                if not any(within(source, path) for source in sources)
+            }
+        return Consumed(self.consumed.params, dict(loaded), results, self.consumed.ends)
+
+
+def within(path: str, node: str) -> bool:
+    """Whether ``path`` is ``node`` or stands inside it."""
+    return path.startswith(node) and (len(path) == len(node) or path[len(node)] in "/[:@")
+
+
+@dataclass(slots=True)
+class Step:
+    """One node path: what is to be done, why, and on what evidence."""
+
+    path: str
+    action: Action
+    reason: Reason
+    record: Attempt | None = None
+    detail: str = ""
+    """For people: which input differs, which value names no branch, who is at it..."""
+    kind: str = "task"
+    work: Work | None = None
+    """For a task that is to RUN."""
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """The record the decision rests on, ``None`` where it rests on there being none."""
+        record = self.record
+        if record is None:
+            return None
+        if type(record) is Damaged:
+            return Evidence(self.path, record.attempt, "damaged", "")
+        assert not isinstance(record, Damaged)
+        outcome = record.outcome if type(record) is End else "began"
+        return Evidence(record.path, record.attempt, outcome, record.digest)
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs: ``{"path", "kind", "action", "reason", "detail"?, "evidence"?}``."""
+        out: dict[str, Any] = {
+            "path": self.path,
+            "kind": self.kind,
+            "action": self.action.value,
+            "reason": self.reason.value,
+        }
+        if self.detail:
+            out["detail"] = self.detail
+        if evidence := self.evidence:
+            out["evidence"] = {k: v for k, v in evidence._asdict().items() if v != ""}
+        if self.work:
+            out["attempt"] = self.work.number
+        return out
+
+
+@dataclass(slots=True)
+class Plan:
+    """For every node path, an action and the reason for it.
+
+    ``status``: ``succeeded`` or ``failed`` when everything is settled, else ``pending``.
+    ``values``: name -> value visible at the end of the DAG, as far as it is known.
+    """
+
+    run_id: str
+    status: str
+    steps: list[Step]
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> list[Step]:
+        """The tasks that can run now, in the order of the DAG."""
+        return [step for step in self.steps if step.work is not None]
+
+    @property
+    def waiting(self) -> list[Step]:
+        """The tasks another process is at."""
+        return [
+            step
+            for step in self.steps
+            if step.reason is Reason.IN_PROGRESS and step.kind == "task"
+        ]
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    def __getitem__(self, path: str) -> Step:
+        """The step of a path. Linear: for a few look-ups, not for a loop."""
+        for step in self.steps:
+            if step.path == path:
+                return step
+        raise KeyError(path)
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs, the format of ``runstore plan --format json``."""
+        counts: dict[str, int] = {}
+        for step in self.steps:
+            if step.kind == "task":
+                counts[step.action.value] = counts.get(step.action.value, 0) + 1
+        return {
+            "run_id": self.run_id,
+            "status": self.status,
+            "tasks": counts,
+            "steps": [step.to_json() for step in self.steps],
+        }

@@ -1,0 +1,106 @@
+"""Digests of what nodes hand on: values, results, ends (FORMAT.md, section 7.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import Any
+
+from runstore.canonical import digest, dumps
+from runstore.errors import ValueNotJsonError
+from runstore.records import Blob, Secret
+
+__all__ = [
+    "composite_result",
+    "end_result",
+    "ends_digest",
+    "shown",
+    "state_result",
+    "task_result",
+    "value_digest",
+]
+
+
+def _tagged(tag: bytes, value: Any) -> str:
+    return sha256(tag + dumps(value)).hexdigest()
+
+
+def value_digest(value: Any) -> str:
+    """The digest of a value as it is consumed; of a blob it is the blob's name."""
+    kind = type(value)
+    if kind is Blob:
+        return value.value or value.sha256  # type: ignore[no-any-return]
+    if kind is Secret:
+        return _tagged(b"runstore/secret/1\n", value.name)
+    if kind is list and _has_blob(value):
+        return _tagged(b"runstore/list/1\n", _replaced(value))
+    return digest(value)
+
+
+def _has_blob(value: list[Any]) -> bool:
+    # Only a map's list, or lists of such lists, can hold one: a value in a record never does.
+    stack = [value]
+    while stack:
+        items = stack.pop()
+        kinds = set(map(type, items))
+        if Blob in kinds:
+            return True
+        if list in kinds:
+            stack.extend(item for item in items if type(item) is list)
+    return False
+
+
+def _replaced(value: Any) -> Any:
+    if type(value) is Blob:
+        return {"sha256": value.value or value.sha256}
+    return [_replaced(item) for item in value] if type(value) is list else value
+
+
+def task_result(outputs: Mapping[str, Any], artifacts: Mapping[str, Blob], end: str) -> str:
+    """The result of a task that succeeded. ``end`` is the digest of its end record."""
+    if not outputs and not artifacts:
+        return end_result(end)
+    made: dict[str, Any] = {}
+    if outputs:
+        made["values"] = {name: value_digest(value) for name, value in outputs.items()}
+    if artifacts:
+        made["artifacts"] = {name: blob.sha256 for name, blob in artifacts.items()}
+    return _tagged(b"runstore/result/1/task\n", made)
+
+
+def end_result(end: str) -> str:
+    """The result of a task that hands over nothing to compare, or failed: its very attempt."""
+    return _tagged(b"runstore/result/1/end\n", end)
+
+
+def composite_result(
+    kind: str, params: Mapping[str, str], results: Mapping[str, str], inside: Mapping[str, Any]
+) -> str:
+    """The result of a composite: over the results in it, and over what it consumed itself."""
+    return _tagged(
+        b"runstore/result/1/composite\n",
+        {"kind": kind, "params": params, "results": results, "inside": inside},
+    )
+
+
+def state_result(state: str, upstream: Mapping[str, str]) -> str:
+    """The result of a node without an attempt that counts: never over older records."""
+    return _tagged(b"runstore/result/1/state\n", {"state": state, "upstream": upstream})
+
+
+def ends_digest(ends: Iterable[str]) -> str:
+    """The digest of a set of end records, for tasks that ask for more than content."""
+    return _tagged(b"runstore/ends/1\n", sorted(ends))
+
+
+def shown(value: Any, limit: int = 60) -> str:
+    """A value in a message: canonical JSON, shortened."""
+    if type(value) is Secret:
+        return "a secret"
+    if type(value) is Blob:
+        return f"a value of {value.size} bytes"
+    try:
+        text = dumps(value).decode()
+    except ValueNotJsonError:
+        text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -1,0 +1,410 @@
+"""Static resolution: who follows whom, and where each parameter may come from, before anything runs.
+
+One graph at a time: the graphs inside a composite were resolved when they were built, and all that
+matters of them is what they read from outside and what they return. So the cost is linear in nodes
+and edges for the graphs people write, and nothing recurses.
+"""
+
+from __future__ import annotations
+
+import heapq
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from runstore.errors import DagError
+
+if TYPE_CHECKING:
+    from runstore.dag import AnyNode
+
+__all__ = ["Wiring", "wire"]
+
+
+@dataclass(slots=True)
+class Wiring:
+    """What was resolved about one graph. Nodes are their indices in ``Dag.nodes``."""
+
+    order: tuple[int, ...] = ()
+    """A topological order: declaration order where that is one."""
+    after: tuple[tuple[int, ...], ...] = ()
+    before: tuple[tuple[int, ...], ...] = ()
+    """The direct followers of each node."""
+    index: dict[str, int] = field(default_factory=dict)
+    sources: tuple[dict[str, tuple[int, ...]], ...] = ()
+    """For each node and each name it (or a body in it) reads: the nodes of this graph that may give
+    it, nearest first. A name that no node of this graph gives is not in it."""
+    returns: tuple[dict[str, bool], ...] = ()
+    """For each node, the names it may give -> whether it surely gives it when it succeeds."""
+    reads: dict[str, str] = field(default_factory=dict)
+    """Names that may be read from outside this graph -> a reader, for messages."""
+    needs: dict[str, str] = field(default_factory=dict)
+    """Those among them that nothing in this graph can give."""
+    exports: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Names visible at the end of this graph -> the nodes that may give it, nearest first."""
+    sure: frozenset[str] = frozenset()
+    """Those among them that are surely given when this graph succeeds."""
+    unclear: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Names that two nodes give of which neither follows the other: an error if anybody reads it."""
+
+
+def wire(nodes: Sequence[AnyNode]) -> Wiring:
+    """Resolve one graph.
+
+    :raises DagError: for everything that section 3 of the design lists.
+    """
+    wiring = Wiring()
+    wiring.index = _index(nodes)
+    for node in nodes:
+        _check_node(node)
+    wiring.after = tuple(_after(node, wiring.index) for node in nodes)
+    before: list[list[int]] = [[] for _ in nodes]
+    for i, ups in enumerate(wiring.after):
+        for up in ups:
+            before[up].append(i)
+    wiring.before = tuple(map(tuple, before))
+    wiring.order = _order(nodes, wiring)
+    wiring.returns = tuple(_returns(node) for node in nodes)
+    _resolve(nodes, wiring)
+    return wiring
+
+
+# -- names and shape -----------------------------------------------------------------------------
+
+
+def _fold(name: str) -> str:
+    return name if name.isascii() and name.islower() else unicodedata.normalize("NFKC", name).casefold()
+
+
+def _distinct(names: Iterable[str], what: str) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        if not name:
+            raise DagError(f"a {what} has an empty name: give it one", nodes=("",))
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DagError(f"the {what} {name!r} holds half a surrogate pair", nodes=(name,)) from None
+        other = seen.setdefault(_fold(name), name)
+        if other is not name:
+            how = "twice" if other == name else f"and {other!r}, which look alike (NFKC, case)"
+            raise DagError(
+                f"{what} {name!r} is there {how}: rename one", nodes=(other, name)
+            )
+
+
+def _index(nodes: Sequence[AnyNode]) -> dict[str, int]:
+    index = {node.name: i for i, node in enumerate(nodes)}
+    # `_distinct` tells twins by identity, and interned constants are one object: count first.
+    if len(index) != len(nodes):
+        seen: set[str] = set()
+        for node in nodes:
+            if node.name in seen:
+                raise DagError(
+                    f"two nodes of one graph are named {node.name!r}: rename one", nodes=(node.name,)
+                )
+            seen.add(node.name)
+    _distinct(index, "node")
+    return index
+
+
+def _check_node(node: AnyNode) -> None:
+    if node.handles and node.trigger != "one_failed":
+        raise DagError(
+            f"node {node.name!r} handles failures, so its trigger must be one_failed, "
+            f"not {node.trigger}",
+            nodes=(node.name,),
+        )
+    if node.kind == "task":
+        lists = {"after": node.after, "params": node.params, "returns": node.returns}
+    else:
+        lists = {"after": node.after}
+    for what, names in lists.items():
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise DagError(f"{what} of node {node.name!r} lists {twice!r} twice", nodes=(node.name,))
+        if "" in names:
+            raise DagError(f"{what} of node {node.name!r} lists an empty name", nodes=(node.name,))
+    if node.kind == "conditional":
+        if not node.branches:
+            raise DagError(f"conditional {node.name!r} has no branches", nodes=(node.name,))
+        if node.default is not None and node.default not in node.branches:
+            raise DagError(
+                f"the default of conditional {node.name!r} is {node.default!r}, which names none of "
+                f"its branches: {', '.join(map(repr, node.branches))}",
+                nodes=(node.name,),
+            )
+    if node.kind == "conditional" or node.kind == "parallel":
+        _distinct(node.branches, f"branch of {node.name!r},")
+
+
+def _after(node: AnyNode, index: dict[str, int]) -> tuple[int, ...]:
+    try:
+        return tuple(index[name] for name in node.after)
+    except KeyError as error:
+        unknown = error.args[0]
+        raise DagError(
+            f"node {node.name!r} is after {unknown!r}, and there is no such node in its graph",
+            nodes=(node.name, unknown),
+        ) from None
+
+
+def _order(nodes: Sequence[AnyNode], wiring: Wiring) -> tuple[int, ...]:
+    waiting = [len(ups) for ups in wiring.after]
+    ready = [i for i, count in enumerate(waiting) if not count]
+    order: list[int] = []
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(i)
+        for follower in wiring.before[i]:
+            waiting[follower] -= 1
+            if not waiting[follower]:
+                heapq.heappush(ready, follower)
+    if len(order) < len(nodes):
+        left = {i for i, count in enumerate(waiting) if count}
+        trail: dict[int, int] = {}
+        i = min(left)
+        while i not in trail:
+            trail[i] = len(trail)
+            i = next(up for up in wiring.after[i] if up in left)
+        cycle = [nodes[j].name for j, at in trail.items() if at >= trail[i]]
+        shown = " after ".join([*cycle, cycle[0]])
+        raise DagError(f"the graph has a cycle: {shown}", nodes=tuple(cycle))
+    return tuple(order)
+
+
+# -- what composites read and return -------------------------------------------------------------
+
+
+def _returns(node: AnyNode) -> dict[str, bool]:
+    if node.kind == "task":
+        return dict.fromkeys(node.returns, True)
+    given: dict[str, bool] = {}
+    bodies = [body.wiring for body in node.bodies.values()]
+    for body in bodies:
+        for name in [*body.exports, *body.unclear]:
+            if node.kind == "parallel" and name in given:
+                raise DagError(
+                    f"two branches of parallel {node.name!r} return {name!r}: rename one",
+                    nodes=(node.name,),
+                    parameter=name,
+                )
+            given[name] = name in body.sure and given.get(name, True)
+    if node.kind == "map":
+        return dict.fromkeys(given, True)
+    if node.kind == "conditional":
+        return {n: sure and all(n in body.sure for body in bodies) for n, sure in given.items()}
+    return given
+
+
+def _unclear(node: AnyNode, name: str) -> tuple[str, str] | None:
+    """Two nodes inside a composite that both give a name, neither following the other."""
+    for branch, body in node.bodies.items():
+        pair = body.wiring.unclear.get(name)
+        if pair:
+            inside = f"{node.name}:{branch}/" if branch else f"{node.name}/"
+            return inside + pair[0], inside + pair[1]
+    return None
+
+
+def _reads(node: AnyNode) -> Iterator[tuple[str, str, bool]]:
+    """``(name, reader, nothing inside gives it)`` for all that a node reads from its graph."""
+    if node.kind == "task":
+        for name in node.params:
+            yield name, node.name, True
+        return
+    if node.kind == "map":
+        yield node.over, node.name, True
+    elif node.kind == "conditional":
+        yield node.on, node.name, True
+    bound = node.as_ if node.kind in ("map", "loop") else None
+    for branch, body in node.bodies.items():
+        inside = f"{node.name}:{branch}/" if branch else f"{node.name}/"
+        for name, reader in body.wiring.reads.items():
+            if name != bound:
+                yield name, inside + reader, name in body.wiring.needs
+    if node.kind == "loop":
+        wiring = node.body.wiring
+        for name in (node.until, *wiring.reads):
+            if name in wiring.unclear and name != bound:
+                _refuse(name, *wiring.unclear[name], reader=node.name)
+        if node.until not in wiring.exports:
+            raise DagError(
+                f"loop {node.name!r} runs until {node.until!r}, which nothing in its body returns",
+                nodes=(node.name,),
+                parameter=node.until,
+            )
+
+
+# -- sources -------------------------------------------------------------------------------------
+
+# The returners of one name that a node follows, nearest first: a linked list, so that chains share
+# their tails. `_UNCLEAR` as a tail or instead of one: two that do not follow one another.
+_Chain = tuple[int, Any, int]
+
+
+@dataclass(slots=True)
+class _Unclear:
+    one: int
+    other: int
+
+
+def _resolve(nodes: Sequence[AnyNode], wiring: Wiring) -> None:
+    givers: dict[str, list[int]] = {}
+    place = [0] * len(nodes)
+    for at, i in enumerate(wiring.order):
+        place[i] = at
+        for name in wiring.returns[i]:
+            givers.setdefault(name, []).append(i)
+    readers: dict[str, dict[int, tuple[str, bool]]] = {}
+    for i, node in enumerate(nodes):
+        for name, reader, needed in _reads(node):
+            known = readers.setdefault(name, {}).get(i)
+            readers[name][i] = (reader, needed or (known is not None and known[1]))
+    sources: list[dict[str, tuple[int, ...]]] = [{} for _ in nodes]
+    for name, reading in readers.items():
+        chains = _chains(nodes, givers[name], reading, wiring, place) if name in givers else {}
+        for i, (reader, needed) in reading.items():
+            found, required = chains.get(i, (None, frozenset()))
+            chain, certain = _flatten(name, found, required, reader, nodes, wiring)
+            if chain:
+                sources[i][name] = chain
+            if certain:
+                continue
+            wiring.reads.setdefault(name, reader)
+            if needed and not chain:
+                wiring.needs.setdefault(name, reader)
+    wiring.sources = tuple(sources)
+    handled = any(node.handles for node in nodes)
+    always = [False] * len(nodes)
+    for i in wiring.order:
+        always[i] = nodes[i].trigger in ("all_success", "all_done") and all(
+            always[up] for up in wiring.after[i]
+        )
+    sure = set()
+    for name, candidates in givers.items():
+        pair = _unordered(nodes, name, candidates, wiring, place)
+        if pair:
+            wiring.unclear[name] = pair
+            continue
+        wiring.exports[name] = tuple(reversed(candidates))
+        last = candidates[-1]
+        if not handled and always[last] and wiring.returns[last][name]:
+            sure.add(name)
+    wiring.sure = frozenset(sure)
+
+
+def _chains(
+    nodes: Sequence[AnyNode],
+    givers: Sequence[int],
+    readers: Iterable[int],
+    wiring: Wiring,
+    place: list[int],
+) -> dict[int, tuple[Any, frozenset[int]]]:
+    """For each reader, the chain of givers it follows, and those of them without whose success it
+    would not run (a way of all_success leads to them). One sweep forward from the givers."""
+    wanted = set(readers)
+    last = max(place[i] for i in wanted)
+    give = set(givers)
+    coming: dict[int, tuple[Any, frozenset[int]]] = {}
+    heap = [(place[i], i) for i in givers if place[i] < last]
+    heapq.heapify(heap)
+    queued = {i for _, i in heap}
+    found: dict[int, tuple[Any, frozenset[int]]] = {}
+    while heap:
+        _, i = heapq.heappop(heap)
+        chain, required = coming.pop(i, (None, frozenset()))
+        if nodes[i].trigger != "all_success":
+            required = frozenset()
+        elif isinstance(chain, tuple) and chain[0] in required:
+            required = frozenset((chain[0],))  # the nearest is enough, and keeps the sets small
+        if i in wanted and chain is not None:
+            found[i] = chain, required
+        if i in give:
+            chain = (i, chain, (chain[2] if isinstance(chain, tuple) else 0) + 1)
+            required = frozenset((i,))
+        for follower in wiring.before[i]:
+            if place[follower] > last:
+                continue
+            if follower in coming:
+                other, also = coming[follower]
+                coming[follower] = _merge(other, chain), required | also
+            else:
+                coming[follower] = chain, required
+            if follower not in queued:
+                queued.add(follower)
+                heapq.heappush(heap, (place[follower], follower))
+    return found
+
+
+def _merge(a: Any, b: Any) -> Any:
+    if a is b or b is None:
+        return a
+    if a is None or isinstance(b, _Unclear):
+        return b
+    if isinstance(a, _Unclear):
+        return a
+    longer, shorter = (a, b) if a[2] >= b[2] else (b, a)
+    rest = longer
+    while isinstance(rest, tuple) and rest[2] > shorter[2]:
+        rest = rest[1]
+    return longer if rest is shorter else _Unclear(a[0], b[0])
+
+
+def _flatten(
+    name: str,
+    chain: Any,
+    required: frozenset[int],
+    reader: str,
+    nodes: Sequence[AnyNode],
+    wiring: Wiring,
+) -> tuple[tuple[int, ...], bool]:
+    """The chain as indices, cut after the first that surely gives the name."""
+    out: list[int] = []
+    while isinstance(chain, tuple):
+        out.append(chain[0])
+        inside = _unclear(nodes[chain[0]], name)
+        if inside:
+            _refuse(name, *inside, reader=reader)
+        if chain[0] in required and wiring.returns[chain[0]][name]:
+            return tuple(out), True
+        chain = chain[1]
+    if isinstance(chain, _Unclear):
+        _refuse(name, nodes[chain.one].name, nodes[chain.other].name, reader=reader)
+    return tuple(out), False
+
+
+def _unordered(
+    nodes: Sequence[AnyNode], name: str, givers: list[int], wiring: Wiring, place: list[int]
+) -> tuple[str, str] | None:
+    """Two givers of a name of which neither follows the other, or None."""
+    for giver in givers:
+        inside = _unclear(nodes[giver], name)
+        if inside:
+            return inside
+    if len(givers) == 1:
+        return None
+    chain, _ = _chains(nodes, givers, givers[-1:], wiring, place).get(givers[-1], (None, None))
+    if isinstance(chain, tuple) and chain[2] == len(givers) - 1:
+        rest = chain
+        while isinstance(rest, tuple):
+            rest = rest[1]
+        if rest is None:
+            return None
+    met = set()
+    while isinstance(chain, tuple):
+        met.add(chain[0])
+        chain = chain[1]
+    if isinstance(chain, _Unclear):
+        return nodes[chain.one].name, nodes[chain.other].name
+    missing = next(g for g in givers[:-1] if g not in met)
+    return nodes[missing].name, nodes[givers[-1]].name
+
+
+def _refuse(name: str, one: str, other: str, *, reader: str) -> NoReturn:
+    raise DagError(
+        f"parameter {name!r} of {reader!r} may come from {one!r} or from {other!r}, and neither "
+        f"follows the other: order them with `after`, or rename one",
+        nodes=(one, other, reader),
+        parameter=name,
+    )

@@ -1,0 +1,179 @@
+"""The storage seam: three verbs, ``create``, ``read`` and ``list``, and what each promises.
+
+Everything above this package speaks of keys and bytes; everything a disk or a bucket does
+differently is in here, once. Importing it loads no backend: `open_storage` does that.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, Protocol
+
+from runstore.errors import StorageError
+
+__all__ = [
+    "Storage",
+    "open_storage",
+    # for the backends
+    "CHUNK_BYTES",
+    "MAX_KEY_BYTES",
+    "check_key",
+    "check_prefix",
+    "is_segment",
+]
+
+CHUNK_BYTES = 1 << 20
+"""A stream is copied in pieces of this size; no backend holds more of it in memory."""
+
+MAX_KEY_BYTES = 1024
+"""The longest key S3 and GCS take. Each segment is at most 255, the limit of every disk, so
+that a store copied from a bucket fits on one."""
+
+# Possessive (`++`): a wrong key fails in one pass, without trying every way to split it. The
+# first character of a segment is never a dot: that keeps `..` out, and leaves the dotted names
+# to temp files.
+_SEGMENT = "[a-z0-9_-][a-z0-9._-]{0,254}+"
+is_segment = re.compile(_SEGMENT).fullmatch
+_is_key = re.compile(f"(?:{_SEGMENT}/)*+{_SEGMENT}").fullmatch
+_is_prefix = re.compile(f"(?:{_SEGMENT}/)*+(?:{_SEGMENT})?").fullmatch
+_has_scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*:/").match
+
+
+class Storage(Protocol):
+    """Immutable objects under keys. This text is the contract every backend keeps.
+
+    A key is relative: segments of ``[a-z0-9._-]`` joined by ``/``, none empty, none longer than
+    255, none beginning with a dot, at most 1024 in all. No key is the folder of another one.
+    Any other text raises `StorageError` and touches nothing.
+
+    Objects are never changed and never removed through this seam. An instance may be shared by
+    threads, and used in a child after a fork.
+    """
+
+    @property
+    def url(self) -> str:
+        """What `open_storage` takes to open this same store again, in any folder."""
+        ...
+
+    @property
+    def durable(self) -> bool:
+        """Whether a `create` that returned outlives a power cut."""
+        ...
+
+    def create(self, key: str, data: bytes | BinaryIO, *, repair: bool = False) -> None:
+        """Make the object, exclusively and whole: of many writers one wins, and nobody ever
+        reads a part of it.
+
+        Returns if the object is new, or if these very bytes are there already (one's own write
+        whose answer was lost). A stream is read to its end in pieces of `CHUNK_BYTES`; what its
+        ``read`` raises comes out unchanged, and leaves nothing behind.
+
+        ``repair`` is for content-addressed objects only: other bytes that are there are damage,
+        and are replaced atomically.
+
+        Raises `KeyExistsError` if other bytes are there, `StorageError` if the storage failed:
+        then a new ``create`` of the same bytes is safe, and tells.
+        """
+        ...
+
+    def read(self, key: str) -> bytes:
+        """The bytes of an object, all of them.
+
+        Raises `KeyMissingError` if there is none, `StorageError` if it cannot be read.
+        """
+        ...
+
+    def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | StorageError]]:
+        """`read` for many keys: one pair for each, in any order, in bounded memory.
+
+        What `read` would raise for a key stands in the place of its bytes, so that one
+        unreadable object leaves the others readable.
+        """
+        ...
+
+    def stream(self, key: str) -> BinaryIO:
+        """An object as a file open for reading, for what is too large for `read`. Close it.
+
+        Raises what `read` raises; later reads of the file raise ``OSError`` as they come.
+        """
+        ...
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Every key that begins with ``prefix``, in any order: none if there is none.
+
+        The prefix is plain text (``runs/k/attempts/ab`` finds ``runs/k/attempts/abc.json``),
+        and whatever lies below it is listed, however deep. An object whose ``create`` returned
+        before the call is listed. Things in the store that are no objects (temp files, names
+        that are no keys) are not.
+
+        Raises `StorageError` if the storage cannot be listed, at the call or while iterating.
+        Cost: one listing of each folder that can hold such a key.
+        """
+        ...
+
+
+def check_key(key: str, url: str) -> None:
+    """Raise `StorageError` unless ``key`` is a key; ``url`` is for the message. Under 1 us."""
+    if _is_key(key) is None or len(key) > MAX_KEY_BYTES:
+        raise StorageError(
+            f"{key[:80]!r} is not a key of the store {url}: a key is relative and made of "
+            f"segments of [a-z0-9._-] joined by '/', none of which is empty, begins with a dot "
+            f"or is longer than 255, and at most {MAX_KEY_BYTES} long in all.",
+            key=key,
+            url=url,
+        )
+
+
+def check_prefix(prefix: str, url: str) -> None:
+    """Raise `StorageError` unless some key could begin with ``prefix``."""
+    if _is_prefix(prefix) is None:
+        raise StorageError(
+            f"{prefix[:80]!r} is not the beginning of any key of the store {url}: "
+            f"give segments of [a-z0-9._-] joined by '/', without a leading '/'.",
+            key=prefix,
+            url=url,
+        )
+
+
+def open_storage(url: str | os.PathLike[str], *, durable: bool = True) -> Storage:
+    """The storage at ``url``; opening touches nothing, so a store need not be there yet.
+
+    * a path, or ``file:///absolute/path`` (taken literally, no ``%20``): the local disk.
+      ``durable=False`` skips every fsync and nothing else: creates stay exclusive and whole.
+    * ``memory://NAME``: in this process; one name is one store, and it is gone with the process.
+
+    Raises `StorageError` for anything else.
+    """
+    text = os.fspath(url)
+    scheme, separator, rest = text.partition("://")
+    if separator and "/" not in scheme:
+        if scheme == "memory" and rest.strip("/"):
+            from runstore.storage.memory import named_store
+
+            return named_store(rest.strip("/"))
+        if scheme != "file" or not rest.startswith("/"):
+            raise StorageError(_refusal(text, scheme), url=text)
+        text = rest
+    elif not text or _has_scheme(text):
+        # Path("s3://bucket") is "s3:/bucket": it would become a folder of that name, unnoticed.
+        raise StorageError(
+            f"{text!r} is not the place of a store: give a path, or a URL as a str with both "
+            f"slashes after its colon (pathlib drops one).",
+            url=text,
+        )
+    from runstore.storage.local import LocalStorage
+
+    return LocalStorage(text, durable=durable)
+
+
+def _refusal(text: str, scheme: str) -> str:
+    if scheme == "memory":
+        return f"{text!r} names no store: write memory://NAME."
+    if scheme == "file":
+        return f"{text!r} is not absolute: write file:///absolute/path, or the path alone."
+    return (
+        f"Cannot open {text!r}: storage over {scheme}:// is not built in yet. "
+        f"Use a path, file:///absolute/path or memory://NAME."
+    )

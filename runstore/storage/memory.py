@@ -1,0 +1,82 @@
+"""Storage in this process: for tests, and for runs that nobody will resume."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+from runstore.errors import KeyExistsError, KeyMissingError, StorageError
+from runstore.storage import CHUNK_BYTES, check_key, check_prefix
+
+__all__ = ["MemoryStorage", "named_store"]
+
+
+class MemoryStorage:
+    """A `Storage` that is a dict under a lock.
+
+    After a fork the child has a copy of its own. Unlike a disk it cannot notice that one key is
+    the folder of another one.
+    """
+
+    durable = False  # nothing in it outlives the process
+
+    def __init__(self, name: str) -> None:
+        self.url = f"memory://{name}"
+        self._objects: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    def create(self, key: str, data: bytes | BinaryIO, *, repair: bool = False) -> None:
+        check_key(key, self.url)
+        # The stream is read before the lock is taken: it may be slow, and it may raise.
+        body = data if isinstance(data, bytes) else b"".join(_pieces(data))
+        with self._lock:
+            if self._objects.setdefault(key, body) == body:
+                return
+            if not repair:
+                raise KeyExistsError(
+                    f"{key} in {self.url} holds other bytes already: read it to see whose.",
+                    key=key,
+                    url=self.url,
+                )
+            self._objects[key] = body
+
+    def read(self, key: str) -> bytes:
+        check_key(key, self.url)
+        with self._lock:
+            body = self._objects.get(key)
+        if body is None:
+            raise KeyMissingError(f"There is no {key} in {self.url}.", key=key, url=self.url)
+        return body
+
+    def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | StorageError]]:
+        for key in keys:
+            found: bytes | StorageError
+            try:
+                found = self.read(key)
+            except StorageError as error:
+                found = error
+            yield key, found
+
+    def stream(self, key: str) -> BinaryIO:
+        return io.BytesIO(self.read(key))
+
+    def list(self, prefix: str) -> Iterator[str]:
+        check_prefix(prefix, self.url)
+        with self._lock:
+            keys = [key for key in self._objects if key.startswith(prefix)]
+        return iter(keys)
+
+
+def _pieces(stream: BinaryIO) -> Iterator[bytes]:
+    while piece := stream.read(CHUNK_BYTES):
+        yield piece
+
+
+_stores: dict[str, MemoryStorage] = {}
+
+
+def named_store(name: str) -> MemoryStorage:
+    """The one store of this name in this process, made by whoever asks first."""
+    return _stores.setdefault(name, MemoryStorage(name))  # one step under any threads
