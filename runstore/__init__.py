@@ -1,1 +1,89 @@
-"""x"""
+"""runstore: a durable, shared memory for pipeline runs.
+
+The public names, nothing else. They are loaded when first used, so ``import runstore`` costs next to
+nothing: a pod that only reads a version or catches an error pays for nothing more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from runstore import errors
+    from runstore.dag import Conditional, Dag, Loop, Map, Parallel, Task
+    from runstore.errors import RunstoreError
+    from runstore.executor import Result, fork, retry, start
+    from runstore.history import History
+    from runstore.pipeline import Pipeline, load_pipeline, sequence, task
+    from runstore.plan import Action, Plan, Reason, Step
+    from runstore.store import Attempt, Run, Store, begin, cancel, fail, succeed
+    from runstore.store import open_store as open  # noqa: A004
+
+_HOMES = {
+    "runstore.dag": ("Conditional", "Dag", "Loop", "Map", "Parallel", "Task"),
+    "runstore.errors": ("RunstoreError",),
+    "runstore.executor": ("Result", "fork", "retry", "start"),
+    "runstore.history": ("History",),
+    "runstore.pipeline": ("Pipeline", "load_pipeline", "sequence", "task"),
+    "runstore.plan": ("Action", "Plan", "Reason", "Step"),
+    "runstore.store": ("Attempt", "Run", "Store", "begin", "cancel", "fail", "succeed"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    # a pipeline
+    "Conditional",
+    "Dag",
+    "Loop",
+    "Map",
+    "Parallel",
+    "Pipeline",
+    "Task",
+    "load_pipeline",
+    "sequence",
+    "task",
+    # what to do with it
+    "Result",
+    "fork",
+    "retry",
+    "start",
+    # a store, for who writes an executor
+    "Attempt",
+    "Run",
+    "Store",
+    "begin",
+    "cancel",
+    "fail",
+    "open",
+    "succeed",
+    # what is left to do
+    "Action",
+    "History",
+    "Plan",
+    "Reason",
+    "Step",
+    # what goes wrong
+    "RunstoreError",
+    "errors",
+]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "open":
+        value: Any = importlib.import_module("runstore.store").open_store
+    elif name == "errors":
+        return importlib.import_module("runstore.errors")
+    elif name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    else:
+        raise AttributeError(f"module 'runstore' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -254,13 +254,16 @@ class _Frame:
 
     __slots__ = ("at", "built", "item", "nodes", "rest", "slot")
 
-    def __init__(self, document: object, at: str, item: dict[str, Any] | None, slot: str) -> None:
+    def __init__(
+        self, document: object, at: str, item: dict[str, Any] | None, slot: str, extra: ExtraValues
+    ) -> None:
+        where = f"the body of {at!r}" if at else "the document"
         if not isinstance(document, Mapping) or not isinstance(document.get("nodes"), list | tuple):
-            where = f"the body of {at!r}" if at else "the document"
             raise DagError(f'{where} is no graph: it must be an object with a list "nodes"')
-        extra = set(document) - {"nodes"}
-        if extra and item is not None:
-            raise DagError(f"the body of {at!r} has unknown fields: {', '.join(map(repr, extra))}")
+        unknown = set(document) - {"nodes"}
+        if unknown and extra == "forbid":
+            names = ", ".join(sorted(map(repr, unknown)))
+            raise DagError(f"{where} has unknown fields: {names}")
         self.at, self.item, self.slot = at, item, slot
         self.rest: list[object] = list(reversed(document["nodes"]))
         self.built: list[Any] = []
@@ -269,7 +272,7 @@ class _Frame:
 
 def _from_json(document: object, extra: ExtraValues) -> Dag:
     # Children are built before their parents, on an explicit stack: pydantic would recurse.
-    stack = [_Frame(document, "", None, "")]
+    stack = [_Frame(document, "", None, "", extra)]
     pending: list[tuple[_Frame, dict[str, Any], list[tuple[str, object]]]] = []
     while True:
         frame = stack[-1]
@@ -277,7 +280,7 @@ def _from_json(document: object, extra: ExtraValues) -> Dag:
             _, item, bodies = pending[-1]
             if bodies:
                 slot, body = bodies.pop()
-                stack.append(_Frame(body, _at(frame, item), item, slot))
+                stack.append(_Frame(body, _at(frame, item), item, slot, extra))
                 continue
             pending.pop()
             frame.built.append(_build(item, _at(frame, item), extra))
@@ -304,7 +307,7 @@ def _open(raw: object, at: str) -> tuple[dict[str, Any], list[tuple[str, object]
     if not isinstance(raw, Mapping):
         raise DagError(f"a node {f'in {at!r} ' if at else ''}is no object but {raw!r}")
     item = dict(raw)
-    if item.get("kind") not in _KINDS:
+    if not isinstance(item.get("kind"), str) or item["kind"] not in _KINDS:
         raise DagError(
             f"node {item.get('name')!r} is of unknown kind {item.get('kind')!r}: "
             f"runstore knows {', '.join(_KINDS)}",

@@ -88,9 +88,9 @@ class History:
             if record.path is None or not record.attempt:
                 if record.node_key and record.attempt:
                     worse = self._nameless.get(record.node_key)
-                    if worse is None or (worse.attempt, worse.kind != "end") < (
+                    if worse is None or (worse.attempt, worse.kind == "end") < (
                         record.attempt,
-                        record.kind != "end",
+                        record.kind == "end",
                     ):
                         self._nameless[record.node_key] = record
                 return
@@ -113,14 +113,35 @@ class History:
                 known.insert(at, record)
                 return
 
+    def remove(self, invocation: Invocation) -> None:
+        """Take an invocation out again: for asking what it would change."""
+        del self.invocations[invocation.id]
+        self._forces = None
+
     def adopt(self, end: End) -> None:
         """In a fork: take over an attempt of its origin."""
         self.adopted[end.path] = end
 
     def latest(self, path: str) -> Attempt | None:
         """The attempt that decides: the highest number, else what a fork took over."""
+        if self._nameless and (damaged := self.overriding(path)):
+            return damaged
         known = self.attempts.get(path)
         return known[-1] if known else self.adopted.get(path)
+
+    @property
+    def overridden(self) -> bool:
+        """Whether there may be a path for which :meth:`overriding` gives something."""
+        return bool(self._nameless)
+
+    def overriding(self, path: str) -> Damaged | None:
+        """A damaged record that no longer tells its path, and comes after all others of ``path``."""
+        damaged = self.nameless(path)
+        known = self.attempts.get(path)
+        if damaged is None or not known or damaged.attempt > known[-1].attempt:
+            return damaged
+        same = damaged.attempt == known[-1].attempt
+        return damaged if same and _weight(damaged) > _weight(known[-1]) else None
 
     def last_number(self, path: str) -> int:
         """The highest attempt number seen at a path, 0 if there is none of this run."""

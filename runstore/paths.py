@@ -19,7 +19,7 @@ may stand in JSON strings, which all functions here know. Everything is linear i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from runstore import canonical
@@ -34,6 +34,7 @@ __all__ = [
     "escape",
     "segments",
     "template",
+    "wildcard",
 ]
 
 MAX_RUN_ID = 1_000
@@ -324,3 +325,10 @@ def _show(text: str) -> str:
     """For a message: what no terminal can show is escaped, and 10 KB are not repeated."""
     shown = text if len(text) <= 120 else f"{text[:80]}...{text[-30:]}"
     return repr(shown)
+
+
+def wildcard(pattern: str) -> Callable[[str], object]:
+    """A test of whole texts against a glob in which ``*`` is any text, ``/`` included, and ``?``
+    one character. Nothing else is special: paths are full of brackets."""
+    parts = (".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern)
+    return re.compile("".join(parts), re.DOTALL).fullmatch

@@ -73,7 +73,11 @@ def wire(nodes: Sequence[AnyNode]) -> Wiring:
 
 
 def _fold(name: str) -> str:
-    return name if name.isascii() and name.islower() else unicodedata.normalize("NFKC", name).casefold()
+    return (
+        name
+        if name.isascii() and name.islower()
+        else unicodedata.normalize("NFKC", name).casefold()
+    )
 
 
 def _distinct(names: Iterable[str], what: str) -> None:
@@ -84,13 +88,13 @@ def _distinct(names: Iterable[str], what: str) -> None:
         try:
             name.encode()
         except UnicodeEncodeError:
-            raise DagError(f"the {what} {name!r} holds half a surrogate pair", nodes=(name,)) from None
+            raise DagError(
+                f"the {what} {name!r} holds half a surrogate pair", nodes=(name,)
+            ) from None
         other = seen.setdefault(_fold(name), name)
         if other is not name:
             how = "twice" if other == name else f"and {other!r}, which look alike (NFKC, case)"
-            raise DagError(
-                f"{what} {name!r} is there {how}: rename one", nodes=(other, name)
-            )
+            raise DagError(f"{what} {name!r} is there {how}: rename one", nodes=(other, name))
 
 
 def _index(nodes: Sequence[AnyNode]) -> dict[str, int]:
@@ -101,7 +105,8 @@ def _index(nodes: Sequence[AnyNode]) -> dict[str, int]:
         for node in nodes:
             if node.name in seen:
                 raise DagError(
-                    f"two nodes of one graph are named {node.name!r}: rename one", nodes=(node.name,)
+                    f"two nodes of one graph are named {node.name!r}: rename one",
+                    nodes=(node.name,),
                 )
             seen.add(node.name)
     _distinct(index, "node")
@@ -122,9 +127,21 @@ def _check_node(node: AnyNode) -> None:
     for what, names in lists.items():
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise DagError(f"{what} of node {node.name!r} lists {twice!r} twice", nodes=(node.name,))
+            raise DagError(
+                f"{what} of node {node.name!r} lists {twice!r} twice", nodes=(node.name,)
+            )
         if "" in names:
             raise DagError(f"{what} of node {node.name!r} lists an empty name", nodes=(node.name,))
+        for name in names:
+            _check_text(name, what, node)
+    if node.kind == "map":
+        _check_text(node.over, "over", node)
+    elif node.kind == "conditional":
+        _check_text(node.on, "on", node)
+    elif node.kind == "loop":
+        _check_text(node.until, "until", node)
+    if (node.kind == "map" or node.kind == "loop") and node.as_ is not None:
+        _check_text(node.as_, "as", node)
     if node.kind == "conditional":
         if not node.branches:
             raise DagError(f"conditional {node.name!r} has no branches", nodes=(node.name,))
@@ -136,6 +153,21 @@ def _check_node(node: AnyNode) -> None:
             )
     if node.kind == "conditional" or node.kind == "parallel":
         _distinct(node.branches, f"branch of {node.name!r},")
+
+
+def _check_text(name: str, what: str, node: AnyNode) -> None:
+    if not name:
+        raise DagError(
+            f"{what} of node {node.name!r} is an empty name: give one", nodes=(node.name,)
+        )
+    if not name.isascii():
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DagError(
+                f"{what} of node {node.name!r} holds half a surrogate pair: {name!r}",
+                nodes=(node.name,),
+            ) from None
 
 
 def _after(node: AnyNode, index: dict[str, int]) -> tuple[int, ...]:
@@ -238,15 +270,19 @@ def _reads(node: AnyNode) -> Iterator[tuple[str, str, bool]]:
 
 # -- sources -------------------------------------------------------------------------------------
 
-# The returners of one name that a node follows, nearest first: a linked list, so that chains share
-# their tails. `_UNCLEAR` as a tail or instead of one: two that do not follow one another.
+# The returners of one name that a node follows, nearest first: a linked list with its length, so
+# that chains share their tails. `_Unclear` instead of one: several nearest, none after another.
 _Chain = tuple[int, Any, int]
 
 
 @dataclass(slots=True)
 class _Unclear:
-    one: int
-    other: int
+    heads: tuple[_Chain, ...]
+    depth: int
+
+    def pair(self, nodes: Sequence[AnyNode]) -> tuple[str, str]:
+        names = sorted(nodes[head[0]].name for head in self.heads)
+        return names[0], names[1]
 
 
 def _resolve(nodes: Sequence[AnyNode], wiring: Wiring) -> None:
@@ -263,7 +299,9 @@ def _resolve(nodes: Sequence[AnyNode], wiring: Wiring) -> None:
             readers[name][i] = (reader, needed or (known is not None and known[1]))
     sources: list[dict[str, tuple[int, ...]]] = [{} for _ in nodes]
     for name, reading in readers.items():
-        chains = _chains(nodes, givers[name], reading, wiring, place) if name in givers else {}
+        chains = (
+            _chains(name, nodes, givers[name], reading, wiring, place)[0] if name in givers else {}
+        )
         for i, (reader, needed) in reading.items():
             found, required = chains.get(i, (None, frozenset()))
             chain, certain = _flatten(name, found, required, reader, nodes, wiring)
@@ -283,72 +321,91 @@ def _resolve(nodes: Sequence[AnyNode], wiring: Wiring) -> None:
         )
     sure = set()
     for name, candidates in givers.items():
-        pair = _unordered(nodes, name, candidates, wiring, place)
-        if pair:
-            wiring.unclear[name] = pair
-            continue
-        wiring.exports[name] = tuple(reversed(candidates))
-        last = candidates[-1]
-        if not handled and always[last] and wiring.returns[last][name]:
-            sure.add(name)
+        surely = [i for i in candidates if not handled and always[i] and wiring.returns[i][name]]
+        exported = _exported(nodes, name, candidates, surely, wiring, place)
+        if type(exported) is list:
+            wiring.exports[name] = tuple(exported)
+            if exported[0] in surely:
+                sure.add(name)
+        else:
+            wiring.unclear[name] = exported  # type: ignore[assignment]
     wiring.sure = frozenset(sure)
 
 
 def _chains(
+    name: str,
     nodes: Sequence[AnyNode],
     givers: Sequence[int],
     readers: Iterable[int],
     wiring: Wiring,
     place: list[int],
-) -> dict[int, tuple[Any, frozenset[int]]]:
+) -> tuple[dict[int, tuple[Any, frozenset[int]]], dict[int, _Chain]]:
     """For each reader, the chain of givers it follows, and those of them without whose success it
-    would not run (a way of all_success leads to them). One sweep forward from the givers."""
+    would not run (a way of all_success leads to them); and the chain each giver begins. One sweep
+    forward from the givers."""
     wanted = set(readers)
     last = max(place[i] for i in wanted)
     give = set(givers)
-    coming: dict[int, tuple[Any, frozenset[int]]] = {}
-    heap = [(place[i], i) for i in givers if place[i] < last]
+    coming: dict[int, list[tuple[Any, frozenset[int]]]] = {}
+    heap = [(place[i], i) for i in givers if place[i] <= last]
     heapq.heapify(heap)
     queued = {i for _, i in heap}
     found: dict[int, tuple[Any, frozenset[int]]] = {}
+    made: dict[int, _Chain] = {}
     while heap:
         _, i = heapq.heappop(heap)
-        chain, required = coming.pop(i, (None, frozenset()))
+        chain, required = _join(coming.pop(i, []))
         if nodes[i].trigger != "all_success":
             required = frozenset()
-        elif isinstance(chain, tuple) and chain[0] in required:
+        elif isinstance(chain, tuple) and chain[0] in required and (wiring.returns[chain[0]][name]):
             required = frozenset((chain[0],))  # the nearest is enough, and keeps the sets small
         if i in wanted and chain is not None:
             found[i] = chain, required
         if i in give:
-            chain = (i, chain, (chain[2] if isinstance(chain, tuple) else 0) + 1)
+            depth = 0 if chain is None else chain[2] if isinstance(chain, tuple) else chain.depth
+            chain = made[i] = (i, chain, depth + 1)
             required = frozenset((i,))
         for follower in wiring.before[i]:
             if place[follower] > last:
                 continue
-            if follower in coming:
-                other, also = coming[follower]
-                coming[follower] = _merge(other, chain), required | also
-            else:
-                coming[follower] = chain, required
+            coming.setdefault(follower, []).append((chain, required))
             if follower not in queued:
                 queued.add(follower)
                 heapq.heappush(heap, (place[follower], follower))
-    return found
+    return found, made
 
 
-def _merge(a: Any, b: Any) -> Any:
-    if a is b or b is None:
-        return a
-    if a is None or isinstance(b, _Unclear):
-        return b
-    if isinstance(a, _Unclear):
-        return a
-    longer, shorter = (a, b) if a[2] >= b[2] else (b, a)
-    rest = longer
-    while isinstance(rest, tuple) and rest[2] > shorter[2]:
-        rest = rest[1]
-    return longer if rest is shorter else _Unclear(a[0], b[0])
+def _join(arrived: list[tuple[Any, frozenset[int]]]) -> tuple[Any, frozenset[int]]:
+    """What a node follows, from what each of its upstream follows: the nearest givers are those that
+    no other one of them follows."""
+    if not arrived:
+        return None, frozenset()
+    if len(arrived) == 1:
+        return arrived[0]
+    required = frozenset[int]().union(*(also for _, also in arrived))
+    chains = {id(chain): chain for chain, _ in arrived}
+    if len(chains) == 1:
+        return arrived[0][0], required
+    heads: dict[int, _Chain] = {}
+    for chain in chains.values():
+        heads.update((id(head), head) for head in _heads(chain))
+    least = min(head[2] for head in heads.values())
+    stack = [head[1] for head in heads.values() if head[2] > least]
+    seen: set[int] = set()
+    while stack:
+        for head in _heads(stack.pop()):
+            if head[2] >= least and id(head) not in seen:
+                seen.add(id(head))
+                heads.pop(id(head), None)
+                stack.append(head[1])
+    left = tuple(heads.values())
+    return (left[0] if len(left) == 1 else _Unclear(left, max(h[2] for h in left))), required
+
+
+def _heads(chain: Any) -> tuple[_Chain, ...]:
+    if isinstance(chain, _Unclear):
+        return chain.heads
+    return () if chain is None else (chain,)
 
 
 def _flatten(
@@ -370,35 +427,35 @@ def _flatten(
             return tuple(out), True
         chain = chain[1]
     if isinstance(chain, _Unclear):
-        _refuse(name, nodes[chain.one].name, nodes[chain.other].name, reader=reader)
+        _refuse(name, *chain.pair(nodes), reader=reader)
     return tuple(out), False
 
 
-def _unordered(
-    nodes: Sequence[AnyNode], name: str, givers: list[int], wiring: Wiring, place: list[int]
-) -> tuple[str, str] | None:
-    """Two givers of a name of which neither follows the other, or None."""
+def _exported(
+    nodes: Sequence[AnyNode],
+    name: str,
+    givers: list[int],
+    surely: Sequence[int],
+    wiring: Wiring,
+    place: list[int],
+) -> list[int] | tuple[str, str]:
+    """The givers of a name that is visible at the end of a graph, nearest first; or two of them of
+    which neither follows the other."""
     for giver in givers:
         inside = _unclear(nodes[giver], name)
         if inside:
             return inside
     if len(givers) == 1:
-        return None
-    chain, _ = _chains(nodes, givers, givers[-1:], wiring, place).get(givers[-1], (None, None))
-    if isinstance(chain, tuple) and chain[2] == len(givers) - 1:
-        rest = chain
-        while isinstance(rest, tuple):
-            rest = rest[1]
-        if rest is None:
-            return None
-    met = set()
+        return givers
+    _, made = _chains(name, nodes, givers, givers[-1:], wiring, place)
+    chain, _ = _join([(made[giver], frozenset()) for giver in givers])
+    out: list[int] = []
     while isinstance(chain, tuple):
-        met.add(chain[0])
+        out.append(chain[0])
         chain = chain[1]
-    if isinstance(chain, _Unclear):
-        return nodes[chain.one].name, nodes[chain.other].name
-    missing = next(g for g in givers[:-1] if g not in met)
-    return nodes[missing].name, nodes[givers[-1]].name
+        if isinstance(chain, _Unclear) and out[-1] in surely:
+            return out
+    return chain.pair(nodes) if isinstance(chain, _Unclear) else out
 
 
 def _refuse(name: str, one: str, other: str, *, reader: str) -> NoReturn:

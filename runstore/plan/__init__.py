@@ -14,7 +14,7 @@ from runstore.paths import NodePath, template
 from runstore.plan.composite import exports
 from runstore.plan.evaluate import Evaluation
 from runstore.plan.force import expand, select
-from runstore.plan.prepare import Graph, prepare
+from runstore.plan.prepare import Graph, Vertex, prepare
 from runstore.plan.state import DONE, FAILED
 from runstore.plan.steps import Action, Evidence, Plan, Reason, Step, Work, within
 from runstore.structure import changed
@@ -41,7 +41,8 @@ class Planner:
     def __init__(self, dag: Dag) -> None:
         self.dag = dag
         self._root: Graph = prepare(dag)
-        self._changed: dict[int, frozenset[str]] = {}
+        # Run and invocation -> what is unlike in the DAG of that one; records never change.
+        self._changed: dict[tuple[str, str], frozenset[str]] = {}
 
     def plan(
         self, history: History, invocation: str | None = None, *, paths: Iterable[str] | None = None
@@ -73,12 +74,13 @@ class Planner:
         """Invocation -> the template paths whose own structure was another one there."""
         stale: dict[str, frozenset[str]] = {}
         for invocation in history.invocations.values():
-            made_with = invocation.dag if invocation.dag is not None else history.run.dag
-            if id(made_with) not in self._changed:
-                old = Dag.from_json(made_with, unknown="ignore")
-                self._changed[id(made_with)] = changed(old, self.dag)
-            if self._changed[id(made_with)]:
-                stale[invocation.id] = self._changed[id(made_with)]
+            own = invocation.dag
+            key = (history.run.run_id, "" if own is None else invocation.id)
+            if key not in self._changed:
+                made_with = Dag.from_json(history.run.dag if own is None else own, unknown="ignore")
+                self._changed[key] = changed(made_with, self.dag)
+            if self._changed[key]:
+                stale[invocation.id] = self._changed[key]
         return stale
 
 
@@ -102,10 +104,11 @@ def plan(
 
 
 def _focus(root: Graph, paths: Iterable[str]) -> dict[str, frozenset[str]]:
-    """For each graph on the way to the paths, the nodes of it that matter; for each composite on
-    the way, the items or branches. A composite that is only followed is not in it: all of it counts."""
+    """For each graph on the way to the paths, the nodes of it that matter; for each map or parallel
+    on the way, the items or branches. What is not in it counts as a whole: what is only followed,
+    what a handler follows, and loops, whose iterations follow one another."""
     wanted: dict[str, set[str]] = {}
-    followed: set[str] = set()
+    whole: set[str] = set()
     for text in paths:
         graph: Graph | None = root
         at = ""
@@ -114,31 +117,40 @@ def _focus(root: Graph, paths: Iterable[str]) -> dict[str, frozenset[str]]:
             if graph is None or segment.name not in graph.index:
                 break
             vertex = graph.vertices[graph.index[segment.name]]
-            names = wanted.setdefault(graph.template, set())
-            stack = [vertex]
-            while stack:
-                here = stack.pop()
-                if here.node.name not in names:
-                    names.add(here.node.name)
-                    if here is not vertex:
-                        followed.add(here.template)
-                    stack.extend(graph.vertices[i] for i in here.after)
-            if depth == len(segments) - 1:
-                break
+            before = _with_upstream(graph, [vertex])
+            # Whether a failure is handled shows in its handler, wherever that one stands.
+            handlers = [h for h in graph.handlers if before & _with_upstream(graph, [h])]
+            before |= _with_upstream(graph, handlers)
+            wanted.setdefault(graph.template, set()).update(
+                graph.vertices[i].node.name for i in before
+            )
+            if depth == len(segments) - 1 or handlers or vertex.kind == "loop":
+                whole.add(vertex.template)
+            whole.update(graph.vertices[i].template for i in before if i != vertex.at)
             at = f"{at}/{vertex.name}" if at else vertex.name
             if segment.item is not None:
                 key = segment.item if segment.k == 1 else f"{segment.item}#{segment.k}"
                 wanted.setdefault(at, set()).add(key)
-                at += f"[{key}]"
             elif segment.branch is not None:
                 if vertex.kind == "parallel":
                     wanted.setdefault(at, set()).add(segment.branch)
-                at = str(NodePath(segments[: depth + 1]))
-            elif segment.iteration is not None:
-                at += f"@{segment.iteration}"
+            else:
+                whole.add(vertex.template)
+            at = str(NodePath(segments[: depth + 1]))
             graph = vertex.bodies.get(segment.branch or "")
     return {
         key: frozenset(names)
         for key, names in wanted.items()
-        if not any(within(template(key.rstrip("/")), path) for path in followed)
+        if not any(within(template(key.rstrip("/")), path) for path in whole)
     }
+
+
+def _with_upstream(graph: Graph, vertices: list[Vertex]) -> set[int]:
+    found = {vertex.at for vertex in vertices}
+    stack = list(found)
+    while stack:
+        for up in graph.vertices[stack.pop()].after:
+            if up not in found:
+                found.add(up)
+                stack.append(up)
+    return found

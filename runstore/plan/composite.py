@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from runstore.canonical import digest, dumps
 from runstore.paths import escape
-from runstore.plan.state import DONE, FAILED, PENDING, UPSTREAM_FAILED, Scope, State, final
+from runstore.plan.state import (
+    AMBIGUOUS,
+    DONE,
+    FAILED,
+    PENDING,
+    UPSTREAM_FAILED,
+    Scope,
+    State,
+    final,
+)
 from runstore.plan.steps import Action, Reason, Step
-from runstore.plan.values import composite_result, shown
+from runstore.plan.values import composite_result, ends_digest, shown
 from runstore.records import Blob, Secret
 
 if TYPE_CHECKING:
@@ -36,6 +46,7 @@ class Composites:
         graph: Any
         targets: Any
         without_attempt: Any
+        want: Any
 
     def composite(
         self,
@@ -50,9 +61,12 @@ class Composites:
         """Evaluate a composite whose upstream is settled and whose trigger is met."""
         inner = Scope(vertex, states, scope)
         inner.behind = behind
+        if scope is not None and vertex.opener:
+            inner.handled = scope.handled
         if vertex.handles:
             inner.handled = {
-                states[i].path: states[i].result or "" for i in self.targets(vertex, states)
+                **inner.handled,
+                **{states[i].path: states[i].result or "" for i in self.targets(vertex, states)},
             }
         value: Any = None
         params: dict[str, str] = {}
@@ -64,6 +78,8 @@ class Composites:
             value = self._content(value)
             if value is _UNREAD:
                 self.emit(vertex, path, Action.WAIT, _UNKNOWN[vertex.kind], out)
+                if self.history.missing:
+                    self.want(vertex, states, scope)
                 return State(path, PENDING, behind)
         at = len(out)
         step = Step(path, Action.SKIP, Reason.SUCCEEDED, None, "", vertex.kind)
@@ -129,7 +145,7 @@ class Composites:
         if type(value) is Blob:
             return self.history.values.get(value.sha256, _UNREAD)
         if type(value) is list:
-            if Blob not in set(map(type, value)):
+            if set(map(type, value)).isdisjoint((Blob, list)):
                 return value
             items = [self._content(item) for item in value]
             return _UNREAD if any(item is _UNREAD for item in items) else items
@@ -226,21 +242,27 @@ class Composites:
         latest: dict[str, Any] = {}
         valued: dict[str, tuple[Any, str]] = {}
         earlier: dict[str, tuple[Blob, str]] = {}
+        ends: list[str] = []
         outer = scope.bound
         for i in range(limit):
             here = scope.inside({**outer, name: (i, digest(i))} if name else outer)
             here.previous = dict(valued)
             here.earlier = dict(earlier)
             here.cache = {}
+            here.place, here.turn = path, i
             prefix = f"{path}@{i}/"
             if bodies:
                 before = bodies[-1][3]
+                here.behind = scope.behind or any(state.behind for state in before)
                 at = f"{path}@{i - 1}"
                 if vertex.needed:
                     inside = {v.node.name: before[v.at].result for v in body.vertices}
                     here.previous_result = (at, composite_result("iteration", {}, {}, inside))
                 if self.asks_ends:
-                    here.previous_ends = (at, [e for s in before for e in s.ends or ()])
+                    # Those of all iterations so far: the one before follows the others.
+                    made = [e for s in before for e in s.ends or ()]
+                    ends = [*made, ends_digest(ends)] if ends else made
+                    here.previous_ends = (at, ends)
             status, states = yield self.graph(body, here, prefix, tentative, out)
             bodies.append((str(i), body, prefix, states))
             if status != DONE:
@@ -276,7 +298,9 @@ class Composites:
             made = final(graph.order, states)
             if vertex.kind == "map":
                 made = {prefix + address: entry for address, entry in made.items()}
-            found |= made
+            for address, entry in made.items():
+                twice = vertex.kind == "parallel" and address in found
+                found[address] = (entry[0], AMBIGUOUS) if twice else entry
         return found
 
 
@@ -343,9 +367,15 @@ def _summarise(step: Step, status: int, out: Out, at: int) -> None:
     """What is to be said of a composite that is not done: what is said of the first inside it."""
     order = (Action.FAILED,) if status == FAILED else (Action.RUN, Action.WAIT)
     for action in order:
-        for inner in out[at + 1 :]:
-            if inner.action is action:
-                step.action, step.reason, step.record = action, inner.reason, inner.record
-                if status == FAILED:
-                    step.detail = f"{inner.path}: {inner.detail}" if inner.detail else inner.path
-                return
+        # By path, since the order of declaration means nothing.
+        said = [inner for inner in islice(out, at + 1, None) if inner.action is action]
+        inner = min(said, key=_path, default=None)
+        if inner is not None:
+            step.action, step.reason, step.record = action, inner.reason, inner.record
+            if status == FAILED:
+                step.detail = f"{inner.path}: {inner.detail}" if inner.detail else inner.path
+            return
+
+
+def _path(step: Step) -> str:
+    return step.path

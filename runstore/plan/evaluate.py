@@ -7,7 +7,7 @@ table in docs/planning.md.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from runstore.history import Attempt, Damaged, History
@@ -69,15 +69,15 @@ class Evaluation(Composites):
         """Paths of missing outputs that something to run may load."""
         self.several = len(history.invocations) > 1 or bool(history.adopted)
         self.asks_ends = _asks_ends(root)
+        self.ahead = 0
+        """How many graphs are looked ahead into at the moment: what is found there is no plan."""
         self.parameters: dict[str, tuple[Any, str]] = {}
         self.steps: Out = []
         self.states: list[State] = []
 
     def run(self) -> int:
         """Evaluate. The status of the whole: DONE, FAILED or PENDING."""
-        stack: list[Generator[Any, Any, Any]] = [
-            self.graph(self.root, None, "", False, self.steps)
-        ]
+        stack: list[Generator[Any, Any, Any]] = [self.graph(self.root, None, "", False, self.steps)]
         value: Any = None
         while stack:
             try:
@@ -142,7 +142,9 @@ class Evaluation(Composites):
         if graph.handlers and not tentative:
             # Whether a failure is handled shows further down: look ahead with every failure taken
             # as settled, and see which of them a handler has consumed.
+            self.ahead += 1
             _, ahead = yield self.graph(graph, scope, prefix, True, [])
+            self.ahead -= 1
             settled, waiting = self._handled(graph, ahead)
         states: list[State] = [None] * len(graph.vertices)  # type: ignore[list-item]
         wanted = self.focus.get(graph.template) if self.focus is not None else None
@@ -234,19 +236,25 @@ class Evaluation(Composites):
     @staticmethod
     def targets(handler: Vertex, states: list[State]) -> set[int]:
         """What a handler handles: failed nodes it lists, and those behind what it lists."""
+        vertices = handler.graph.vertices
         found: set[int] = set()
-        seen: set[int] = set()
-        stack = list(handler.after)
+        seen: set[tuple[int, bool]] = set()
+        stack = [(at, False) for at in handler.after]
         while stack:
-            at = stack.pop()
-            if at in seen:
+            at, through = stack.pop()
+            if (at, through) in seen:
                 continue
-            seen.add(at)
+            seen.add((at, through))
             code = states[at].code
+            ups = vertices[at].after
             if code == FAILED:
                 found.add(at)
             elif code == UPSTREAM_FAILED:
-                stack.extend(handler.graph.vertices[at].after)
+                # By its trigger; else it lacks a value, since something further up has failed.
+                direct = any(states[up].code in (FAILED, UPSTREAM_FAILED) for up in ups)
+                stack.extend((up, not direct) for up in ups)
+            elif through and states[at].behind:
+                stack.extend((up, True) for up in ups)
         return found
 
     def _omitted(
@@ -276,10 +284,10 @@ class Evaluation(Composites):
         state = State(path, code, behind or code in (FAILED, UPSTREAM_FAILED))
         if vertex.needed:
             upstream = {states[i].path: _known(states[i].result) for i in vertex.after}
-            if scope is not None and not vertex.after:
-                upstream = {
-                    up.path: _known(up.result) for up in map(scope.upstream, vertex.outer)
-                }
+            if scope is not None and vertex.opener:
+                for up in map(scope.upstream, vertex.outer):
+                    upstream[up.path] = _known(up.result)
+                upstream |= _before(scope, [out for out, _ in vertex.turns])
             state.result = state_result(_STATES[code], upstream)
         return state
 
@@ -310,6 +318,8 @@ class Evaluation(Composites):
         detail = ""
         if latest is None:
             latest, reason = self._unseen(path)
+        elif self.history.overridden and (worse := self.history.overriding(path)):
+            latest, reason = worse, _damage(worse)
         elif type(latest) is End:
             number = latest.attempt if known else 0
             if known is not None and len(known) > 1 and _still_open(known):
@@ -334,7 +344,7 @@ class Evaluation(Composites):
             reason = Reason.IN_PROGRESS
         else:
             assert isinstance(latest, Damaged)
-            reason = Reason.OUTPUT_MISSING if latest.kind == "end" else Reason.IN_PROGRESS
+            reason = _damage(latest)
         state = State(path, PENDING, behind)
         if reason is Reason.IN_PROGRESS:
             state.busy = True
@@ -359,14 +369,13 @@ class Evaluation(Composites):
 
     def number(self, path: str) -> int:
         """The highest attempt number seen at a path, damaged records of unknown paths included."""
-        known = self.attempts.get(path)
-        return known[-1].attempt if known else self.history.last_number(path)
+        return self.history.last_number(path)
 
     def _unseen(self, path: str) -> tuple[Attempt | None, Reason]:
         damaged = self.history.nameless(path)
         if damaged is None:
             return None, Reason.NEVER_RAN
-        return damaged, Reason.OUTPUT_MISSING if damaged.kind == "end" else Reason.IN_PROGRESS
+        return damaged, _damage(damaged)
 
     def _missing(
         self,
@@ -433,9 +442,7 @@ class Evaluation(Composites):
         out.append(Step(path, Action.FAILED, Reason.FAILED_NOW, end, detail))
         return state
 
-    def results(
-        self, vertex: Vertex, states: list[State], scope: Scope | None
-    ) -> dict[str, str]:
+    def results(self, vertex: Vertex, states: list[State], scope: Scope | None) -> dict[str, str]:
         """The results a node consumes: of what it only follows, and of what it handles."""
         results: dict[str, str] = {}
         for i in vertex.order_only:
@@ -444,14 +451,11 @@ class Evaluation(Composites):
             for i in self.targets(vertex, states):
                 results[states[i].path] = _known(states[i].result)
         if scope is not None and vertex.opener:
-            for up in vertex.outer:
-                if vertex.kind == "task" or vertex.every or not any(
-                    name in up.returns for name in vertex.reader
-                ):
-                    state = scope.upstream(up)
-                    results[state.path] = _known(state.result)
-            if vertex.previous and scope.previous_result is not None:
-                results[scope.previous_result[0]] = scope.previous_result[1]
+            for up in vertex.outer_only:
+                state = scope.upstream(up)
+                results[state.path] = _known(state.result)
+            if vertex.turns_only:
+                results |= _before(scope, vertex.turns_only)
             results.update(scope.handled)
         return results
 
@@ -512,7 +516,7 @@ class Evaluation(Composites):
                 if had.results.get(path) != results[path]:
                     return f"{path} ran again since, or gives another result now"
             return "it followed other nodes"
-        if had.ends != ends:
+        if not vertex.cutoff and had.ends != ends:
             return "something it follows ran again, and it asks for that (cutoff: false)"
         changed = self.stale_structure.get(end.invocation)
         if changed is not None and vertex.template in changed:
@@ -523,6 +527,8 @@ class Evaluation(Composites):
 
     def want(self, vertex: Vertex, states: list[State], scope: Scope | None) -> None:
         """Note the outputs that are missing from the store and that this node may load."""
+        if self.ahead:
+            return
         here: Vertex = vertex
         while True:
             seen: set[int] = set()
@@ -538,14 +544,15 @@ class Evaluation(Composites):
                     if self._lacks(state.end):
                         self.wanted.add(state.path)
                 elif here.graph.vertices[at].bodies and state.code == DONE:
-                    self.wanted.update(
-                        path
-                        for path in self.history.lacking()
-                        if within(path, state.path)
-                    )
+                    self._want_all(state.path)
             if scope is None:
                 return
+            for turn in range(scope.turn):
+                self._want_all(f"{scope.place}@{turn}")
             here, states, scope = scope.owner, scope.states, scope.parent
+
+    def _want_all(self, inside: str) -> None:
+        self.wanted.update(path for path in self.history.lacking() if within(path, inside))
 
     def _lacks(self, end: End) -> bool:
         return any(blob in self.history.missing for blob in self.history.blobs_of(end))
@@ -586,6 +593,23 @@ def _settle(out: Out, begin: int, end: int) -> None:
     for step in out[begin:end]:
         if step.action is Action.FAILED:
             step.action, step.reason = Action.SKIP, Reason.HANDLED
+
+
+def _before(scope: Scope, turns: Sequence[int]) -> dict[str, str]:
+    """The results of the iterations before, of the loops that stand so far out."""
+    results: dict[str, str] = {}
+    here: Scope | None = scope
+    for out in range(max(turns, default=-1) + 1):
+        assert here is not None
+        if out in turns and here.previous_result is not None:
+            results[here.previous_result[0]] = here.previous_result[1]
+        here = here.parent
+    return results
+
+
+def _damage(record: Damaged) -> Reason:
+    """A damaged end is an end; a damaged start says that somebody began."""
+    return Reason.OUTPUT_MISSING if record.kind == "end" else Reason.IN_PROGRESS
 
 
 def _known(result: str | None) -> str:

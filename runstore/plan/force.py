@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from runstore.dag import Dag, walk
 from runstore.errors import ForceError
 from runstore.history import History
-from runstore.paths import NodePath, escape, segments, template
+from runstore.paths import NodePath, escape, segments, template, wildcard
 from runstore.plan.steps import Plan, within
 
 __all__ = ["expand", "select"]
@@ -54,12 +54,10 @@ def select(
 class _Selection:
     """The paths that some patterns choose, known already or not."""
 
-    def __init__(
-        self, patterns: Iterable[str], dag: Dag, known: set[str], *, after: bool
-    ) -> None:
+    def __init__(self, patterns: Iterable[str], dag: Dag, known: set[str], *, after: bool) -> None:
         self._relatives = _Relatives(dag, after)
         self._exact: list[str] = []
-        self._globs: list[re.Pattern[str]] = []
+        self._globs: list[Callable[[str], object]] = []
         self._near: dict[str, set[str]] = {}
         self._turns: dict[str, int] = {}
         self._after = after
@@ -76,12 +74,9 @@ class _Selection:
             self._exact.append(text)
             bases.append(text)
         elif "*" in text or "?" in text:
-            glob = re.compile(
-                "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in text),
-                re.DOTALL,
-            )
-            bases = [p for p in (*known, *templates) if glob.fullmatch(p)]
-            bases += [p for p in known if glob.fullmatch(template(p))]
+            glob = wildcard(text)
+            bases = [p for p in (*known, *templates) if glob(p)]
+            bases += [p for p in known if glob(template(p))]
             self._globs.append(glob)
         if not bases:
             raise ForceError(
@@ -109,7 +104,7 @@ class _Selection:
             if within(path, text) or within(shape, text):
                 return True
         for glob in self._globs:
-            if glob.fullmatch(path) or glob.fullmatch(shape):
+            if glob(path) or glob(shape):
                 return True
         if not self._near and not self._turns:
             return False
@@ -200,5 +195,3 @@ def _segment(part: str) -> tuple[str, str] | None:
     except ValueError:
         return None
     return parsed.name, parsed.branch or ""
-
-

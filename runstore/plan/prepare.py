@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["Graph", "Vertex", "prepare"]
 
 
+Turn = tuple[int, "Vertex"]
+"""A loop, and how many scopes out from the body it stands whose nodes follow its iterations."""
+
+
 class Vertex:
     """A node in its place."""
 
@@ -35,13 +39,16 @@ class Vertex:
         "opener",
         "order_only",
         "outer",
+        "outer_only",
         "params",
-        "previous",
         "reader",
+        "reads",
         "returns",
         "sources",
         "template",
         "trigger",
+        "turns",
+        "turns_only",
     )
 
     def __init__(self, node: AnyNode, at: int, graph: Graph) -> None:
@@ -67,10 +74,18 @@ class Vertex:
             self.reader = (node.over,)
         elif node.kind == "conditional":
             self.reader = (node.on,)
-        given = {i for name in self.reader for i in self.sources.get(name, ())}
+        # A name that an item or iteration binds comes from no upstream, whoever returns it.
+        self.reads = tuple(name for name in self.reader if name not in graph.bound)
+        given = {i for name in self.reads for i in self.sources.get(name, ())}
         self.order_only = tuple(i for i in self.after if self.every or i not in given)
         self.outer: tuple[Vertex, ...] = ()
-        self.previous = False
+        """Of an opener: what it follows outside, less what is carried in."""
+        self.outer_only: tuple[Vertex, ...] = ()
+        """Those of them that are no possible source of what it reads."""
+        self.turns: tuple[Turn, ...] = ()
+        """Of an opener: the loops whose iteration before it follows."""
+        self.turns_only: tuple[int, ...] = ()
+        """How far out those stand that give nothing it reads."""
         self.needed = False
         self.bodies: dict[str, Graph] = {}
         self.leaf = False
@@ -79,17 +94,37 @@ class Vertex:
 class Graph:
     """One graph in its place: the DAG itself, or a body."""
 
-    __slots__ = ("bound", "dag", "handlers", "index", "leaf", "order", "owner", "template", "vertices")
+    __slots__ = (
+        "anchor",
+        "bound",
+        "dag",
+        "handlers",
+        "index",
+        "leaf",
+        "order",
+        "owner",
+        "template",
+        "turns",
+        "vertices",
+    )
 
     def __init__(self, dag: Dag, template: str, owner: Vertex | None) -> None:
         self.dag = dag
         self.template = template
         self.owner = owner
+        # Names of the items and iterations around it.
+        self.bound: frozenset[str] = frozenset()
+        # The innermost composite around it that follows something: its upstream is the openers'.
+        self.anchor: Vertex | None = None
+        self.turns: tuple[Turn, ...] = ()
+        if owner is not None:
+            self.bound = owner.graph.bound
+            if (owner.node.kind == "map" or owner.node.kind == "loop") and owner.node.as_:
+                self.bound |= {owner.node.as_}
+            self.anchor = owner.graph.anchor if owner.opener else owner
         self.vertices = [Vertex(node, at, self) for at, node in enumerate(dag.nodes)]
         self.order = [self.vertices[at] for at in dag.wiring.order]
         self.index = dag.wiring.index
-        # Names of items and iterations between here and the graph whose nodes openers follow.
-        self.bound: frozenset[str] = frozenset()
         self.handlers = [vertex for vertex in self.order if vertex.handles]
         self.leaf = all(vertex.kind == "task" for vertex in self.vertices)
 
@@ -118,37 +153,44 @@ def _open(graph: Graph, asked: list[Vertex]) -> None:
     owner = graph.owner
     inherited: tuple[Vertex, ...] = ()
     if owner is not None:
-        node = owner.node
         above = tuple(owner.graph.vertices[i] for i in owner.after) if owner.after else owner.outer
-        bound = owner.graph.bound if owner.opener else frozenset()
-        carries = owner.reader[0] if owner.kind in ("map", "conditional") else None
-        if carries is not None and carries not in bound:
-            inherited = tuple(up for up in above if carries not in up.returns)
-        else:
-            inherited = above
-        if (node.kind == "map" or node.kind == "loop") and node.as_:
-            bound |= {node.as_}
-        graph.bound = bound
+        turns = tuple((out + 1, loop) for out, loop in owner.turns)
+        carries = owner.reads[0] if owner.kind in ("map", "conditional") and owner.reads else None
+        if carries is not None:
+            above = tuple(up for up in above if not _may_give(graph, up, carries))
+            turns = tuple(turn for turn in turns if carries not in _given(turn[1]))
+        inherited = above
+        graph.turns = ((0, owner), *turns) if owner.kind == "loop" else turns
     for vertex in graph.vertices:
         if vertex.opener:
-            if vertex.kind == "task":
-                reads = {name for name in vertex.params if name not in graph.bound}
-                vertex.outer = tuple(
-                    up for up in inherited if vertex.every or reads.isdisjoint(up.returns)
-                )
-                if owner is not None and owner.kind == "loop":
-                    gives = graph.dag.wiring.exports.keys() | graph.dag.wiring.unclear.keys()
-                    vertex.previous = vertex.every or reads.isdisjoint(gives)
-                    if vertex.previous:
-                        asked.append(owner)
-                asked.extend(vertex.outer)
-            else:
-                vertex.outer = inherited
+            reads = () if vertex.every else vertex.reads
+            vertex.outer = inherited
+            vertex.outer_only = tuple(
+                up for up in inherited if not any(_may_give(graph, up, name) for name in reads)
+            )
+            vertex.turns = graph.turns
+            vertex.turns_only = tuple(
+                out for out, loop in graph.turns if _given(loop).isdisjoint(reads)
+            )
         if vertex.kind == "task":
             asked.extend(graph.vertices[i] for i in vertex.order_only)
+            asked.extend(vertex.outer_only)
+            asked.extend(loop for out, loop in vertex.turns if out in vertex.turns_only)
         if vertex.handles:
             asked.append(vertex)
             asked.extend(graph.vertices[i] for i in vertex.after)
+
+
+def _may_give(graph: Graph, up: Vertex, name: str) -> bool:
+    """Whether a node outside, which an opener of ``graph`` follows, is a possible source for it."""
+    assert graph.anchor is not None, "what is outside is followed by a composite around the graph"
+    return up.at in graph.anchor.sources.get(name, ())
+
+
+def _given(loop: Vertex) -> frozenset[str]:
+    """The names that an iteration may hand to the next."""
+    wiring = loop.bodies[""].dag.wiring
+    return frozenset((*wiring.exports, *wiring.unclear))
 
 
 def _mark(asked: list[Vertex]) -> None:
@@ -161,5 +203,6 @@ def _mark(asked: list[Vertex]) -> None:
         vertex.needed = True
         asked.extend(vertex.graph.vertices[i] for i in vertex.after)
         asked.extend(vertex.outer)
+        asked.extend(loop for _, loop in vertex.turns)
         for body in vertex.bodies.values():
             asked.extend(body.vertices)

@@ -11,7 +11,16 @@ from runstore.records import Blob, End
 if TYPE_CHECKING:
     from runstore.plan.prepare import Vertex
 
-__all__ = ["AMBIGUOUS", "DONE", "FAILED", "NOT_TAKEN", "PENDING", "UPSTREAM_FAILED", "Scope", "State"]
+__all__ = [
+    "AMBIGUOUS",
+    "DONE",
+    "FAILED",
+    "NOT_TAKEN",
+    "PENDING",
+    "UPSTREAM_FAILED",
+    "Scope",
+    "State",
+]
 
 DONE, FAILED, UPSTREAM_FAILED, NOT_TAKEN, PENDING = range(5)
 
@@ -78,10 +87,12 @@ class Scope:
         "handled",
         "owner",
         "parent",
+        "place",
         "previous",
         "previous_ends",
         "previous_result",
         "states",
+        "turn",
     )
 
     def __init__(self, owner: Vertex, states: list[State], parent: Scope | None) -> None:
@@ -100,6 +111,10 @@ class Scope:
         self.previous_ends: tuple[str, list[str]] | None = None
         self.handled: Mapping[str, str] = _EMPTY
         """For the body of a handler: path -> result of each failed node it handles."""
+        self.place = ""
+        """In a loop: its path."""
+        self.turn = 0
+        """In a loop: the iteration."""
 
     def inside(self, bound: Mapping[str, Valued]) -> Scope:
         """The same scope with names bound: one item, one iteration. What is outside is shared."""
@@ -115,6 +130,8 @@ class Scope:
         scope.previous_result = self.previous_result
         scope.previous_ends = self.previous_ends
         scope.handled = self.handled
+        scope.place = self.place
+        scope.turn = self.turn
         return scope
 
     def upstream(self, vertex: Vertex) -> State:
@@ -176,8 +193,7 @@ def _seen(vertex: Vertex, states: list[State]) -> Seen:
         if state.code == DONE:
             for address, (blob, source) in state.artifacts.items():
                 old = view.get(address)
-                hides = old[2] | {old[1]} if old else frozenset[str]()
-                view[address] = (blob, source, hides)
+                view[address] = (blob, source, _sources(old) if old else frozenset())
         views[node.at] = view
     return {}
 
@@ -185,10 +201,22 @@ def _seen(vertex: Vertex, states: list[State]) -> Seen:
 def _merge(into: Seen, other: Seen) -> None:
     for address, entry in other.items():
         mine = into.get(address)
-        if mine is None or mine[1] in entry[2]:
+        if mine is None or _hides(entry, mine):
             into[address] = entry
-        elif entry[1] != mine[1] and entry[1] not in mine[2]:
-            into[address] = (mine[0], AMBIGUOUS, mine[2] | entry[2] | {mine[1], entry[1]})
+        elif not _hides(mine, entry):
+            into[address] = (mine[0], AMBIGUOUS, _sources(mine) | _sources(entry))
+
+
+def _sources(entry: tuple[Blob, str, frozenset[str]]) -> frozenset[str]:
+    """Who saved it, and who saved what that hides; of one that is ambiguous, all of them."""
+    return entry[2] if entry[1] == AMBIGUOUS else entry[2] | {entry[1]}
+
+
+def _hides(
+    entry: tuple[Blob, str, frozenset[str]], other: tuple[Blob, str, frozenset[str]]
+) -> bool:
+    """Whether ``entry`` is the other one, or was saved after all that the other one may be."""
+    return _sources(other) <= _sources(entry)
 
 
 def final(graph_order: list[Vertex], states: list[State]) -> dict[str, tuple[Blob, str]]:
@@ -203,7 +231,7 @@ def final(graph_order: list[Vertex], states: list[State]) -> dict[str, tuple[Blo
         if state.code == DONE:
             for address, (blob, source) in state.artifacts.items():
                 old = view.get(address)
-                view[address] = (blob, source, old[2] | {old[1]} if old else frozenset())
+                view[address] = (blob, source, _sources(old) if old else frozenset())
         views[node.at] = view
         if view:
             _merge(out, view)

@@ -177,9 +177,7 @@ class Plan:
     def waiting(self) -> list[Step]:
         """The tasks another process is at."""
         return [
-            step
-            for step in self.steps
-            if step.reason is Reason.IN_PROGRESS and step.kind == "task"
+            step for step in self.steps if step.reason is Reason.IN_PROGRESS and step.kind == "task"
         ]
 
     def __iter__(self) -> Iterator[Step]:

@@ -100,13 +100,16 @@ class Storage(Protocol):
         """
         ...
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, *, shallow: bool = False) -> Iterator[str]:
         """Every key that begins with ``prefix``, in any order: none if there is none.
 
         The prefix is plain text (``runs/k/attempts/ab`` finds ``runs/k/attempts/abc.json``),
         and whatever lies below it is listed, however deep. An object whose ``create`` returned
         before the call is listed. Things in the store that are no objects (temp files, names
         that are no keys) are not.
+
+        ``shallow``: not what lies below a further ``/``, but the folder, once, with the ``/`` at
+        its end (S3's ``Delimiter``).
 
         Raises `StorageError` if the storage cannot be listed, at the call or while iterating.
         Cost: one listing of each folder that can hold such a key.

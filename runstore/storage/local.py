@@ -149,11 +149,11 @@ class LocalStorage:
         except OSError as error:
             self._fail("read", key, error)
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, *, shallow: bool = False) -> Iterator[str]:
         check_prefix(prefix, self.url)
-        return self._walk(prefix)
+        return self._walk(prefix, shallow)
 
-    def _walk(self, prefix: str) -> Iterator[str]:
+    def _walk(self, prefix: str, shallow: bool) -> Iterator[str]:
         folder, slash, start = prefix.rpartition("/")
         pending = [folder + slash]
         while pending:
@@ -166,10 +166,13 @@ class LocalStorage:
                         if name[0] == "." or (start and not name.startswith(start)):
                             continue
                         # The folder's own listing says what it is: no stat.
-                        if entry.is_dir(follow_symlinks=False):
-                            pending.append(here + name + "/")
-                        else:
+                        if not entry.is_dir(follow_symlinks=False):
                             keys.append(here + name)
+                        elif shallow:
+                            if is_segment(name):
+                                yield here + name + "/"
+                        else:
+                            pending.append(here + name + "/")
             except (FileNotFoundError, NotADirectoryError):
                 continue  # no folder, no keys
             except OSError as error:

@@ -62,11 +62,14 @@ class MemoryStorage:
     def stream(self, key: str) -> BinaryIO:
         return io.BytesIO(self.read(key))
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, *, shallow: bool = False) -> Iterator[str]:
         check_prefix(prefix, self.url)
         with self._lock:
             keys = [key for key in self._objects if key.startswith(prefix)]
-        return iter(keys)
+        if not shallow:
+            return iter(keys)
+        at = prefix.rpartition("/")[0] + "/" if "/" in prefix else ""
+        return iter({at + "".join(key[len(at) :].partition("/")[:2]) for key in keys})
 
 
 def _pieces(stream: BinaryIO) -> Iterator[bytes]:

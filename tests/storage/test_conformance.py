@@ -143,8 +143,8 @@ def test_a_stream_may_give_less_than_asked(storage, oracle):
         def read(self, size=-1, /):
             return super().read(min(size, 7))
 
-    storage.create("a", Dripping(b"0123456789" * 10))
-    assert oracle.objects() == {"a": b"0123456789" * 10}
+    storage.create("a", Dripping(b"x" * 100))
+    assert oracle.objects() == {"a": b"x" * 100}
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_what_a_stream_raises_comes_out_and_nothing_stays(storage, oracle, error
 
 
 def test_what_is_not_there_is_missing(storage):
-    storage.create("a/b/c", b"1")
+    storage.create("a/b/c", b"1")  # and the folders above it are no objects
     for key in ("x", "a/x", "a/b/x", "x/y/z", "a", "a/b"):
         with pytest.raises(KeyMissingError) as raised:
             storage.read(key)
@@ -179,17 +179,19 @@ def test_read_many_gives_one_pair_for_each_and_errors_in_place(storage):
     bodies = {f"f{n % 3}/{n:03d}": b"%d" % n * n for n in range(300)}
     for key, body in bodies.items():
         storage.create(key, body)
-    asked = [*bodies, "f0/none", "f0/none2", "nowhere/x", "f1", "f0/../f1/001", "F", "f0/000"]
+    missing = ["f0/none", "f0/none2", "nowhere/x", "f1"]
+    no_keys = ["f0/../f1/001", "f0/X", "F"]
+    asked = [*bodies, *missing, *no_keys, "f0/000"]
     random.Random(2).shuffle(asked)
     for keys in (asked, sorted(asked)):
         pairs = list(storage.read_many(iter(keys)))
         assert sorted(key for key, _ in pairs) == sorted(keys)
         found = dict(pairs)
         assert {key: found[key] for key in bodies} == bodies
-        for key in ("f0/none", "f0/none2", "nowhere/x", "f1"):
+        for key in missing:
             assert isinstance(found[key], KeyMissingError)
             assert found[key].key == key
-        for key in ("f0/../f1/001", "F"):
+        for key in no_keys:
             assert type(found[key]) is StorageError
     assert list(storage.read_many([])) == []
 
@@ -292,7 +294,15 @@ def test_other_urls_are_refused_and_no_folder_is_named_after_them(url, tmp_path,
 
 def test_importing_the_seam_loads_no_backend():
     code = "import sys, runstore.storage; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
+    loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
     assert "runstore.storage" in loaded
     assert not loaded & {"fsspec", "s3fs", "asyncio", "runstore.storage.local"}
+
+
+def test_a_shallow_list_tells_folders_and_keys(storage: Storage) -> None:
+    for key in ("a/b/1", "a/b/2", "a/c/d/3", "a/4", "ab/5"):
+        storage.create(key, b"x")
+    assert sorted(storage.list("a/", shallow=True)) == ["a/4", "a/b/", "a/c/"]
+    assert sorted(storage.list("", shallow=True)) == ["a/", "ab/"]
+    assert sorted(storage.list("a/b", shallow=True)) == ["a/b/"]
+    assert list(storage.list("nothing/", shallow=True)) == []

@@ -26,7 +26,7 @@ from runstore.errors import KeyExistsError
 from runstore.storage import local
 from runstore.storage.local import LocalStorage
 
-SIDE_BY_SIDE = 4
+SIDE_BY_SIDE = 2
 
 
 def body_of(key: str) -> bytes:
@@ -91,7 +91,7 @@ def test_a_kill_loses_nothing_acknowledged_and_tears_nothing(tmp_path, durable, 
         group = range(first, first + SIDE_BY_SIDE)
         children = {child: spawn(creating(child)) for child in group}
         for child, (pid, pipe) in children.items():
-            time.sleep(moments.uniform(0, 0.012))
+            time.sleep(moments.uniform(0, 0.008))
             acknowledged[child] = kill(pid, pipe).split()
 
     disk = files(root)

@@ -1,0 +1,300 @@
+"""The one loop: ask the plan what is ready, run it, add the records, ask again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from runstore.errors import (
+    AttemptEndedError,
+    BlobDamagedError,
+    BlobMissingError,
+    RunstoreError,
+)
+from runstore.executor.capture import routed
+from runstore.executor.tasks import Done, Shell, as_job, do, do_in_process
+from runstore.history import History
+from runstore.plan import Plan, Planner, Step
+from runstore.records import End, Start
+from runstore.store import Attempt, Run
+
+__all__ = ["Cancelled", "Loop", "Reporter", "Silent"]
+
+
+class Reporter(Protocol):
+    """Who is told what happens, in the thread of the caller."""
+
+    def planned(self, plan: Plan) -> None:
+        """The first plan of the invocation, before anything runs."""
+
+    def began(self, step: Step) -> None:
+        """A step was handed to a worker."""
+
+    def ended(self, step: Step, end: End | None, error: Exception | None) -> None:
+        """It ended; or it was not run here, because of ``error``."""
+
+    def warned(self, message: str) -> None:
+        """Something the user should know."""
+
+
+class Silent:
+    """A reporter that says nothing; others derive from it what they say."""
+
+    def planned(self, plan: Plan) -> None: ...
+    def began(self, step: Step) -> None: ...
+    def ended(self, step: Step, end: End | None, error: Exception | None) -> None: ...
+    def warned(self, message: str) -> None: ...
+
+
+class Cancelled(Exception):
+    """A signal came."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(self.signal.name)
+
+
+class Loop:
+    """One invocation at work."""
+
+    def __init__(
+        self,
+        run: Run,
+        planner: Planner,
+        history: History,
+        pool: Executor,
+        workers: int,
+        *,
+        folder: str,
+        source: str | None,
+        code: Mapping[str, Any] | None,
+        chosen: Callable[[str], bool],
+        reporter: Reporter,
+        renew: Callable[[], Executor] | None,
+    ) -> None:
+        self.run = run
+        self.planner = planner
+        self.history = history
+        self.pool = pool
+        self.workers = workers
+        self.folder = folder
+        self.source = source
+        self.code = code
+        self.chosen = chosen
+        self.reporter = reporter
+        self.renew = renew
+        self.shell = Shell()
+        self.ran: list[str] = []
+        self.warnings: list[str] = []
+        self.held_back = False
+        self._in_processes = isinstance(pool, ProcessPoolExecutor) or not _shares_memory(pool)
+        self._lock = threading.Lock()
+        self._open: dict[str, Attempt] = {}
+        self._futures: dict[Future[Done], Step] = {}
+        self._refused: set[str] = set()
+
+    def plan(self) -> Plan:
+        """The plan as of now."""
+        return self.planner.plan(self.history, self.run.invocation)
+
+    def go(self) -> Plan:
+        """Run until nothing is ready. The last plan.
+
+        :raises Cancelled: on SIGINT or SIGTERM, after every attempt in progress was ended.
+        """
+        queue: deque[Step] = deque()
+        plan = self.plan()
+        self.reporter.planned(plan)
+        fresh, looked_again = True, False
+        with _signals(), routed():
+            try:
+                while True:
+                    if not queue and fresh:
+                        plan = self.plan()
+                        queue.extend(self._startable(plan))
+                        fresh = False
+                    while queue and len(self._futures) < self.workers:
+                        self._submit(queue.popleft())
+                    if self._futures:
+                        if self._collect():
+                            fresh = True
+                    elif not queue and not fresh:
+                        if plan.waiting and not looked_again:
+                            # What others are at may have ended meanwhile: look once more.
+                            self._reread()
+                            fresh = looked_again = True
+                            continue
+                        return plan
+            except (Cancelled, KeyboardInterrupt) as error:
+                self._cancel_all()
+                raise error if isinstance(error, Cancelled) else Cancelled(signal.SIGINT) from None
+
+    def _startable(self, plan: Plan) -> Iterator[Step]:
+        running = {step.path for step in self._futures.values()}
+        for step in plan.ready:
+            if step.path in running or step.path in self._refused:
+                continue
+            if self.chosen(step.path):
+                yield step
+            else:
+                self.held_back = True
+
+    def _submit(self, step: Step) -> None:
+        self.reporter.began(step)
+        if self._in_processes:
+            job = as_job(self.run, step, self.folder, self.source, self.code)
+            try:
+                future = self.pool.submit(do_in_process, job)
+            except BrokenProcessPool:
+                self._renew_pool()
+                future = self.pool.submit(do_in_process, job)
+        else:
+            future = self.pool.submit(
+                do, self.run, step, self.folder, self.shell, self._began, self.code
+            )
+        self._futures[future] = step
+
+    def _began(self, attempt: Attempt) -> None:
+        with self._lock:
+            self._open[attempt.path] = attempt
+
+    def _collect(self) -> bool:
+        """Wait for one to be done, and take all that are. Whether there is news."""
+        # A timeout, so that a signal is met also where waiting is not interrupted by it.
+        finished, _ = wait(self._futures, timeout=0.5, return_when=FIRST_COMPLETED)
+        for future in finished:
+            step = self._futures.pop(future)
+            with self._lock:
+                self._open.pop(step.path, None)
+            try:
+                done = future.result()
+            except BrokenProcessPool:
+                done = self._died(step)
+            self._take(step, done)
+        return bool(finished)
+
+    def _take(self, step: Step, done: Done) -> None:
+        self.run.keep(done.records)
+        if done.warning:
+            self.warn(done.warning)
+        if done.end is not None:
+            self.ran.append(step.path)
+            self.history.add(done.end)
+            sha256 = (done.end.error or {}).get("sha256")
+            if sha256:
+                self.history.missing.add(sha256)
+            elif self.history.missing:
+                self.history.missing -= set(self.history.blobs_of(done.end))
+        elif isinstance(done.error, BlobMissingError | BlobDamagedError):
+            # An input is gone: the next plan makes it again from its producer.
+            self.history.missing.add(done.error.facts["sha256"])
+        elif done.error is not None:
+            if isinstance(done.error, AttemptEndedError):
+                self.ran.append(step.path)
+            else:
+                self._refused.add(step.path)
+            self.warn(str(done.error))
+            self._reread()
+        self.reporter.ended(step, done.end, done.error)
+
+    def _reread(self) -> None:
+        """Somebody else writes to this run: see what they did."""
+        missing = self.history.missing
+        self.history = self.run.history(dag=self.planner.dag)
+        self.history.missing |= missing
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+        self.reporter.warned(message)
+
+    # -- worker processes ------------------------------------------------------------------------
+
+    def _died(self, step: Step) -> Done:
+        """A worker process is gone, and with it what it was at."""
+        self._renew_pool()
+        history = self.run.history([step.path])
+        latest = history.latest(step.path)
+        if isinstance(latest, Start) and latest.invocation == self.run.invocation:
+            end = self.run.end_for(latest, "failed", "WorkerDied", "its worker process died")
+            return Done(step.path, end if isinstance(end, End) else None)
+        if isinstance(latest, End) and latest.invocation == self.run.invocation:
+            return Done(step.path, latest)
+        return Done(step.path)  # it had not begun: the next plan has it again
+
+    def _renew_pool(self) -> None:
+        if self.renew is None:
+            raise RunstoreError(
+                "a worker process died and the executor is broken: give runstore a fresh one, "
+                "or let it make its own"
+            )
+        if getattr(self.pool, "_broken", False):
+            self.pool.shutdown(wait=False)
+            self.pool = self.renew()
+
+    # -- the end of it ---------------------------------------------------------------------------
+
+    def _cancel_all(self) -> None:
+        """End what is in progress as cancelled. A task that goes on finds its end taken."""
+        self.shell.stop()
+        for future in self._futures:
+            future.cancel()
+        if self._in_processes:
+            paths = [step.path for step in self._futures.values()]
+            history = self.run.history(paths) if paths else None
+            for start in list(history.open()) if history else ():
+                if start.invocation == self.run.invocation:
+                    self._cancelled(self.run.end_for(start, "cancelled", "Cancelled", "interrupted"))
+                    if start.by.pid and start.by.pid != os.getpid():
+                        _kill(start.by.pid)
+            return
+        with self._lock:
+            attempts = list(self._open.values())
+        for attempt in attempts:
+            try:
+                self._cancelled(attempt.cancel("interrupted"))
+            except AttemptEndedError:
+                pass  # it was quicker
+
+    def _cancelled(self, end: Any) -> None:
+        self.ran.append(end.path)
+        self.history.add(end)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _shares_memory(pool: Executor) -> bool:
+    """Whether what is submitted runs in this process. Threads do; of others that is not known, so
+    they are sent something that can be pickled."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    return isinstance(pool, ThreadPoolExecutor) or bool(getattr(pool, "shares_memory", False))
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGINT and SIGTERM as :class:`Cancelled`, where signals can be had: in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: Any) -> None:
+        raise Cancelled(number)
+
+    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

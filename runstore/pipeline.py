@@ -1,0 +1,355 @@
+"""Pipelines people write: plain functions as tasks, and pipeline files.
+
+Nothing here is needed to read a store; nothing decorates or changes the functions it is given.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from runstore.canonical import loads
+from runstore.dag import AnyNode, Dag, Task, Trigger, walk
+from runstore.errors import DagError, PipelineError, ValueNotJsonError
+
+__all__ = ["Pipeline", "function_of", "load_pipeline", "sequence", "task"]
+
+_ATTEMPT = ("Attempt", "runstore.Attempt")
+
+
+def task(
+    function: Callable[..., Any],
+    *,
+    name: str | None = None,
+    returns: str | Sequence[str] = (),
+    after: str | Sequence[str] = (),
+    trigger: Trigger = "all_success",
+    handles: bool = False,
+    **config: Any,
+) -> Task:
+    """A plain function as a task: its parameters are read by name, ``returns`` names its results.
+
+    With one name the returned value is the result; with several, a tuple of that many, or a dict
+    with these keys. A parameter annotated ``Attempt`` is given the attempt at work, and is none of
+    the pipeline's. The function stays what it is.
+
+    :param config: whatever the executor is to know besides; in no digest.
+    :raises DagError: for ``*args``, ``**kwargs`` or positional-only parameters: they have no names.
+    """
+    called = name or getattr(function, "__name__", "")
+    params = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise DagError(
+                f"function {called!r} takes {parameter}: a task's parameters need names",
+                nodes=(called,),
+            )
+        if not _is_attempt(parameter):
+            params.append(parameter.name)
+    module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    if module and "<" not in qualname:
+        config.setdefault("callable", f"{module}:{qualname}")
+    made = Task(
+        name=called,
+        params=tuple(params),
+        returns=(returns,) if isinstance(returns, str) else tuple(returns),
+        after=(after,) if isinstance(after, str) else tuple(after),
+        trigger=trigger,
+        handles=handles,
+        config=config,
+    )
+    made._function = function
+    return made
+
+
+def _is_attempt(parameter: inspect.Parameter) -> bool:
+    annotation = parameter.annotation
+    if isinstance(annotation, str):
+        return annotation in _ATTEMPT
+    return getattr(annotation, "__name__", "") == "Attempt" and str(
+        getattr(annotation, "__module__", "")
+    ).startswith("runstore")
+
+
+def attempt_parameter(function: Callable[..., Any]) -> str | None:
+    """The name of the parameter that is to be given the attempt."""
+    for parameter in inspect.signature(function).parameters.values():
+        if _is_attempt(parameter):
+            return parameter.name
+    return None
+
+
+def sequence(*nodes: AnyNode) -> Dag:
+    """A DAG of steps one after the other: each without an ``after`` follows the one before it."""
+    chained: list[AnyNode] = []
+    for node in nodes:
+        if chained and not node.after:
+            function = getattr(node, "_function", None)
+            node = node.model_copy(update={"after": (chained[-1].name,)})
+            if function is not None:
+                node._function = function  # type: ignore[union-attr]
+        chained.append(node)
+    return Dag(chained)
+
+
+def function_of(node: Task) -> Callable[..., Any]:
+    """The function of a Python task: the one it was made of, else what its config names.
+
+    :raises PipelineError: if there is none, or it cannot be imported.
+    """
+    if node._function is not None:
+        return node._function
+    named = node.config.get("callable")
+    if not isinstance(named, str) or ":" not in named:
+        raise PipelineError(
+            f"task {node.name!r} has no function: give the pipeline file, or "
+            f'config {{"callable": "module:function"}}'
+        )
+    module, _, qualname = named.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in qualname.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise PipelineError(
+            f"the function of task {node.name!r}, {named}, cannot be imported ({error}): "
+            f"name the pipeline file on the command line"
+        ) from error
+    function: Callable[..., Any] = found
+    return function
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A DAG with what a pipeline file says besides it."""
+
+    dag: Dag
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Defaults of the run's parameters."""
+    secrets: Sequence[str] = ()
+    """Names of parameters whose values are never stored."""
+    source: str | None = None
+    """The file, with ``:name`` where one was given."""
+    digest: str | None = None
+    """sha256 of the file, for the record."""
+
+    @property
+    def folder(self) -> str:
+        """Where the file is; the current folder for a pipeline without one."""
+        return os.path.dirname(os.path.abspath(_split(self.source)[0])) if self.source else os.getcwd()
+
+
+def load_pipeline(source: str) -> Pipeline:
+    """Read ``file.py``, ``file.py:name``, or a ``.yaml``/``.json`` file.
+
+    A Python file is run as a module; the pipeline is its one :class:`Dag` or :class:`Pipeline` at
+    the top level, or the one named; ``parameters`` and ``secrets`` there are taken along.
+
+    :raises PipelineError: saying which line is wrong, or which names there are to choose from.
+    :raises DagError: for a file whose graph is not one.
+    """
+    path, name = _split(source)
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise PipelineError(
+            f"pipeline {path!r} cannot be read: {error.strerror}"
+        ) from error
+    digest = sha256(data).hexdigest()
+    if path.endswith(".py"):
+        return _from_python(path, name, source, digest)
+    if name:
+        raise PipelineError(f"{source!r}: a name after the colon goes with a .py file only")
+    if path.endswith((".yaml", ".yml")):
+        return _from_document(_yaml(data, path), source, digest)
+    if path.endswith(".json"):
+        try:
+            return _from_document(loads(data), source, digest)
+        except ValueNotJsonError as error:
+            raise PipelineError(f"{path} is not JSON that can be used: {error}") from error
+    raise PipelineError(f"{path!r} is no pipeline file: they end in .py, .yaml, .yml or .json")
+
+
+def _split(source: str) -> tuple[str, str]:
+    head, colon, tail = source.rpartition(":")
+    return (head, tail) if colon and head.endswith(".py") else (source, "")
+
+
+def _from_python(path: str, name: str, source: str, digest: str) -> Pipeline:
+    module_name = os.path.splitext(os.path.basename(path))[0]
+    full = os.path.abspath(path)
+    spec = importlib.util.spec_from_file_location(module_name, full)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    folder = os.path.dirname(full)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, DagError):
+            raise
+        raise PipelineError(
+            f"{path} does not import: {_where(error, full)}{type(error).__name__}: {error}"
+        ) from error
+    found = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, Dag | Pipeline) and not key.startswith("_")
+    }
+    if name:
+        if name not in found:
+            there = ", ".join(found) or "none"
+            raise PipelineError(f"{path} has no pipeline {name!r}; it has: {there}")
+        chosen = found[name]
+    elif len({id(value) for value in found.values()}) == 1:
+        chosen = next(iter(found.values()))
+    elif "pipeline" in found:
+        chosen = found["pipeline"]
+    elif found:
+        raise PipelineError(
+            f"{path} has several pipelines: say which, {path}:{next(iter(found))} for example "
+            f"(it has {', '.join(found)})"
+        )
+    else:
+        raise PipelineError(f"{path} has no pipeline: make one with runstore.sequence(...) or Dag(...)")
+    if isinstance(chosen, Pipeline):
+        return Pipeline(chosen.dag, chosen.parameters, chosen.secrets, source, digest)
+    parameters = getattr(module, "parameters", {})
+    secrets = getattr(module, "secrets", ())
+    if not isinstance(parameters, Mapping):
+        parameters = {}
+    if not isinstance(secrets, list | tuple):
+        secrets = ()
+    return Pipeline(chosen, dict(parameters), tuple(secrets), source, digest)
+
+
+def _where(error: BaseException, path: str) -> str:
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"line {error.lineno}: "
+    trace = error.__traceback__
+    line = None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == path:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f"line {line}: " if line else ""
+
+
+def _yaml(data: bytes, path: str) -> Any:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """YAML without its traps: no aliases (they can be recursive, and bombs), no twins."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.events.AliasEvent):
+                mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+                raise PipelineError(
+                    f"{path}, line {mark.line + 1}: aliases (*name) are not taken: write it out"
+                )
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = set()
+            for key, _ in node.value:
+                if key.tag != "tag:yaml.org,2002:str":
+                    raise PipelineError(
+                        f"{path}, line {key.start_mark.line + 1}: the key {key.value!r} is no text: "
+                        f"put it in quotes"
+                    )
+                if key.value in seen:
+                    raise PipelineError(
+                        f"{path}, line {key.start_mark.line + 1}: {key.value!r} is there twice"
+                    )
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(data, Loader)  # noqa: S506 - a SafeLoader, made stricter
+    except yaml.YAMLError as error:
+        raise PipelineError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError:
+        raise PipelineError(f"{path} nests too deep to be a pipeline") from None
+
+
+_SUGAR = ("command", "save", "load", "env")
+
+
+def _from_document(document: Any, source: str, digest: str) -> Pipeline:
+    if not isinstance(document, dict):
+        raise PipelineError(f'{source} is no pipeline: it must be an object with "nodes" or "steps"')
+    parameters = document.pop("parameters", None) or {}
+    secrets = document.pop("secrets", None) or []
+    if not isinstance(parameters, dict):
+        raise PipelineError(f"{source}: parameters must be an object of names and values")
+    if not isinstance(secrets, list) or not all(isinstance(name, str) for name in secrets):
+        raise PipelineError(f"{source}: secrets must be a list of names")
+    return Pipeline(Dag.from_json(_desugar(document, source)), parameters, secrets, source, digest)
+
+
+def _desugar(document: Any, source: str) -> Any:
+    """``steps`` (one after the other) to ``nodes``, and ``command`` & co. to a shell task's config."""
+    stack = [document]
+    while stack:
+        graph = stack.pop()
+        if not isinstance(graph, dict):
+            continue
+        if "steps" in graph:
+            if "nodes" in graph:
+                raise PipelineError(f"{source}: a graph has either nodes or steps, not both")
+            graph["nodes"] = graph.pop("steps")
+            before: str | None = None
+            for node in _list(graph["nodes"]):
+                if isinstance(node, dict):
+                    if before is not None and "after" not in node:
+                        node["after"] = [before]
+                    before = node.get("name")
+        for node in _list(graph.get("nodes")):
+            if not isinstance(node, dict):
+                continue
+            for key in ("after", "params", "returns"):
+                if isinstance(node.get(key), str):
+                    node[key] = [node[key]]
+            if "command" in node:
+                node.setdefault("kind", "task")
+                node.setdefault("type", "shell")
+                config = node.setdefault("config", {})
+                if isinstance(config, dict):
+                    config.update({key: node.pop(key) for key in _SUGAR if key in node})
+            stack.append(node.get("body"))
+            if isinstance(node.get("branches"), dict):
+                stack.extend(node["branches"].values())
+    return document
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def check_runnable(dag: Dag) -> None:
+    """Refuse a DAG some task of which no executor here can run.
+
+    :raises PipelineError: naming the task.
+    """
+    for path, node in walk(dag):
+        if node.kind != "task":
+            continue
+        if node.type == "shell":
+            if not isinstance(node.config.get("command"), str):
+                raise PipelineError(f"shell task {path!r} has no command")
+        elif node.type == "python":
+            function_of(node)
+        else:
+            raise PipelineError(
+                f"task {path!r} is of type {node.type!r}: the local executor runs python and shell"
+            )

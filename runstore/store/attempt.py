@@ -1,0 +1,365 @@
+"""One attempt: claimed, worked at, ended exactly once."""
+
+from __future__ import annotations
+
+import glob
+import os
+import traceback
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import orjson
+
+from runstore.errors import (
+    AttemptEndedError,
+    AttemptLostError,
+    BlobDamagedError,
+    BlobMissingError,
+    InputError,
+    KeyExistsError,
+    ParameterError,
+    PathError,
+    ValueNotJsonError,
+)
+from runstore.keys import encode
+from runstore.paths import segments, wildcard
+from runstore.plan import Work
+from runstore.records import Blob, Consumed, End, Start
+from runstore.store.clock import now
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from runstore.plan.steps import Visible
+    from runstore.store.run import Run
+
+__all__ = ["Attempt"]
+
+
+class Attempt:
+    """A claimed attempt. Made by :meth:`Run.begin`; end it once, with one of :meth:`succeed`,
+    :meth:`fail`, :meth:`cancel`, or use it as a context manager::
+
+        with run.attempt("train") as attempt:
+            attempt.outputs["model"] = train(**attempt.params)
+
+    Leaving the block succeeds with ``outputs``; an exception fails the attempt and goes on, and
+    ``KeyboardInterrupt`` cancels it. Methods may be called from any thread.
+    """
+
+    def __init__(self, run: Run, start: Start, key: str, work: Work | None) -> None:
+        self.run = run
+        self.start = start
+        self.key = key
+        """Object key of the start."""
+        self.work = work
+        self.outputs: dict[str, Any] = {}
+        self.metrics: dict[str, Any] = {}
+        self.log: Blob | None = None
+        self._saved: dict[str, Blob] = {}
+        self._loaded: dict[str, tuple[str, str]] = {}
+        self._end: End | None = None
+        self._params: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.number} at {self.path} of {self.run.run_id!r}>"
+
+    @property
+    def path(self) -> str:
+        """The node path."""
+        return self.start.path
+
+    @property
+    def number(self) -> int:
+        """The attempt number, from 1."""
+        return self.start.attempt
+
+    @property
+    def end(self) -> End | None:
+        """The end record, once there is one."""
+        return self._end
+
+    @property
+    def token(self) -> str:
+        """A text by which another process can end this attempt: ``run.attempt_of(token)``."""
+        consumed = self.start.consumed.to_json()
+        return orjson.dumps(
+            {
+                "path": self.path,
+                "attempt": self.number,
+                "nonce": self.start.nonce,
+                "invocation": self.start.invocation,
+                "time": self.start.time,
+                "start": self.start.digest,
+                "consumed": consumed,
+            }
+        ).decode()
+
+    # -- what goes in ----------------------------------------------------------------------------
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The parameters, by name; large values are fetched on first use.
+
+        :raises ParameterError: for a secret that was not given again.
+        :raises BlobMissingError, BlobDamagedError: for a large value.
+        """
+        if self._params is None:
+            values = self.work.params if self.work else {}
+            self._params = self.run.materialise(values, self.path)
+        return self._params
+
+    def load(self, pattern: str, to: str = ".") -> list[str]:
+        """Fetch artifacts that an upstream step saved; returns the files written, relative names.
+
+        :param pattern: a name as it was saved (``data/hello.csv``), or a glob in which ``*``
+            and ``?`` are special and nothing else. What a
+            map's body saved is addressed with the item's path in front
+            (``scan["eu"]/hello.csv``, ``scan[*]/hello.csv``), and written below the key form of
+            that path.
+        :param to: the folder to write below.
+        :raises BlobMissingError: if nothing in sight matches, or the store lost it.
+        :raises BlobDamagedError: if it is not what was saved.
+
+        Each file appears whole or not at all. What was loaded becomes part of what this attempt
+        consumed: if it changes, the step is stale.
+        """
+        seen = self._visible()
+        matches = [pattern] if pattern in seen else _matching(seen, pattern)
+        if not matches:
+            names = ", ".join(sorted(seen)[:5]) or "none"
+            raise BlobMissingError(
+                f"{self.path} loads {pattern!r}, and no step before it saved that; "
+                f"in sight: {names}",
+                pattern=pattern,
+            )
+        written = []
+        for address in matches:
+            blob, source = seen[address]
+            if source == "?":
+                raise InputError(
+                    f"{self.path} loads {address!r}, which two steps before it saved, neither "
+                    f"following the other: order them, or save under two names",
+                    pattern=pattern,
+                )
+            name = _local(address)
+            self.run.blobs.copy_to(blob, os.path.join(to, name))
+            self._loaded[address] = (blob.sha256, source)
+            written.append(name)
+        return written
+
+    def _visible(self) -> Visible:
+        if self.work is None:
+            return {}
+        return self.work.artifacts()
+
+    # -- what comes out --------------------------------------------------------------------------
+
+    def save(self, pattern: str, base: str = ".") -> list[str]:
+        """Keep files as artifacts of this attempt; returns their names.
+
+        :param pattern: a path or a glob (``**`` descends), relative to ``base``.
+        :raises InputError: if nothing matches, or a name leads out of ``base``.
+
+        Streamed, hashed while written, and kept once however often the run saves them. They are
+        served to later steps only if this attempt succeeds.
+        """
+        found = sorted(
+            name
+            for name in glob.glob(pattern, root_dir=base, recursive=True, include_hidden=True)
+            if os.path.isfile(os.path.join(base, name))
+        )
+        if not found:
+            raise InputError(
+                f"{self.path} saves {pattern!r}, and {os.path.abspath(base)} has no such file",
+                pattern=pattern,
+            )
+        for name in found:
+            clean = _relative(name)
+            with open(os.path.join(base, name), "rb") as file:
+                self._saved[clean] = self.run.blobs.put_file(file)
+        return [_relative(name) for name in found]
+
+    def save_bytes(self, name: str, data: bytes) -> None:
+        """Keep some bytes as an artifact."""
+        self._saved[_relative(name)] = self.run.blobs.put(data)
+
+    # -- the one end -----------------------------------------------------------------------------
+
+    def succeed(
+        self, outputs: Mapping[str, Any] | None = None, *, metrics: Mapping[str, Any] | None = None
+    ) -> End:
+        """End as succeeded. One create, and one more for each large value.
+
+        :param outputs: name -> JSON value, added to :attr:`outputs`. Names the node returns and
+            that are not given are an error; others are, too.
+        :raises ValueNotJsonError: naming node and parameter. Nothing was written: the attempt is
+            still open.
+        :raises AttemptLostError: somebody declared this attempt dead: stop, the result is refused.
+        :raises AttemptEndedError: it was ended before.
+        """
+        values = {**self.outputs, **(outputs or {})}
+        if self.work is not None:
+            _check_names(self.path, self.work.task.returns, values)
+        kept = {
+            name: self.run.blobs.value(value, f"{name!r} returned by {self.path}")
+            for name, value in values.items()
+        }
+        return self._finish("succeeded", outputs=kept, metrics=metrics)
+
+    def fail(
+        self, error: BaseException | str, *, metrics: Mapping[str, Any] | None = None
+    ) -> End:
+        """End as failed, with type, message and traceback of the error. Raises as :meth:`succeed`."""
+        return self._finish("failed", error=_described(error), metrics=metrics)
+
+    def cancel(self, reason: str = "cancelled") -> End:
+        """End as cancelled: nobody's fault, to be run again. Raises as :meth:`succeed`."""
+        return self._finish("cancelled", error={"type": "Cancelled", "message": reason})
+
+    def _finish(
+        self,
+        outcome: str,
+        *,
+        outputs: Mapping[str, Any] | None = None,
+        error: Mapping[str, str] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> End:
+        if self._end is not None:
+            raise AttemptEndedError(
+                f"attempt {self.number} at {self.path} was ended as {self._end.outcome}",
+                path=self.path,
+            )
+        consumed = self.start.consumed
+        if self._loaded:
+            if self.work is not None:
+                consumed = self.work.consumed_with(self._loaded)
+            else:
+                consumed = Consumed(
+                    consumed.params, dict(self._loaded), consumed.results, consumed.ends
+                )
+        measured = {**self.metrics, **(metrics or {})}
+        for name, value in measured.items():
+            if self.run.blobs.value(value, f"metric {name!r} of {self.path}") is not value:
+                raise ValueNotJsonError(f"metric {name!r} of {self.path} is too large for a record")
+        end = End(
+            self.start.run_id,
+            self.path,
+            self.number,
+            self.start.nonce,
+            self.start.invocation,
+            outcome,
+            consumed,
+            self.start.digest or None,
+            outputs or {},
+            dict(self._saved),
+            measured,
+            error,
+            self.log,
+            self.start.time,
+            now(),
+        )
+        try:
+            self.run.write_attempt(end)
+        except KeyExistsError:
+            raise self.refusal() from None
+        self._end = end
+        return end
+
+    def refusal(self) -> AttemptEndedError:
+        """Why another end is there, as the error to raise."""
+        other = self.run.read_end(self.path, self.number)
+        who = f" by {other.ended_by}" if other and other.ended_by else ""
+        if other is not None and other.outcome == "lost":
+            return AttemptLostError(
+                f"attempt {self.number} at {self.path} was declared lost{who} at {other.ended}: "
+                f"this result is refused; stop, and retry the run to see what is left",
+                path=self.path,
+            )
+        how = other.outcome if other else "by a record that is damaged"
+        return AttemptEndedError(
+            f"attempt {self.number} at {self.path} has ended already: {how}{who}", path=self.path
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._end is not None:
+            return
+        if error is None:
+            try:
+                self.succeed()
+            except (ValueNotJsonError, InputError) as wrong:
+                self.fail(wrong)
+                raise
+        elif isinstance(error, KeyboardInterrupt):
+            self.cancel("interrupted")
+        else:
+            self.fail(error)
+
+
+def _check_names(path: str, returns: Iterable[str], values: Mapping[str, Any]) -> None:
+    for name in returns:
+        if name not in values:
+            raise ParameterError(
+                f"{path} is to return {name!r} and did not: return it, or take it out of `returns`",
+                path=path,
+                parameter=name,
+            )
+    for name in values:
+        if name not in returns:
+            listed = ", ".join(map(repr, returns)) or "nothing"
+            raise ParameterError(
+                f"{path} returned {name!r}, and its `returns` lists {listed}: add it there",
+                path=path,
+                parameter=name,
+            )
+
+
+def _described(error: BaseException | str) -> dict[str, str]:
+    if isinstance(error, str):
+        return {"type": "Error", "message": _clean(error)}
+    kind = type(error)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    text = "".join(traceback.format_exception(error))
+    said = {"type": name, "message": _clean(str(error)), "traceback": _clean(text)}
+    if isinstance(error, BlobMissingError | BlobDamagedError) and "sha256" in error.facts:
+        said["sha256"] = error.facts["sha256"]  # so that a retry makes that blob again
+    return said
+
+
+def _clean(text: str, limit: int = 16_384) -> str:
+    """Text a record can hold: no half surrogates, the end of it if it is long (where errors are)."""
+    text = text.encode("utf-8", "replace").decode()
+    return text if len(text) <= limit else f"...{text[-limit:]}"
+
+
+def _relative(name: str) -> str:
+    """A name that stays below the folder it is written in.
+
+    :raises InputError: for one that is absolute or climbs out.
+    """
+    clean = os.path.normpath(name).replace(os.sep, "/")
+    if clean.startswith(("/", "../")) or clean in ("..", ".") or "\0" in clean:
+        raise InputError(f"{name!r} leads out of its folder: artifacts have relative names")
+    return clean
+
+
+def _matching(seen: Visible, pattern: str) -> list[str]:
+    match = wildcard(pattern)
+    return sorted(address for address in seen if match(address))
+
+
+def _local(address: str) -> str:
+    """Where an artifact is written: items of maps may hold any character, so in their key form."""
+    try:
+        parts = segments(address)
+    except PathError:
+        parts = [address]
+    return _relative("/".join(encode(p) if "[" in p and p[-1:] == "]" else p for p in parts))

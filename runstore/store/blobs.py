@@ -1,0 +1,201 @@
+"""Values and files as content-addressed blobs: streamed, hashed while written, checked when read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any, BinaryIO
+
+import orjson
+
+from runstore import keys
+from runstore.canonical import dumps, loads
+from runstore.errors import (
+    BlobDamagedError,
+    BlobMissingError,
+    KeyMissingError,
+    StorageError,
+    ValueNotJsonError,
+)
+from runstore.records import Blob
+from runstore.storage import CHUNK_BYTES, Storage
+
+__all__ = ["INLINE_BYTES", "Blobs"]
+
+INLINE_BYTES = 16_384
+"""A value whose canonical JSON is longer goes into a blob (FORMAT.md, section 5)."""
+
+
+class Blobs:
+    """The blobs of one run."""
+
+    def __init__(self, storage: Storage, run_id: str) -> None:
+        self._storage = storage
+        self._run_id = run_id
+
+    def key(self, sha256: str) -> str:
+        return keys.blob_key(self._run_id, sha256)
+
+    def put(self, data: bytes) -> Blob:
+        """Keep some bytes. One create, none if they are there."""
+        blob = Blob(hashlib.sha256(data).hexdigest(), len(data))
+        self._storage.create(self.key(blob.sha256), data, repair=True)
+        return blob
+
+    def put_file(self, file: BinaryIO) -> Blob:
+        """Keep a file: read once to learn its name, once to write it, never wholly in memory.
+
+        :raises StorageError: if it changed in between; nothing is left then.
+        """
+        digest = hashlib.sha256()
+        size = 0
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+        file.seek(0)
+        blob = Blob(digest.hexdigest(), size)
+        self._storage.create(self.key(blob.sha256), _Checked(file, blob), repair=True)  # type: ignore[arg-type]
+        return blob
+
+    def value(self, value: Any, what: str) -> Any:
+        """A JSON value as a record keeps it: itself, or a :class:`Blob` of it.
+
+        :raises ValueNotJsonError: naming ``what``, if JSON cannot hold it.
+        """
+        try:
+            canonical = dumps(value)
+        except ValueNotJsonError as error:
+            raise ValueNotJsonError(f"{what} is no JSON value: {error}", **error.facts) from None
+        if len(canonical) <= INLINE_BYTES:
+            try:
+                orjson.dumps(value, option=orjson.OPT_STRICT_INTEGER)
+            except (orjson.JSONEncodeError, RecursionError):
+                pass  # an integer beyond 2^53, or nesting beyond orjson's: exact in a blob
+            else:
+                return value
+        blob = self.put(_exact(value, canonical))
+        return blob._replace(value=hashlib.sha256(canonical).hexdigest())
+
+    def read(self, blob: Blob) -> bytes:
+        """The bytes of a blob, checked.
+
+        :raises BlobMissingError, BlobDamagedError: naming it.
+        """
+        try:
+            data = self._storage.read(self.key(blob.sha256))
+        except KeyMissingError:
+            raise self._missing(blob) from None
+        if hashlib.sha256(data).hexdigest() != blob.sha256:
+            raise self._damaged(blob)
+        return data
+
+    def load(self, value: Any) -> Any:
+        """A value as a record keeps it, fetched if it stands in a blob, in lists too."""
+        if type(value) is Blob:
+            return loads(self.read(value))
+        if type(value) is list:
+            kinds = set(map(type, value))
+            if Blob in kinds or list in kinds:
+                return [self.load(item) for item in value]
+        return value
+
+    def copy_to(self, blob: Blob, path: str) -> None:
+        """Write a blob to a file, checked; the file appears whole or not at all.
+
+        :raises BlobMissingError, BlobDamagedError: naming it.
+        """
+        folder = os.path.dirname(path)
+        if folder:
+            os.makedirs(folder, exist_ok=True)
+        temp = f"{path}.{os.getpid()}.part"
+        digest = hashlib.sha256()
+        try:
+            source = self._storage.stream(self.key(blob.sha256))
+        except KeyMissingError:
+            raise self._missing(blob) from None
+        try:
+            with source, open(temp, "wb") as target:
+                while chunk := source.read(CHUNK_BYTES):
+                    digest.update(chunk)
+                    target.write(chunk)
+            if digest.hexdigest() != blob.sha256:
+                raise self._damaged(blob)
+            os.replace(temp, path)
+        finally:
+            if os.path.exists(temp):
+                os.unlink(temp)
+
+    def check(self, blob: Blob) -> None:
+        """Read a blob through, in pieces.
+
+        :raises BlobMissingError, BlobDamagedError: naming it.
+        """
+        digest = hashlib.sha256()
+        try:
+            with self._storage.stream(self.key(blob.sha256)) as source:
+                while chunk := source.read(CHUNK_BYTES):
+                    digest.update(chunk)
+        except KeyMissingError:
+            raise self._missing(blob) from None
+        if digest.hexdigest() != blob.sha256:
+            raise self._damaged(blob)
+
+    def _missing(self, blob: Blob) -> BlobMissingError:
+        key = self.key(blob.sha256)
+        return BlobMissingError(
+            f"blob {key} is missing from {self._storage.url}: copy it there, "
+            f"or retry the run, which makes it again",
+            key=key,
+            sha256=blob.sha256,
+        )
+
+    def _damaged(self, blob: Blob) -> BlobDamagedError:
+        key = self.key(blob.sha256)
+        return BlobDamagedError(
+            f"blob {key} in {self._storage.url} does not match its digest: restore it, "
+            f"or retry the run, which makes it again",
+            key=key,
+            sha256=blob.sha256,
+        )
+
+
+def _exact(value: Any, canonical: bytes) -> bytes:
+    """JSON that reads back as the very same value: canonical JSON writes ``1.0`` as ``1``."""
+    if loads(canonical) == value and not _has_whole_float(value):
+        return canonical
+    import json
+
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _has_whole_float(value: Any) -> bool:
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if type(item) is float:
+            if item.is_integer():
+                return True
+        elif type(item) is list:
+            stack.extend(item)
+        elif type(item) is dict:
+            stack.extend(item.values())
+    return False
+
+
+class _Checked:
+    """A file that must give the bytes it gave before."""
+
+    def __init__(self, file: BinaryIO, blob: Blob) -> None:
+        self._file = file
+        self._blob = blob
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = self._file.read(size)
+        self._digest.update(chunk)
+        if not chunk and self._digest.hexdigest() != self._blob.sha256:
+            raise StorageError(
+                f"{getattr(self._file, 'name', 'the file')} changed while it was being saved: "
+                f"save it when it is complete"
+            )
+        return chunk

@@ -1,0 +1,34 @@
+"""Times and ids. Clocks are for people: nothing is decided by what is made here."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+
+__all__ = ["new_id", "new_nonce", "now"]
+
+
+def now() -> str:
+    """RFC 3339, UTC, microseconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def new_id() -> str:
+    """A UUIDv7 (RFC 9562, section 5.7), lowercase: sorts by the time it was made."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = int.from_bytes(os.urandom(10))
+    value = (
+        (milliseconds & (1 << 48) - 1) << 80
+        | 0x7 << 76
+        | (random >> 62 & 0xFFF) << 64
+        | 0b10 << 62
+        | random & (1 << 62) - 1
+    )
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def new_nonce() -> str:
+    """32 random hex digits, made once for each logical create."""
+    return os.urandom(16).hex()

@@ -1,0 +1,66 @@
+"""Who writes, and whether another writer still lives."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+
+from runstore.records import Holder
+
+__all__ = ["is_dead", "myself"]
+
+
+def myself() -> Holder:
+    """This process, as its records name it. Cached for each process; a fork asks anew."""
+    return _holder(os.getpid())
+
+
+@functools.lru_cache(maxsize=2)
+def _holder(pid: int) -> Holder:
+    pod = None
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        pod = os.environ.get("POD_NAME") or os.environ.get("HOSTNAME")
+    return Holder(socket.gethostname(), pid, _started(pid), _boot(), pod)
+
+
+@functools.cache
+def _boot() -> str | None:
+    """The kernel's boot id and the namespace pids are counted in: containers share the first."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return f"{file.read().strip()}.{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return None
+
+
+def _started(pid: int) -> int | None:
+    """When a process started, in the kernel's ticks: tells a process from a later one of its pid.
+
+    Field 22 of ``/proc/<pid>/stat`` (proc(5)); the second one, the name, may hold anything.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def is_dead(holder: Holder | None) -> bool:
+    """Whether a writer is known to be dead: the same host and boot, and the kernel knows no such
+    process. Everything else is not known, and so not dead."""
+    me = myself()
+    if holder is None or holder.boot is None or holder.pid is None or holder.pid_start is None:
+        return False
+    if holder.host != me.host or holder.boot != me.boot:
+        return False
+    return _started(holder.pid) != holder.pid_start or _is_zombie(holder.pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended and only waits for its parent to ask how."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except (OSError, IndexError):
+        return True

@@ -1,0 +1,306 @@
+"""Building a history: list, read, check (FORMAT.md, section 11)."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from runstore import keys
+from runstore.dag import Dag, walk
+from runstore.errors import DamagedError, KeyMissingError, PathError, StorageError
+from runstore.history import Damaged, History
+from runstore.paths import NodePath, escape
+from runstore.records import Blob, End, Invocation, RunRecord, Start, parse, parse_attempt, parse_pack
+from runstore.storage import Storage
+from runstore.store.blobs import Blobs
+
+__all__ = ["deciding_names", "needed_prefixes", "read_history", "read_raw"]
+
+
+def deciding_names(dag: Dag) -> frozenset[str]:
+    """Names whose values the planner itself must see: map lists, branch choices, loop ends."""
+    names: set[str] = set()
+    for _, node in walk(dag):
+        match node.kind:
+            case "map":
+                names.add(node.over)
+            case "conditional":
+                names.add(node.on)
+            case "loop":
+                names.add(node.until)
+    return frozenset(names)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """A hundred thousand records at once look like garbage to be to the collector, and are none.
+
+    It would walk them again and again: a third of the time of a large history."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def read_history(
+    storage: Storage,
+    run: RunRecord,
+    dag: Dag,
+    prefixes: Iterable[str] | None = None,
+) -> History:
+    """Read what is known of a run.
+
+    :param prefixes: of attempt names to list; ``None``: all of them.
+
+    Cost: three listings (one a prefix, and two, for a partial history), one read for each pack and
+    invocation, and one for each attempt that is in no pack; the start of an ended attempt is never
+    read. One more listing if a record names a blob.
+    """
+    with _no_collection():
+        history = History(run)
+        reader = _Reader(storage, history)
+        reader.read_packs()
+        reader.read_invocations()
+        reader.read_attempts(prefixes)
+        reader.read_deciding(dag)
+    return history
+
+
+class _Reader:
+    def __init__(self, storage: Storage, history: History) -> None:
+        self.storage = storage
+        self.history = history
+        self.run_id = history.run.run_id
+        self.prefix = keys.run_prefix(self.run_id)
+        self.packed_ends: set[str] = set()
+        self.packed: list[Start | End] = []
+
+    def _damage(self, key: str, problem: object) -> None:
+        name = key.rpartition("/")[2]
+        parsed = keys.parse_attempt(name) if "/attempts/" in key else None
+        if parsed is None:
+            self.history.add(Damaged(key, str(problem)))
+            return
+        node_key, number, kind = parsed
+        try:
+            path = keys.decode(node_key)
+        except PathError:
+            path = None
+        self.history.add(Damaged(key, str(problem), path, number, kind, node_key))
+
+    def read_packs(self) -> None:
+        origin = (self.history.run.origin or {}).get("pack")
+        names = list(self.storage.list(self.prefix + keys.PACKS))
+        for key, data in self.storage.read_many(names):
+            if not isinstance(data, bytes):
+                self._damage(key, data)
+                continue
+            _, records, problems = parse_pack(data, key)
+            for problem in problems:
+                self._damage(key, problem)
+            adopted = key.endswith(f"/{origin}.json") if origin else False
+            self._take(key, records, adopted=adopted, trusted=not problems)
+
+    def _take(self, key: str, records: list[bytes], *, adopted: bool, trusted: bool) -> None:
+        history = self.history
+        starts: list[bytes] = []
+        for framed in records:
+            if framed[86:124] == _A_START:
+                starts.append(framed)
+                continue
+            try:
+                record = parse_attempt(framed, key, trusted=trusted)
+                if adopted:
+                    if type(record) is End:
+                        history.adopt(record)
+                elif record.run_id != self.run_id:
+                    self._damage(key, f"pack {key} holds a record of run {record.run_id!r}")
+                else:
+                    history.add(record)
+                    self.packed.append(record)
+            except DamagedError as error:
+                self._damage(key, error)
+        if adopted:
+            return
+        # The start of an attempt that ended is not needed: parse it only if its end is not here.
+        ended = {(record.path, record.attempt) for record in self.packed}
+        if len(starts) > len(records) - len(starts) or not trusted:
+            for framed in starts:
+                try:
+                    start = parse_attempt(framed, key, trusted=trusted)
+                except DamagedError as error:
+                    self._damage(key, error)
+                    continue
+                if (start.path, start.attempt) not in ended and start.run_id == self.run_id:
+                    history.add(start)
+
+    def read_invocations(self) -> None:
+        names = list(self.storage.list(self.prefix + keys.INVOCATIONS))
+        for key, data in self.storage.read_many(names):
+            try:
+                if not isinstance(data, bytes):
+                    raise data
+                record = parse(data, key)
+                if type(record) is not Invocation or record.run_id != self.run_id:
+                    raise StorageError(f"{key} is no invocation of run {self.run_id!r}")
+                self.history.add(record)
+            except (DamagedError, StorageError) as error:
+                self._damage(key, error)
+
+    def read_attempts(self, prefixes: Iterable[str] | None) -> None:
+        folder = self.prefix + keys.ATTEMPTS
+        length = len(folder)
+        names: set[str] = set()
+        for prefix in ("",) if prefixes is None else prefixes:
+            names.update(key[length:] for key in self.storage.list(folder + prefix))
+        if not names:
+            return
+        ends = {name[:-9] for name in names if name.endswith(".end.json")}
+        starts = {name[:-11] for name in names if name.endswith(".start.json")} - ends
+        if self.packed:
+            # A record that stands in a pack is not read again.
+            done = {f"{keys.encode(r.path)}.{r.attempt:06}" for r in self.packed if type(r) is End}
+            ends -= done
+            starts -= done
+        wanted = [f"{folder}{stem}.end.json" for stem in ends]
+        wanted += [f"{folder}{stem}.start.json" for stem in starts]
+        attempts = self.history.attempts
+        run_id = self.run_id
+        encode = keys.encode
+        for key, data in self.storage.read_many(wanted):
+            try:
+                record = parse_attempt(data, key)  # type: ignore[arg-type]
+                path = record.path
+                suffix = "end" if type(record) is End else "start"
+                named = f"{encode(path)}.{record.attempt:06}.{suffix}.json"
+                if record.run_id != run_id or key[length:] != named:
+                    self._damage(key, f"record {key} belongs to {path!r} of {record.run_id!r}")
+                elif path in attempts:
+                    self.history.add(record)
+                else:
+                    attempts[path] = [record]
+            except TypeError:
+                if isinstance(data, bytes):
+                    raise
+                if not isinstance(data, KeyMissingError):
+                    self._damage(key, data)
+            except DamagedError as error:
+                self._damage(key, error)
+
+    def read_deciding(self, dag: Dag) -> None:
+        """Find out which blobs are missing, and fetch the values the planner must see."""
+        history = self.history
+        named: set[str] = set()
+        broken: set[str] = set()
+        deciding: dict[str, Blob] = {}
+        names = deciding_names(dag)
+
+        def look(outputs: Mapping[str, Any]) -> None:
+            for name, value in outputs.items():
+                if type(value) is Blob:
+                    named.add(value.sha256)
+                    if name in names:
+                            deciding[value.sha256] = value
+
+        look(history.run.parameters)
+        for path in history.paths():
+            end = history.latest(path)
+            if type(end) is End:
+                if end.outputs:
+                    look(end.outputs)
+                elif end.error and "sha256" in end.error:
+                    # It failed because a blob it needed was missing or damaged.
+                    broken.add(end.error["sha256"])
+                for blob in end.artifacts.values():
+                    named.add(blob.sha256)
+        if not named:
+            return
+        folder = self.prefix + keys.BLOBS
+        there = {key.rpartition("/")[2] for key in self.storage.list(folder)}
+        history.missing = (named - there) | (named & broken)
+        blobs = Blobs(self.storage, self.run_id)
+        for sha256, blob in deciding.items():
+            try:
+                history.values[sha256] = blobs.load(blob)
+            except DamagedError as error:
+                history.missing.add(sha256)
+                self._damage(blobs.key(sha256), error)
+
+
+def read_raw(storage: Storage, run_id: str, ends: Iterable[End]) -> Iterator[bytes]:
+    """The bytes of some ends, framed, verbatim: from packs, else from their own objects.
+
+    :raises RecordDamagedError: if one is not to be had any more.
+    """
+    wanted = {end.digest: end for end in ends}
+    prefix = keys.run_prefix(run_id)
+    for key, data in storage.read_many(list(storage.list(prefix + keys.PACKS))):
+        if isinstance(data, bytes):
+            for framed in parse_pack(data, key)[1]:
+                if wanted.pop(framed[11:75].decode("ascii", "replace"), None) is not None:
+                    parse_attempt(framed, key)
+                    yield framed
+    loose = [keys.attempt_key(run_id, end.path, end.attempt, "end") for end in wanted.values()]
+    for key, data in storage.read_many(loose):
+        if not isinstance(data, bytes):
+            raise data
+        parse_attempt(data, key)
+        yield data
+
+
+_A_START = b'{"format":"runstore/1","kind":"start",'
+
+
+def needed_prefixes(dag: Dag, paths: Iterable[str]) -> list[str]:
+    """Prefixes of attempt names that the planner needs for some paths: theirs, and all that they
+    follow, in their own graph and in those around it. Their number depends on the DAG alone."""
+    found: set[str] = set()
+    for text in paths:
+        graph: Dag | None = dag
+        at = ""
+        for segment in NodePath.parse(text).segments:
+            if graph is None or segment.name not in graph.wiring.index:
+                break
+            here = graph.wiring.index[segment.name]
+            seen = {here}
+            stack = [here]
+            while stack:
+                for up in graph.wiring.after[stack.pop()]:
+                    if up not in seen:
+                        seen.add(up)
+                        stack.append(up)
+            for i in seen:
+                node = graph.nodes[i]
+                path = at + escape(node.name)
+                if node.kind == "task":
+                    found.add(_exact(path))
+                elif i != here:
+                    mark = {"map": "[", "loop": "@"}.get(node.kind, ":")
+                    found.add(keys.prefix(path + mark))
+            node = graph.nodes[here]
+            if node.kind == "loop":
+                # Earlier iterations count as upstream: all of the loop is needed.
+                found.add(keys.prefix(f"{at}{escape(node.name)}@"))
+                break
+            at += f"{segment}/"
+            graph = node.bodies.get(segment.branch or "")
+    return _fewest(found)
+
+
+def _exact(path: str) -> str:
+    return keys.encode(path) + "."
+
+
+def _fewest(prefixes: set[str]) -> list[str]:
+    """Without those that another one covers."""
+    out: list[str] = []
+    for prefix in sorted(prefixes):
+        if not out or not prefix.startswith(out[-1]):
+            out.append(prefix)
+    return out

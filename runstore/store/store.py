@@ -1,0 +1,289 @@
+"""A store: runs under one root, on a disk, in a bucket, or in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from runstore import keys
+from runstore.canonical import dumps
+from runstore.dag import Dag
+from runstore.errors import (
+    KeyExistsError,
+    KeyMissingError,
+    RefusedError,
+    RunExistsError,
+    RunNotFoundError,
+    StructureChangedError,
+)
+from runstore.history import History
+from runstore.paths import check_run_id, template
+from runstore.plan import Planner, Reason
+from runstore.records import (
+    Blob,
+    End,
+    Marker,
+    RunRecord,
+    Secret,
+    frame,
+    parse,
+    to_body,
+    to_pack,
+)
+from runstore.storage import Storage, open_storage
+from runstore.store.blobs import Blobs
+from runstore.store.clock import new_id, new_nonce, now
+from runstore.store.reading import read_raw
+from runstore.store.run import Run
+from runstore.structure import Change, changed, comparable, diff, digest
+
+__all__ = ["Store", "compare", "open_store"]
+
+
+def open_store(url: str | os.PathLike[str] = ".runstore", *, durable: bool = True) -> Store:
+    """Open the store at a path or URL (``file://``, ``memory://``); nothing is read or written.
+
+    :param durable: ``False`` skips every fsync on local disk: records stay exclusive and whole,
+        and may be lost in a power cut. For scratch runs and tests.
+    :raises StorageError: for a URL no backend serves.
+    """
+    return Store(open_storage(url, durable=durable))
+
+
+class Store:
+    """See :func:`open_store`. The store itself appears with its first run."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    def __repr__(self) -> str:
+        return f"<Store {self.storage.url}>"
+
+    @property
+    def url(self) -> str:
+        return self.storage.url
+
+    def marker(self) -> Marker | None:
+        """The store's format marker; ``None`` if there is no store yet. One read.
+
+        :raises FormatVersionError: if a newer runstore made it.
+        """
+        try:
+            marker = parse(self.storage.read(keys.MARKER), keys.MARKER)
+        except KeyMissingError:
+            return None
+        assert isinstance(marker, Marker)
+        return marker
+
+    def create_run(
+        self,
+        dag: Dag,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        run_id: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        secrets: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Create a run: durable when this returns.
+
+        :param parameters: name -> JSON value.
+        :param run_id: any text of up to 1,000 characters; a UUIDv7 by default.
+        :param secrets: name -> value of parameters that are never stored: only their names are,
+            and a retry asks for them again.
+        :raises RunExistsError: if the id is taken.
+        :raises DagError: if a parameter is read that nobody gives.
+        :raises ValueNotJsonError: for a parameter JSON cannot hold.
+
+        Cost: a read, and one create (two in a new store), and one for each large parameter.
+        """
+        run_id = check_run_id(run_id) if run_id is not None else new_id()
+        given, hidden = dict(parameters or {}), dict(secrets or {})
+        dag.check([*given, *hidden])
+        for name, value in hidden.items():
+            dumps(value)
+            given[name] = Secret(name)
+        if self._exists(run_id):
+            raise self._taken(run_id)
+        self._mark()
+        blobs = Blobs(self.storage, run_id)
+        kept = {
+            name: value if type(value) is Secret else blobs.value(value, f"parameter {name!r}")
+            for name, value in given.items()
+        }
+        record = RunRecord(
+            run_id, new_nonce(), now(), dag.to_json(), digest(dag), kept, dict(labels or {})
+        )
+        return self._create(record, hidden)
+
+    def _create(self, record: RunRecord, secrets: Mapping[str, Any]) -> Run:
+        data, record.digest = frame(to_body(record))
+        try:
+            self.storage.create(keys.run_key(record.run_id), data)
+        except KeyExistsError:
+            raise self._taken(record.run_id) from None
+        return Run(self.storage, record, secrets)
+
+    def _mark(self) -> None:
+        if self.marker() is not None:
+            return
+        from runstore import __version__
+
+        data, _ = frame(to_body(Marker(now(), __version__)))
+        try:
+            self.storage.create(keys.MARKER, data)
+        except KeyExistsError:
+            self.marker()  # somebody else made the store at this moment
+
+    def _exists(self, run_id: str) -> bool:
+        try:
+            self.storage.read(keys.run_key(run_id))
+        except KeyMissingError:
+            return False
+        return True
+
+    def _taken(self, run_id: str) -> RunExistsError:
+        return RunExistsError(
+            f"run {run_id!r} exists in {self.url}: `runstore retry` continues it, "
+            f"or choose another id",
+            run_id=run_id,
+        )
+
+    def run(self, run_id: str, *, secrets: Mapping[str, Any] | None = None) -> Run:
+        """A run that exists. One read.
+
+        :raises RunNotFoundError: if there is none of this id.
+        :raises RecordDamagedError, FormatVersionError: if its record cannot be read.
+        """
+        key = keys.run_key(check_run_id(run_id))
+        try:
+            record = parse(self.storage.read(key), key)
+        except KeyMissingError:
+            raise RunNotFoundError(
+                f"there is no run {run_id!r} in {self.url}: `runstore ls` lists those there are",
+                run_id=run_id,
+            ) from None
+        if not isinstance(record, RunRecord) or record.run_id != run_id:
+            raise RefusedError(f"record {key} is not of run {run_id!r}: was the folder renamed?")
+        return Run(self.storage, record, secrets)
+
+    def runs(self) -> Iterator[str]:
+        """The ids of the runs in the store, in no order. One listing; one read for a long id."""
+        for folder in self.storage.list(keys.RUNS, shallow=True):
+            name = folder[len(keys.RUNS) :].rstrip("/")
+            run_id = keys.decode(name)
+            if run_id is None:
+                key = f"{keys.RUNS}{name}/{keys.RUN}"
+                try:
+                    run_id = parse(self.storage.read(key), key).run_id
+                except KeyMissingError:
+                    continue
+            yield run_id
+
+    # -- fork ------------------------------------------------------------------------------------
+
+    def fork_run(
+        self,
+        origin: Run,
+        dag: Dag | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        run_id: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        secrets: Mapping[str, Any] | None = None,
+        keep_unchanged: bool = False,
+    ) -> Run:
+        """A new run that takes over what has succeeded in another one.
+
+        Each path whose latest attempt succeeded, or is a handled failure, and that no force waits
+        for, is taken over, stale or not. The new run is self-contained: the origin may be deleted.
+
+        :param parameters: replace those of the same name; what read a changed one is stale.
+        :param keep_unchanged: go on with a changed structure, taking over unchanged nodes only.
+        :raises StructureChangedError: if the structure changed, without ``keep_unchanged``.
+        :raises RunExistsError: if the id is taken.
+
+        Cost: the history of the origin, one pack, and a copy of each blob that is named.
+        """
+        run_id = check_run_id(run_id) if run_id is not None else new_id()
+        dag = dag or origin.dag
+        compare(origin, dag, keep_unchanged=keep_unchanged)
+        hidden = dict(secrets or {})
+        merged = {**origin.record.parameters, **(parameters or {})}
+        merged |= {name: Secret(name) for name in hidden}
+        dag.check(merged)
+        if self._exists(run_id):
+            raise self._taken(run_id)
+        history = origin.history()
+        ends = self._taken_over(origin, history, dag)
+        self._mark()
+        blobs = Blobs(self.storage, run_id)
+        given: dict[str, Any] = {}
+        for name, value in merged.items():
+            if type(value) is Blob:
+                blobs.put(origin.blobs.read(value))
+            elif type(value) is not Secret:
+                value = blobs.value(value, f"parameter {name!r}")
+            given[name] = value
+        for end in ends:
+            for blob in [*end.outputs.values(), *end.artifacts.values(), end.log]:
+                if type(blob) is Blob and blob.sha256 not in history.missing:
+                    with origin.storage.stream(origin.blobs.key(blob.sha256)) as file:
+                        self.storage.create(blobs.key(blob.sha256), file, repair=True)
+        source = {"run_id": origin.run_id}
+        if ends:
+            data, pack = to_pack(run_id, list(read_raw(origin.storage, origin.run_id, ends)))
+            self.storage.create(keys.pack_key(run_id, pack), data)
+            source["pack"] = pack
+        record = RunRecord(
+            run_id, new_nonce(), now(), dag.to_json(), digest(dag), given, dict(labels or {}),
+            source,
+        )  # fmt: skip
+        return self._create(record, hidden)
+
+    def _taken_over(self, origin: Run, history: History, dag: Dag) -> list[End]:
+        handled = {
+            step.path
+            for step in Planner(origin.dag).plan(history).steps
+            if step.reason is Reason.HANDLED
+        }
+        other = changed(origin.dag, dag)
+        ends: list[End] = []
+        for path in history.paths():
+            end = history.latest(path)
+            if not isinstance(end, End) or template(path) in other:
+                continue
+            number = history.last_number(path)
+            if history.forces.get(path, -1) >= number:
+                continue
+            if end.outcome == "succeeded" or path in handled:
+                ends.append(end)
+        return ends
+
+
+def compare(
+    run: Run, dag: Dag, history: History | None = None, *, keep_unchanged: bool = False
+) -> list[Change]:
+    """What changed in the structure since the run was made.
+
+    :raises StructureChangedError: naming every difference, if there is one and it is not to be
+        kept. A structure that an earlier invocation of the run was allowed to change to is fine.
+    """
+    now_is = digest(dag)
+    allowed = {run.record.structure}
+    if history is not None:
+        allowed |= {each.structure for each in history.invocations.values() if each.structure}
+    if now_is in allowed:
+        return []
+    changes = diff(run.dag, dag)
+    if not comparable(now_is, run.record.structure) and not changes:
+        return []
+    if not keep_unchanged:
+        listed = "; ".join(map(str, changes[:8]))
+        more = f"; and {len(changes) - 8} more" if len(changes) > 8 else ""
+        raise StructureChangedError(
+            f"the structure of run {run.run_id!r} has changed: {listed}{more}. "
+            f"Undo that, fork the run, or go on with --keep-unchanged",
+            changes=[str(change) for change in changes],
+        )
+    return changes
