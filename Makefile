@@ -1,0 +1,33 @@
+# Needs Python 3.11 or later, pip and make. `make demo` and `make test` stand alone on a fresh clone.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test bench lint clean
+
+# Made anew when the project's dependencies change; pip is quiet unless it fails.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "runstore needs Python 3.11 or later; this is %s. Try: make PYTHON=python3.12" % sys.version.split()[0])'
+	@echo "Installing into $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed  ## a run that fails, the plan, the fix, the retry: on your own Python
+	@$(BIN)/python examples/census/demo.py
+
+test: $(VENV)/.installed  ## every test
+	@$(BIN)/python -m pytest -q
+
+bench: $(VENV)/.installed  ## what it costs, against floors measured in the same run
+	@$(BIN)/python -m benchmarks
+
+lint: $(VENV)/.installed  ## style, types, import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,259 @@
+"""Runs one acceptance scenario against one store, and looks at the raw records for what happened.
+
+What a scenario means is in the README beside the cases. The tasks of a scenario are expressions;
+here they become functions that are attached to the DAG's nodes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import runstore
+from runstore import keys
+from runstore.canonical import dumps
+from runstore.dag import Dag, walk
+from runstore.errors import RunstoreError
+from runstore.executor import Result
+from runstore.paths import template
+from runstore.plan import Action, Plan, Planner
+from runstore.store import Attempt, Run, Store
+
+RUN_ID = "scenario"
+FORK_ID = "scenario-fork"
+
+
+class Told(Exception):
+    """A task that was told to fail."""
+
+
+@dataclasses.dataclass
+class State:
+    """What a scenario says at one of its invocations: later ones inherit."""
+
+    dag: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    tasks: Mapping[str, Any]
+    run_id: str = RUN_ID
+
+    def at(self, invocation: Mapping[str, Any]) -> State:
+        run_id = FORK_ID if invocation["mode"] == "fork" else self.run_id
+        return State(
+            invocation.get("dag", self.dag),
+            invocation.get("parameters", self.parameters),
+            invocation.get("tasks", self.tasks),
+            run_id,
+        )
+
+
+def build(state: State, invocation: Mapping[str, Any], store: Store) -> Dag:
+    """The DAG with a function behind each task.
+
+    :raises DagError: for a scenario whose DAG is none.
+    """
+    dag = Dag.from_json(state.dag)
+    for path, node in walk(dag):
+        if node.kind == "task":
+            node._function = _function(path, node.returns, state, invocation, dag)
+    return dag
+
+
+def _function(
+    path: str, names: Sequence[str], state: State, invocation: Mapping[str, Any], dag: Dag
+) -> Any:
+    returns = state.tasks.get(path, {}).get("returns", {})
+
+    def function(attempt: Attempt, **params: Any) -> dict[str, Any] | Any:
+        if attempt.path in invocation.get("fail", ()):
+            raise Told(f"{attempt.path} was told to fail")
+        if attempt.path == invocation.get("kill"):
+            _die_when_alone(attempt.run, dag, attempt.path)
+        values = {
+            name: eval(returns[name], {}, dict(params)) if name in returns else None
+            for name in names
+        }
+        if attempt.path in invocation.get("fail_after_return", ()):
+            raise Told(f"{attempt.path} was told to fail")
+        return values[names[0]] if len(names) == 1 else values or None
+
+    return function
+
+
+def _die_when_alone(run: Run, dag: Dag, path: str) -> None:
+    """SIGKILL, once everything else that can finish has finished."""
+    planner = Planner(dag)
+    while True:
+        plan = planner.plan(run.history(), run.invocation)
+        if not plan.ready and {step.path for step in plan.waiting} == {path}:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def perform(state: State, invocation: Mapping[str, Any], store: Store) -> Result:
+    """One invocation, in this process."""
+    dag = build(state, invocation, store)
+    workers = invocation.get("workers", 4)
+    offered = invocation.get("parameters", {})
+    match invocation["mode"]:
+        case "start":
+            return runstore.start(
+                dag, state.parameters, store=store, run_id=state.run_id, workers=workers,
+                environment={},
+            )  # fmt: skip
+        case "retry":
+            return runstore.retry(
+                state.run_id, dag, offered, store=store, workers=workers,
+                force=invocation.get("force", ()),
+            )  # fmt: skip
+        case "fork":
+            return runstore.fork(
+                RUN_ID, dag, offered, store=store, workers=workers, new_run_id=FORK_ID
+            )
+    raise AssertionError(invocation["mode"])
+
+
+def play(scenario: Mapping[str, Any], url: str) -> None:
+    """The whole scenario on a fresh prefix of a store; an AssertionError if it is not as expected."""
+    store = runstore.open(url)
+    state = State(scenario["dag"], scenario["parameters"], scenario["tasks"])
+    for at, invocation in enumerate(scenario["invocations"]):
+        state = state.at(invocation)
+        before = begun(store, state.run_id)
+        objects = len(list(store.storage.list("")))
+        seen = Seen()
+        if "kill" in invocation:
+            seen.status = _in_a_process(scenario, at, url)
+        else:
+            try:
+                result = perform(state, invocation, store)
+            except RunstoreError as error:
+                seen = Seen("refused", type(error).__name__, [str(error)])
+            else:
+                seen = Seen(result.status, "", [], result.warnings, result.plan, result.values)
+        seen.ran = sorted(path for path, _ in begun(store, state.run_id) - before)
+        seen.new_records = len(list(store.storage.list(""))) - objects
+        check(f"{scenario['name']}, invocation {at + 1}", invocation["expect"], seen, store, state)
+
+
+def _in_a_process(scenario: Mapping[str, Any], at: int, url: str) -> str:
+    done = subprocess.run(
+        [sys.executable, __file__, str(at), url],
+        input=json.dumps(scenario),
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return "killed"
+
+
+@dataclasses.dataclass
+class Seen:
+    """What came of an invocation."""
+
+    status: str = ""
+    error: str = ""
+    texts: list[str] = dataclasses.field(default_factory=list)
+    warnings: Sequence[str] = ()
+    plan: Plan | None = None
+    values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    ran: list[str] = dataclasses.field(default_factory=list)
+    new_records: int = 0
+
+
+# -- the oracle: raw objects, parsed with nothing but json ---------------------------------------
+
+
+def _bodies(store: Store, run_id: str) -> list[dict[str, Any]]:
+    prefix = keys.run_prefix(run_id) + keys.ATTEMPTS
+    return [json.loads(store.storage.read(key))["record"] for key in store.storage.list(prefix)]
+
+
+def begun(store: Store, run_id: str) -> set[tuple[str, int]]:
+    """(path, number) of each attempt that was begun."""
+    return {
+        (body["path"], body["attempt"])
+        for body in _bodies(store, run_id)
+        if body["kind"] == "start"
+    }
+
+
+def attempts(store: Store, run_id: str) -> dict[str, list[str]]:
+    """Path -> outcomes of its attempts, in order."""
+    ended = {(b["path"], b["attempt"]): b for b in _bodies(store, run_id) if b["kind"] == "end"}
+    out: dict[str, list[str]] = {}
+    for path, number in sorted(begun(store, run_id)):
+        end = ended.get((path, number))
+        out.setdefault(path, []).append(end["outcome"] if end else "in progress")
+    return out
+
+
+def _errors(store: Store, run_id: str) -> list[str]:
+    return [
+        f"{body['path']} {body['error']['type']} {body['error']['message']}"
+        for body in _bodies(store, run_id)
+        if body["kind"] == "end" and body.get("error")
+    ]
+
+
+def has_words(text: str, words: Sequence[str]) -> list[str]:
+    """The words that a text lacks, as whole words."""
+    return [w for w in words if not re.search(rf"(?<!\w){re.escape(w)}(?!\w)", text)]
+
+
+def check(where: str, expect: Mapping[str, Any], seen: Seen, store: Store, state: State) -> None:
+    shown = "\n".join([where, *seen.texts, *seen.warnings])
+    assert seen.status == expect["status"], shown
+    if expect.get("ran") is not None:
+        assert seen.ran == sorted(expect["ran"]), shown
+    if "error" in expect:
+        assert seen.error == expect["error"], shown
+    if "attempts" in expect:
+        found = attempts(store, state.run_id)
+        for path, outcomes in expect["attempts"].items():
+            assert found.get(path, []) == outcomes, f"{shown}: {path}"
+    if "origin_attempts" in expect:
+        found = attempts(store, RUN_ID)
+        for path, outcomes in expect["origin_attempts"].items():
+            assert found.get(path, []) == outcomes, f"{shown}: {path} of the origin"
+    if "not_taken" in expect:
+        assert seen.plan is not None
+        omitted = [step.path for step in seen.plan if step.action is Action.OMIT]
+        omitted += [template(path) for path in omitted]
+        assert set(expect["not_taken"]) <= set(omitted), f"{shown}: {omitted}"
+    for name, value in expect.get("values", {}).items():
+        assert name in seen.values, f"{shown}: {name}"
+        assert dumps(seen.values[name]) == dumps(value), f"{shown}: {name}"
+    if "names" in expect:
+        texts = list(seen.texts)
+        if seen.plan is not None:
+            texts += [step.detail for step in seen.plan if step.action is Action.FAILED]
+            texts += _errors(store, state.run_id)
+        assert not has_words("\n".join(texts), expect["names"]), f"{shown}: {texts}"
+    if "warns" in expect:
+        assert not has_words("\n".join(seen.warnings), expect["warns"]), shown
+    if "new_records" in expect:
+        assert seen.new_records == expect["new_records"], shown
+
+
+def main() -> None:
+    """In the process that is to die: the invocation ``argv[1]`` of the scenario on stdin."""
+    scenario = json.load(sys.stdin)
+    last = int(sys.argv[1])
+    state = State(scenario["dag"], scenario["parameters"], scenario["tasks"])
+    for invocation in scenario["invocations"][: last + 1]:
+        state = state.at(invocation)
+    perform(state, scenario["invocations"][last], runstore.open(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()
