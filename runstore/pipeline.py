@@ -143,7 +143,9 @@ class Pipeline:
     @property
     def folder(self) -> str:
         """Where the file is; the current folder for a pipeline without one."""
-        return os.path.dirname(os.path.abspath(_split(self.source)[0])) if self.source else os.getcwd()
+        return (
+            os.path.dirname(os.path.abspath(_split(self.source)[0])) if self.source else os.getcwd()
+        )
 
 
 def load_pipeline(source: str) -> Pipeline:
@@ -160,9 +162,7 @@ def load_pipeline(source: str) -> Pipeline:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise PipelineError(
-            f"pipeline {path!r} cannot be read: {error.strerror}"
-        ) from error
+        raise PipelineError(f"pipeline {path!r} cannot be read: {error.strerror}") from error
     digest = sha256(data).hexdigest()
     if path.endswith(".py"):
         return _from_python(path, name, source, digest)
@@ -221,7 +221,9 @@ def _from_python(path: str, name: str, source: str, digest: str) -> Pipeline:
             f"(it has {', '.join(found)})"
         )
     else:
-        raise PipelineError(f"{path} has no pipeline: make one with runstore.sequence(...) or Dag(...)")
+        raise PipelineError(
+            f"{path} has no pipeline: make one with runstore.sequence(...) or Dag(...)"
+        )
     if isinstance(chosen, Pipeline):
         return Pipeline(chosen.dag, chosen.parameters, chosen.secrets, source, digest)
     parameters = getattr(module, "parameters", {})
@@ -287,7 +289,9 @@ _SUGAR = ("command", "save", "load", "env")
 
 def _from_document(document: Any, source: str, digest: str) -> Pipeline:
     if not isinstance(document, dict):
-        raise PipelineError(f'{source} is no pipeline: it must be an object with "nodes" or "steps"')
+        raise PipelineError(
+            f'{source} is no pipeline: it must be an object with "nodes" or "steps"'
+        )
     parameters = document.pop("parameters", None) or {}
     secrets = document.pop("secrets", None) or []
     if not isinstance(parameters, dict):
@@ -342,7 +346,7 @@ def check_runnable(dag: Dag) -> None:
     :raises PipelineError: naming the task.
     """
     for path, node in walk(dag):
-        if node.kind != "task":
+        if node.kind != "task" or node._function is not None:
             continue
         if node.type == "shell":
             if not isinstance(node.config.get("command"), str):

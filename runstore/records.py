@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import orjson
 
+from runstore.canonical import dumps
 from runstore.errors import FormatVersionError, RecordDamagedError
 
 __all__ = [
@@ -463,6 +464,11 @@ def _sparse(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in pairs if value not in (None, "", (), {}, [])}
 
 
+def _fragment(document: Mapping[str, Any]) -> orjson.Fragment:
+    """A document that may nest deeper than the 254 levels orjson writes."""
+    return orjson.Fragment(dumps(dict(document)))
+
+
 def _by(holder: Holder | None) -> dict[str, Any] | None:
     return {k: v for k, v in holder._asdict().items() if v is not None} if holder else None
 
@@ -517,7 +523,7 @@ def to_body(record: Record) -> bytes:
                 "run_id": record.run_id,
                 "nonce": record.nonce,
                 "created": record.created,
-                "dag": record.dag,
+                "dag": _fragment(record.dag),
                 "structure": record.structure,
             }
             rest |= _sparse(
@@ -541,7 +547,7 @@ def to_body(record: Record) -> bytes:
                     ("force", dict(record.force)),
                     ("ignored", list(record.ignored)),
                     ("structure", record.structure),
-                    ("dag", record.dag),
+                    ("dag", _fragment(record.dag) if record.dag else None),
                 )
             )
         case Marker():

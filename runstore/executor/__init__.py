@@ -13,12 +13,13 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from runstore.dag import Dag
-from runstore.errors import InputError, RunNotFailedError
+from runstore.dag import Dag, walk
+from runstore.errors import InputError, ParameterError, RunNotFailedError
 from runstore.executor.loop import Cancelled, Loop, Reporter, Silent
 from runstore.history import Damaged, History
 from runstore.pipeline import Pipeline, check_runnable
-from runstore.plan import Plan, Planner, Reason, expand, select
+from runstore.paths import template
+from runstore.plan import Action, Plan, Planner, Reason, expand, select
 from runstore.plan.values import value_digest
 from runstore.records import Secret, Start
 from runstore.store import Run, Store, Takeover, compare, open_store
@@ -159,6 +160,8 @@ def retry(
             + (": what was forced would not run" if force else "; --force runs a step again"),
             run_id=run_id,
         )
+    left = {template(step.path) for step in plan.steps if step.action in _LEFT}
+    _check_secrets(run, run.secrets, left, pipeline.dag)
     ignored = _ignored(run, {**pipeline.parameters, **(parameters or {})}, parameters or {})
     options = _Options(executor, workers, processes, reporter or Silent(), command)
     invocation = run.begin_invocation(
@@ -166,13 +169,13 @@ def retry(
         command=command, code=_code(pipeline),
     )  # fmt: skip
     history.add(invocation)
-    left = run.take_over(history, takeover)
+    open_still = run.take_over(history, takeover)
     warnings = [
         f"parameter {name!r} is ignored: a retry uses the original parameters of the run; "
         f"fork it to change one"
         for name in ignored
     ]
-    warnings += [_waits(each) for each in left]
+    warnings += [_waits(each) for each in open_still]
     return _work(run, pipeline, history, options, planner, chosen, warnings)
 
 
@@ -203,13 +206,15 @@ def fork(
     pipeline = Pipeline(origin.dag) if pipeline is None else _pipeline(pipeline)
     check_runnable(pipeline.dag)
     hidden = _secrets(pipeline, secrets, origin)
+    _check_secrets(origin, hidden, {path for path, _ in walk(pipeline.dag)}, pipeline.dag)
     run = store.fork_run(
         origin, pipeline.dag, parameters, run_id=new_run_id, labels=labels, secrets=hidden,
         keep_unchanged=keep_unchanged,
     )  # fmt: skip
-    run.begin_invocation("fork", command=command, code=_code(pipeline))
+    history = run.history()
+    history.add(run.begin_invocation("fork", command=command, code=_code(pipeline)))
     options = _Options(executor, workers, processes, reporter or Silent(), command)
-    return _work(run, pipeline, run.history(), options)
+    return _work(run, pipeline, history, options)
 
 
 # -- the parts they share ------------------------------------------------------------------------
@@ -244,6 +249,29 @@ def _secrets(
                 parameter=name,
             )
     return values
+
+
+_LEFT = (Action.RUN, Action.WAIT)
+
+
+def _check_secrets(run: Run, given: Mapping[str, Any], left: set[str], dag: Dag) -> None:
+    """Refuse to go on without a secret that something left to do (template paths) reads."""
+    missing = {
+        name
+        for name, value in run.record.parameters.items()
+        if type(value) is Secret and name not in given
+    }
+    if not missing:
+        return
+    for path, node in walk(dag):
+        if node.kind == "task" and path in left:
+            for name in node.params:
+                if name in missing:
+                    raise ParameterError(
+                        f"{path} reads the secret {name!r}, which is never stored: give it again "
+                        f"(secrets={{...}}, or RUNSTORE_SECRET_{name.upper()} on the command line)",
+                        parameter=name,
+                    )
 
 
 def _code(pipeline: Pipeline) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import threading
 from collections import deque
@@ -16,6 +17,7 @@ from runstore.errors import (
     AttemptEndedError,
     BlobDamagedError,
     BlobMissingError,
+    PipelineError,
     RunstoreError,
 )
 from runstore.executor.capture import routed
@@ -99,6 +101,7 @@ class Loop:
         self._open: dict[str, Attempt] = {}
         self._futures: dict[Future[Done], Step] = {}
         self._refused: set[str] = set()
+        self._signal: int | None = None
 
     def plan(self) -> Plan:
         """The plan as of now."""
@@ -113,9 +116,11 @@ class Loop:
         plan = self.plan()
         self.reporter.planned(plan)
         fresh, looked_again = True, False
-        with _signals(), routed():
+        with self._signals(), routed():
             try:
                 while True:
+                    if self._signal is not None:
+                        raise Cancelled(self._signal)
                     if not queue and fresh:
                         plan = self.plan()
                         queue.extend(self._startable(plan))
@@ -132,9 +137,13 @@ class Loop:
                             fresh = looked_again = True
                             continue
                         return plan
-            except (Cancelled, KeyboardInterrupt) as error:
+            except Cancelled:
                 self._cancel_all()
-                raise error if isinstance(error, Cancelled) else Cancelled(signal.SIGINT) from None
+                raise
+            except BaseException:
+                # The store failed, or something here did: let what is at work end as it can.
+                self._drain()
+                raise
 
     def _startable(self, plan: Plan) -> Iterator[Step]:
         running = {step.path for step in self._futures.values()}
@@ -161,14 +170,15 @@ class Loop:
             )
         self._futures[future] = step
 
-    def _began(self, attempt: Attempt) -> None:
+    def _began(self, attempt: Attempt) -> bool:
         with self._lock:
             self._open[attempt.path] = attempt
+            return not self.shell.stopping
 
     def _collect(self) -> bool:
         """Wait for one to be done, and take all that are. Whether there is news."""
-        # A timeout, so that a signal is met also where waiting is not interrupted by it.
-        finished, _ = wait(self._futures, timeout=0.5, return_when=FIRST_COMPLETED)
+        # A timeout: a signal only leaves a note, and does not end the waiting.
+        finished, _ = wait(self._futures, timeout=0.2, return_when=FIRST_COMPLETED)
         for future in finished:
             step = self._futures.pop(future)
             with self._lock:
@@ -177,6 +187,13 @@ class Loop:
                 done = future.result()
             except BrokenProcessPool:
                 done = self._died(step)
+            except (pickle.PicklingError, AttributeError, TypeError) as error:
+                if not self._in_processes:
+                    raise
+                raise PipelineError(
+                    f"{step.path} cannot be sent to another process ({error}): define its function "
+                    f"at the top level of a module, or use threads"
+                ) from error
             self._take(step, done)
         return bool(finished)
 
@@ -240,6 +257,34 @@ class Loop:
 
     # -- the end of it ---------------------------------------------------------------------------
 
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM leave a note; a second one of them does what it always does.
+
+        Only where signals can be had: in the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def note(number: int, _: Any) -> None:
+            self._signal = number
+            signal.signal(number, old[number] or signal.SIG_DFL)
+
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        old: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
+        for number in numbers:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler or signal.SIG_DFL)
+
+    def _drain(self) -> None:
+        for future in self._futures:
+            future.cancel()
+        wait(self._futures)
+
     def _cancel_all(self) -> None:
         """End what is in progress as cancelled. A task that goes on finds its end taken."""
         self.shell.stop()
@@ -250,7 +295,9 @@ class Loop:
             history = self.run.history(paths) if paths else None
             for start in list(history.open()) if history else ():
                 if start.invocation == self.run.invocation:
-                    self._cancelled(self.run.end_for(start, "cancelled", "Cancelled", "interrupted"))
+                    self._cancelled(
+                        self.run.end_for(start, "cancelled", "Cancelled", "interrupted")
+                    )
                     if start.by.pid and start.by.pid != os.getpid():
                         _kill(start.by.pid)
             return
@@ -280,21 +327,3 @@ def _shares_memory(pool: Executor) -> bool:
     from concurrent.futures import ThreadPoolExecutor
 
     return isinstance(pool, ThreadPoolExecutor) or bool(getattr(pool, "shares_memory", False))
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """SIGINT and SIGTERM as :class:`Cancelled`, where signals can be had: in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, _: Any) -> None:
-        raise Cancelled(number)
-
-    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -21,12 +21,14 @@ from runstore.errors import (
     DamagedError,
     ParameterError,
     RunstoreError,
+    StorageError,
 )
 from runstore.executor.capture import captured
 from runstore.pipeline import attempt_parameter, function_of, load_pipeline
 from runstore.plan import Action, Reason, Step, Work
 from runstore.records import Consumed, End, RunRecord
 from runstore.store import Attempt, Run
+from runstore.store.holder import abandon
 
 __all__ = ["Done", "Job", "TaskFailedError", "do", "do_in_process"]
 
@@ -86,11 +88,12 @@ def do(
     step: Step,
     folder: str,
     shell: Shell,
-    began: Callable[[Attempt], None],
+    began: Callable[[Attempt], bool],
     code: Mapping[str, Any] | None = None,
 ) -> Done:
     """One step, in this thread. Never raises for what the task does.
 
+    :param began: is told of the attempt; says whether to go on.
     :raises StorageError: if the store fails; the attempt may be left open then.
     """
     assert step.work is not None
@@ -104,12 +107,14 @@ def do(
     except AttemptError as error:
         return Done(step.path, error=error)
     attempt._params = params
-    began(attempt)
     done = Done(step.path)
     try:
+        if not began(attempt):
+            done.end = attempt.cancel("interrupted")
+            return done
         with captured() as log:
             try:
-                if task.type == "shell":
+                if task.type == "shell" and task._function is None:
                     outputs = _command(attempt, task, folder, shell, log)
                 else:
                     outputs, done.warning = _call(attempt, task)
@@ -137,6 +142,9 @@ def do(
     except AttemptEndedError as error:
         # Cancelled from outside, or taken over: this result is refused.
         done.error = error
+    except StorageError:
+        abandon(attempt.start.nonce)
+        raise
     return done
 
 
@@ -316,7 +324,7 @@ def do_in_process(job: Job) -> Done:
     work = Work(task, job.number, job.params, job.consumed, lambda: job.artifacts)
     step = Step(job.path, Action.RUN, Reason.NEVER_RAN, work=work)
     with routed():
-        done = do(run, step, job.folder, Shell(), lambda _: None, job.code)
+        done = do(run, step, job.folder, Shell(), lambda _: True, job.code)
     done.records = run.kept()
     return done
 
@@ -342,9 +350,13 @@ def as_job(
 
     work = step.work
     assert work is not None and run.invocation is not None
-    storage = run.storage
+    storage, task = run.storage, work.task
+    if source is not None and task._function is not None:
+        # The file's functions are found by loading the file there: its module is no import.
+        task = task.model_copy()
+        task._function = None
     return Job(
         storage.url, storage.durable, replace(run.record, dag={}), run.secrets, run.invocation,
-        step.path, template(step.path), work.task, work.number, dict(work.params), work.consumed,
+        step.path, template(step.path), task, work.number, dict(work.params), work.consumed,
         work.artifacts(), folder, source, code,
     )  # fmt: skip

@@ -136,7 +136,8 @@ class Composites:
             )
             return state
         detail = f"nothing that ran gave {path} its parameter {name!r}"
-        self.emit(vertex, path, Action.FAILED, Reason.PARAMETER_MISSING, out, detail)
+        out.append(Step(path, Action.FAILED, Reason.PARAMETER_MISSING, None, detail, vertex.kind))
+        self._inside(vertex, path, out)
         failed: State = self.without_attempt(vertex, path, FAILED, behind, states, scope)
         return failed
 
@@ -282,11 +283,15 @@ class Composites:
         self, vertex: Vertex, path: str, reason: Reason, out: Out, detail: str
     ) -> tuple[int, list[Body], dict[str, Any], Step]:
         """A composite that fails by its deciding value, without an attempt."""
+        self._inside(vertex, path, out)
+        return FAILED, [], {}, Step(path, Action.FAILED, reason, None, detail, vertex.kind)
+
+    def _inside(self, vertex: Vertex, path: str, out: Out) -> None:
+        """Nothing in a composite that failed by itself can run."""
         for branch, body in vertex.bodies.items():
             inside = f"{path}:{escape(branch)}/" if branch else f"{path}/"
             for each in body.order:
                 self.emit(each, inside + each.name, Action.OMIT, Reason.UPSTREAM_FAILED, out)
-        return FAILED, [], {}, Step(path, Action.FAILED, reason, None, detail, vertex.kind)
 
     # -- what a composite hands on ---------------------------------------------------------------
 

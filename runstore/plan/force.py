@@ -45,22 +45,34 @@ def select(
     known = set(history.paths()) | {step.path for step in plan.steps}
     tests: list[Callable[[str], bool]] = []
     if only:
-        tests.append(_Selection(only, dag, known, after=True))
+        tests.append(_Selection(only, dag, known, after=True, future=True))
     if until:
-        tests.append(_Selection(until, dag, known, after=False))
+        tests.append(_Selection(until, dag, known, after=False, future=True))
     return lambda path: all(test(path) for test in tests)
 
 
 class _Selection:
-    """The paths that some patterns choose, known already or not."""
+    """The paths that some patterns choose, known already or not.
 
-    def __init__(self, patterns: Iterable[str], dag: Dag, known: set[str], *, after: bool) -> None:
+    ``future``: an item or iteration that is not there yet may be named too.
+    """
+
+    def __init__(
+        self,
+        patterns: Iterable[str],
+        dag: Dag,
+        known: set[str],
+        *,
+        after: bool,
+        future: bool = False,
+    ) -> None:
         self._relatives = _Relatives(dag, after)
         self._exact: list[str] = []
         self._globs: list[Callable[[str], object]] = []
         self._near: dict[str, set[str]] = {}
         self._turns: dict[str, int] = {}
         self._after = after
+        self._future = future
         templates = [path for path, _ in walk(dag)]
         for pattern in patterns:
             self._take(pattern, known, templates)
@@ -75,9 +87,12 @@ class _Selection:
             bases.append(text)
         elif "*" in text or "?" in text:
             glob = wildcard(text)
-            bases = [p for p in (*known, *templates) if glob(p)]
-            bases += [p for p in known if glob(template(p))]
+            bases = [p for p in (*known, *templates) if _any(glob, p)]
+            bases += [p for p in known if _any(glob, template(p))]
             self._globs.append(glob)
+        if not bases and self._future and _is_path(text) and template(text) in templates:
+            self._exact.append(text)
+            bases = [text]
         if not bases:
             raise ForceError(
                 f"{pattern!r} matches no node: `runstore plan` lists the paths, "
@@ -104,7 +119,7 @@ class _Selection:
             if within(path, text) or within(shape, text):
                 return True
         for glob in self._globs:
-            if glob(path) or glob(shape):
+            if _any(glob, path) or (shape != path and _any(glob, shape)):
                 return True
         if not self._near and not self._turns:
             return False
@@ -122,6 +137,26 @@ class _Selection:
                         return True
             prefix += part + "/"
         return False
+
+
+def _any(glob: Callable[[str], object], path: str) -> bool:
+    """Whether a glob matches a path, or a composite, item, branch or iteration it stands in."""
+    if glob(path):
+        return True
+    prefix = ""
+    for part in segments(path):
+        if glob(prefix + _name(part)) or glob(prefix + part):
+            return True
+        prefix += part + "/"
+    return False
+
+
+def _is_path(text: str) -> bool:
+    try:
+        NodePath.parse(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _hits(text: str, known: set[str], templates: list[str]) -> list[str]:

@@ -207,9 +207,7 @@ class Attempt:
         }
         return self._finish("succeeded", outputs=kept, metrics=metrics)
 
-    def fail(
-        self, error: BaseException | str, *, metrics: Mapping[str, Any] | None = None
-    ) -> End:
+    def fail(self, error: BaseException | str, *, metrics: Mapping[str, Any] | None = None) -> End:
         """End as failed, with type, message and traceback of the error. Raises as :meth:`succeed`."""
         return self._finish("failed", error=_described(error), metrics=metrics)
 

@@ -8,7 +8,9 @@ import socket
 
 from runstore.records import Holder
 
-__all__ = ["is_dead", "myself"]
+__all__ = ["abandon", "is_dead", "myself", "was_abandoned"]
+
+_abandoned: set[str] = set()
 
 
 def myself() -> Holder:
@@ -64,3 +66,13 @@ def _is_zombie(pid: int) -> bool:
             return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
     except (OSError, IndexError):
         return True
+
+
+def abandon(nonce: str) -> None:
+    """This process gave up an attempt it could not end (its store failed): whoever resumes in this
+    very process may take it over, although the process lives."""
+    _abandoned.add(nonce)
+
+
+def was_abandoned(nonce: str) -> bool:
+    return nonce in _abandoned

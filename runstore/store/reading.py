@@ -12,7 +12,16 @@ from runstore.dag import Dag, walk
 from runstore.errors import DamagedError, KeyMissingError, PathError, StorageError
 from runstore.history import Damaged, History
 from runstore.paths import NodePath, escape
-from runstore.records import Blob, End, Invocation, RunRecord, Start, parse, parse_attempt, parse_pack
+from runstore.records import (
+    Blob,
+    End,
+    Invocation,
+    RunRecord,
+    Start,
+    parse,
+    parse_attempt,
+    parse_pack,
+)
 from runstore.storage import Storage
 from runstore.store.blobs import Blobs
 
@@ -206,7 +215,7 @@ class _Reader:
                 if type(value) is Blob:
                     named.add(value.sha256)
                     if name in names:
-                            deciding[value.sha256] = value
+                        deciding[value.sha256] = value
 
         look(history.run.parameters)
         for path in history.paths():

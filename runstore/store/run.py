@@ -38,7 +38,7 @@ from runstore.records import (
 from runstore.store.attempt import Attempt
 from runstore.store.blobs import Blobs
 from runstore.store.clock import new_id, new_nonce, now
-from runstore.store.holder import is_dead, myself
+from runstore.store.holder import is_dead, myself, was_abandoned
 from runstore.store.reading import needed_prefixes, read_history
 
 if TYPE_CHECKING:
@@ -167,9 +167,7 @@ class Run:
 
         :raises RefusedError: if there is no such attempt, or it has no log.
         """
-        ends = {
-            end.attempt: end for end in self.history([path]).ends(path) if end.path == path
-        }
+        ends = {end.attempt: end for end in self.history([path]).ends(path) if end.path == path}
         number = number or max(ends, default=0)
         if number not in ends:
             raise RefusedError(
@@ -324,7 +322,11 @@ class Run:
         """
         left: list[Start | Damaged] = []
         for start in list(history.open()):
-            if not (is_dead(start.by) or _given_up(start.time, takeover)):
+            if not (
+                is_dead(start.by)
+                or was_abandoned(start.nonce)
+                or _given_up(start.time, takeover)
+            ):
                 left.append(start)
                 continue
             history.add(self.end_for(start, "lost", "Lost", f"declared dead: {start.by}"))

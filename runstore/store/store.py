@@ -10,12 +10,14 @@ from runstore import keys
 from runstore.canonical import dumps
 from runstore.dag import Dag
 from runstore.errors import (
+    DagError,
     KeyExistsError,
     KeyMissingError,
     RefusedError,
     RunExistsError,
     RunNotFoundError,
     StructureChangedError,
+    ValueNotJsonError,
 )
 from runstore.history import History
 from runstore.paths import check_run_id, template
@@ -99,7 +101,7 @@ class Store:
         """
         run_id = check_run_id(run_id) if run_id is not None else new_id()
         given, hidden = dict(parameters or {}), dict(secrets or {})
-        dag.check([*given, *hidden])
+        document = _storable(dag.check([*given, *hidden]))
         for name, value in hidden.items():
             dumps(value)
             given[name] = Secret(name)
@@ -112,7 +114,7 @@ class Store:
             for name, value in given.items()
         }
         record = RunRecord(
-            run_id, new_nonce(), now(), dag.to_json(), digest(dag), kept, dict(labels or {})
+            run_id, new_nonce(), now(), document, digest(dag), kept, dict(labels or {})
         )
         return self._create(record, hidden)
 
@@ -211,7 +213,7 @@ class Store:
         hidden = dict(secrets or {})
         merged = {**origin.record.parameters, **(parameters or {})}
         merged |= {name: Secret(name) for name in hidden}
-        dag.check(merged)
+        document = _storable(dag.check(merged))
         if self._exists(run_id):
             raise self._taken(run_id)
         history = origin.history()
@@ -236,7 +238,7 @@ class Store:
             self.storage.create(keys.pack_key(run_id, pack), data)
             source["pack"] = pack
         record = RunRecord(
-            run_id, new_nonce(), now(), dag.to_json(), digest(dag), given, dict(labels or {}),
+            run_id, new_nonce(), now(), document, digest(dag), given, dict(labels or {}),
             source,
         )  # fmt: skip
         return self._create(record, hidden)
@@ -259,6 +261,19 @@ class Store:
             if end.outcome == "succeeded" or path in handled:
                 ends.append(end)
         return ends
+
+
+def _storable(dag: Dag) -> dict[str, Any]:
+    """The JSON form of a DAG, if a record can hold it.
+
+    :raises DagError: for configuration JSON cannot hold, or nesting beyond some 120 levels.
+    """
+    document = dag.to_json()
+    try:
+        dumps(document)
+    except ValueNotJsonError as error:
+        raise DagError(f"the DAG cannot be recorded: {error}") from None
+    return document
 
 
 def compare(

@@ -46,9 +46,7 @@ def verify_run(run: Run) -> Iterator[tuple[str, str | None]]:
         yield reader.key(sha256), problem
 
 
-def _check_record(
-    run: Run, rest: str, key: str, data: bytes, named: dict[str, Blob]
-) -> str | None:
+def _check_record(run: Run, rest: str, key: str, data: bytes, named: dict[str, Blob]) -> str | None:
     if rest.startswith(keys.PACKS):
         run_id, records, problems = parse_pack(data, key)
         origin = (run.record.origin or {}).get("pack")
