@@ -17,6 +17,7 @@ from runstore.errors import (
     AttemptEndedError,
     BlobDamagedError,
     BlobMissingError,
+    DamagedError,
     PipelineError,
     RunstoreError,
 )
@@ -24,8 +25,9 @@ from runstore.executor.capture import routed
 from runstore.executor.tasks import Done, Shell, as_job, do, do_in_process
 from runstore.history import History
 from runstore.plan import Plan, Planner, Step
-from runstore.records import End, Start
+from runstore.records import Blob, End, Start
 from runstore.store import Attempt, Run
+from runstore.store.reading import deciding_names
 
 __all__ = ["Cancelled", "Loop", "Reporter", "Silent"]
 
@@ -102,6 +104,8 @@ class Loop:
         self._futures: dict[Future[Done], Step] = {}
         self._refused: set[str] = set()
         self._signal: int | None = None
+        self._deciding = deciding_names(planner.dag)
+        self._learn(run.record.parameters)
 
     def plan(self) -> Plan:
         """The plan as of now."""
@@ -197,6 +201,16 @@ class Loop:
             self._take(step, done)
         return bool(finished)
 
+    def _learn(self, values: Mapping[str, Any]) -> None:
+        """Fetch what the planner must see (map lists, branch choices) and stands in a blob."""
+        for name, value in values.items():
+            if name in self._deciding and type(value) is Blob:
+                if value.sha256 not in self.history.values:
+                    try:
+                        self.history.values[value.sha256] = self.run.blobs.load(value)
+                    except DamagedError:
+                        self.history.missing.add(value.sha256)
+
     def _take(self, step: Step, done: Done) -> None:
         self.run.keep(done.records)
         if done.warning:
@@ -204,6 +218,7 @@ class Loop:
         if done.end is not None:
             self.ran.append(step.path)
             self.history.add(done.end)
+            self._learn(done.end.outputs)
             sha256 = (done.end.error or {}).get("sha256")
             if sha256:
                 self.history.missing.add(sha256)
@@ -277,8 +292,8 @@ class Loop:
         try:
             yield
         finally:
-            for number, handler in old.items():
-                signal.signal(number, handler or signal.SIG_DFL)
+            for which, handler in old.items():
+                signal.signal(which, handler or signal.SIG_DFL)
 
     def _drain(self) -> None:
         for future in self._futures:
