@@ -1,0 +1,63 @@
+"""The two YAML files, through the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.examples.raw import EXAMPLES, artifact, ends, outcomes, run_folder
+
+FOLDER = EXAMPLES / "wrong-file-name"
+FAILING, FIXED = FOLDER / "failing.yaml", FOLDER / "fixed.yaml"
+
+
+def runstore(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).with_name("runstore"), *map(str, arguments)],
+        cwd=folder, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def failed(tmp_path: Path) -> Path:
+    """A folder with a store in which the run failed."""
+    done = runstore(tmp_path, "run", FAILING, "--run-id", "wrong-file-name")
+    assert done.returncode == 1, done.stderr
+    assert "loads 'data/hello1.csv', and no step before it saved that" in done.stderr + done.stdout
+    return tmp_path
+
+
+def test_the_failure_is_recorded(failed: Path) -> None:
+    run = run_folder(failed / ".runstore")
+    assert outcomes(run) == {"write": ["succeeded"], "read": ["failed"]}
+    assert "data/hello.csv" in ends(run)["read"][0]["error"]["message"]  # what there is instead
+    assert artifact(run, "write", "data/hello.csv") == b"Hello from the first step\n"
+
+
+def test_retry_goes_on_where_it_stopped(failed: Path) -> None:
+    done = runstore(failed, "retry", "wrong-file-name", FIXED)
+    assert done.returncode == 0, done.stderr
+    run = run_folder(failed / ".runstore")
+    assert outcomes(run) == {
+        "write": ["succeeded"],
+        "read": ["failed", "succeeded"],
+        "greet": ["succeeded"],
+    }
+    assert ends(run)["read"][-1]["outputs"] == {"words": 5}
+    assert runstore(failed, "logs", "wrong-file-name", "greet").stdout == "5 words arrived\n"
+
+
+def test_retry_with_the_same_file_fails_again(failed: Path) -> None:
+    assert runstore(failed, "retry", "wrong-file-name", FAILING).returncode == 1
+    assert outcomes(run_folder(failed / ".runstore"))["read"] == ["failed", "failed"]
+
+
+def test_fork_takes_over_what_succeeded(failed: Path) -> None:
+    done = runstore(failed, "fork", "wrong-file-name", FIXED, "--run-id", "right-file-name")
+    assert done.returncode == 0, done.stderr
+    runs = failed / ".runstore/runs"
+    assert outcomes(runs / "right-file-name") == {"read": ["succeeded"], "greet": ["succeeded"]}
+    assert outcomes(runs / "wrong-file-name") == {"write": ["succeeded"], "read": ["failed"]}
