@@ -1,0 +1,98 @@
+"""The command line, ``runstore``: one file a verb, each loaded when it is used.
+
+Importing this package costs click and nothing else; ``runstore --help`` imports no more than that.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from runstore import __version__
+
+__all__ = ["commands", "main"]
+
+VERBS = {
+    "run": "Run a pipeline, as a new run.",
+    "retry": "Continue a run: skip what succeeded, run the rest.",
+    "fork": "Start a new run that takes over what another has.",
+    "plan": "Say what is left to do of a run, and why.",
+    "ls": "List the runs of a store.",
+    "show": "Show a run: parameters, invocations, attempts, artifacts.",
+    "diff": "Compare a run's structure with a pipeline's.",
+    "logs": "Print what a step wrote to stdout and stderr.",
+    "verify": "Check every record and blob of a run.",
+}
+
+EPILOG = """\b
+Exit codes:
+    0    done (also: stopped where --only or --until said)
+    1    the run failed; of diff: there are differences
+    2    wrong usage, or refused (also: what is left is in progress elsewhere)
+    3    the store is damaged or out of reach
+   70    a bug in runstore
+  130    cancelled by SIGINT (Ctrl-C); 143: by SIGTERM
+
+\b
+A PIPELINE is file.py, file.py:name, file.yaml or file.json. The store is
+--store, else $RUNSTORE_URL, else ./.runstore.
+"""
+
+
+class Commands(click.Group):
+    """The verbs, by name; their modules are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"runstore.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # As in click, without loading every verb for its first line.
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> Any:
+        from runstore.cli.exits import leave, perform
+
+        arguments = sys.argv[1:] if args is None else list(args)
+        leave(perform(lambda state: self._call(arguments, state)))
+
+    def _call(self, arguments: list[str], state: dict[str, Any]) -> Any:
+        state["arguments"] = arguments
+        return super().main(list(arguments), prog_name="runstore", standalone_mode=False, obj=state)
+
+
+def _debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.find_root().obj["debug"] = True
+
+
+debug = click.option(
+    "--debug",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_debug,
+    help="Show tracebacks.",
+)
+
+
+@click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="runstore")
+@debug
+def commands() -> None:
+    """A durable, shared memory for pipeline runs: what every step did, and what is left to do."""
+
+
+def main() -> None:
+    """The console script."""
+    commands.main()

@@ -1,0 +1,153 @@
+"""Exit codes, and the one sentence on stderr that goes with each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+
+from runstore.cli.text import clean
+from runstore.errors import DamagedError, RunstoreError, StorageError, StoreNotFoundError
+
+__all__ = [
+    "BUG",
+    "DAMAGED",
+    "DONE",
+    "FAILED",
+    "REFUSED",
+    "Terminated",
+    "complain",
+    "leave",
+    "perform",
+]
+
+DONE = 0
+FAILED = 1
+REFUSED = 2
+DAMAGED = 3
+BUG = 70  # EX_SOFTWARE of sysexits(3)
+_SIGNALLED = 128  # what a shell adds to the number of a signal
+
+
+class Terminated(BaseException):
+    """SIGTERM came while no task was running."""
+
+
+def perform(action: Callable[[dict[str, Any]], Any]) -> int:
+    """Do it; the exit code. What it raises becomes a sentence on stderr."""
+    state: dict[str, Any] = {"debug": False}
+    for stream in (sys.stdout, sys.stderr):
+        # Whatever is in a path or an error can be printed on whatever terminal.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    old = _on_sigterm()
+    try:
+        code = action(state)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else DONE
+    except BrokenPipeError:
+        # The reader has seen enough (`runstore ls | head -1`). Later flushes must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return _SIGNALLED + signal.SIGPIPE
+    except BaseException as error:  # noqa: BLE001 - the last that sees it: it becomes a sentence
+        code = _code(error)
+        if state["debug"] and code not in (_SIGNALLED + signal.SIGINT, DONE):
+            import traceback
+
+            traceback.print_exc()
+        return code
+    finally:
+        if old is not None:
+            signal.signal(signal.SIGTERM, old)
+
+
+def _on_sigterm() -> Any:
+    """Let SIGTERM unwind: as the first process of a container, it would do nothing otherwise."""
+
+    def stop(*_: object) -> NoReturn:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGTERM, stop)
+
+
+def _code(error: BaseException) -> int:
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else BUG
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        complain("cancelled")
+        return _SIGNALLED + signal.SIGINT
+    if isinstance(error, Terminated):
+        complain("cancelled by SIGTERM")
+        return _SIGNALLED + signal.SIGTERM
+    if isinstance(error, click.ClickException):
+        return _usage(error)
+    if isinstance(error, RunstoreError):
+        complain(str(error))
+        if isinstance(error, DamagedError | StorageError):
+            return REFUSED if isinstance(error, StoreNotFoundError) else DAMAGED
+        return REFUSED
+    if isinstance(error, OSError):
+        complain(f"{error} (--debug shows where)")
+        return DAMAGED
+    if isinstance(error, MemoryError):
+        complain("out of memory (--debug shows where)")
+        return BUG
+    complain(
+        f"this is a bug in runstore ({type(error).__name__}: {clean(str(error), 200)}): "
+        f"run it again with --debug, and report what that shows"
+    )
+    return BUG
+
+
+def _usage(error: click.ClickException) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":  # of click 8.2; a missing verb is no mistake
+        error.show()
+        return REFUSED
+    context = getattr(error, "ctx", None)
+    where = f" (see {context.command_path} --help)" if context is not None else ""
+    message = error.format_message().rstrip(".")
+    complain(f"{message[:1].lower()}{message[1:]}{where}")
+    return REFUSED
+
+
+def complain(message: str) -> None:
+    """``error: ...`` on stderr; nothing, where stderr is gone."""
+    with contextlib.suppress(OSError):
+        click.echo(f"error: {clean(message, 4000, keep_lines=True)}", err=True)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, promptly: a task that hangs in a thread does not hold it up."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    if code not in (DONE, FAILED) and _held_up():
+        _end_children()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _held_up() -> bool:
+    """Whether a thread is at work that the interpreter would wait for."""
+    deadline = 0.2
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join(deadline)
+            if thread.is_alive():
+                return True
+    return False
+
+
+def _end_children() -> None:
+    """Worker processes do not notice that this one is gone: they would wait for ever."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    for child in multiprocessing.active_children() if multiprocessing else ():
+        child.terminate()

@@ -1,0 +1,74 @@
+"""``runstore fork``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from runstore.cli.options import (
+    Pairs,
+    at_work,
+    names_of_secrets,
+    parameter_options,
+    parameters,
+    recorded_command,
+    secret_values,
+    store_option,
+)
+
+__all__ = ["command"]
+
+
+@click.command("fork")
+@click.argument("run_id")
+@click.argument("pipeline", required=False)
+@click.option(
+    "--run-id", "new_run_id", metavar="ID", help="Id of the new run; one is made if not given."
+)
+@click.option(
+    "--keep-unchanged",
+    is_flag=True,
+    help="Go on though the structure changed; what did not change keeps its results.",
+)
+@parameter_options
+@click.option(
+    "--label", "labels", multiple=True, type=Pairs("NAME=VALUE"), help="A label. Repeatable."
+)
+@at_work
+@store_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    *,
+    run_id: str,
+    pipeline: str | None,
+    params: tuple[tuple[str, str], ...],
+    params_file: str | None,
+    labels: tuple[tuple[str, str], ...],
+    secrets: tuple[tuple[str, str | None], ...],
+    store: str,
+    **options: Any,
+) -> int:
+    """Start a new run that takes over what succeeded in run RUN_ID, which stays as it is.
+
+    PIPELINE as for retry. Parameters given replace those of the origin: what read them runs again.
+    """
+    from runstore.cli.outcome import work
+    from runstore.cli.sources import existing_run, latest_pipeline, read_pipeline
+    from runstore.executor import fork
+
+    origin = existing_run(store, run_id)
+    loaded = read_pipeline(pipeline) if pipeline else latest_pipeline(origin)
+    hidden = names_of_secrets(origin.record.parameters)
+    given = parameters(params, params_file, [*hidden, *(loaded.secrets if loaded else ())])
+    return work(
+        lambda reporter: fork(
+            run_id, loaded, given, store=store, reporter=reporter, labels=dict(labels),
+            secrets=secret_values(secrets, hidden),
+            command=recorded_command(ctx.obj["arguments"]), **options,
+        ),
+        pipeline,
+        store,
+    )  # fmt: skip

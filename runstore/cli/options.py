@@ -1,0 +1,266 @@
+"""Options that several verbs share, and what they are read as."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from runstore.cli import debug
+from runstore.errors import InputError, ParameterError
+
+__all__ = [
+    "Pairs",
+    "Takeover",
+    "all_steps",
+    "at_work",
+    "format_option",
+    "names_of_secrets",
+    "parameter_options",
+    "parameters",
+    "recorded_command",
+    "secret_values",
+    "store_option",
+]
+
+DEFAULT_STORE = ".runstore"
+if TYPE_CHECKING:
+    _Type = click.ParamType[Any]
+else:
+    _Type = click.ParamType  # which takes no arguments before click 8.2
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Pairs(_Type):
+    """``NAME=VALUE``; with ``bare``, ``NAME`` alone gives no value."""
+
+    def __init__(self, name: str, *, bare: bool = False) -> None:
+        self.name = name
+        self.bare = bare
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str | None]:
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = value.partition("=")
+        if not name or not (equals or self.bare):
+            self.fail(f"{value[:80]!r} is not NAME=VALUE", param, ctx)
+        return name, text if equals else None
+
+
+class Takeover(_Type):
+    """``dead``, ``all`` or an age like ``30m``, ``2h``, ``1d``."""
+
+    name = "dead|all|AGE"
+    _AGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd])")
+    _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}  # noqa: RUF012 - constant
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value in ("dead", "all"):
+            return value
+        found = self._AGE.fullmatch(str(value))
+        if found is None:
+            self.fail(f"{value!r} is not dead, all or an age like 30m, 2h or 1d", param, ctx)
+        from datetime import timedelta
+
+        try:
+            return timedelta(**{self._UNITS[found[2]]: float(found[1])})
+        except OverflowError:
+            self.fail(f"{value!r} is longer ago than anything", param, ctx)
+
+
+def store_option(function: F) -> F:
+    """``--store``, and ``--debug`` after the verb too."""
+    function = debug(function)
+    return click.option(
+        "--store",
+        "store",
+        metavar="URL",
+        envvar="RUNSTORE_URL",
+        default=DEFAULT_STORE,
+        help="Folder or URL of the store; else $RUNSTORE_URL, else ./.runstore.",
+    )(function)
+
+
+def format_option(function: F) -> F:
+    """``--format``."""
+    return click.option(
+        "--format",
+        "style",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+        help="json: one document, for programs.",
+    )(function)
+
+
+def all_steps(function: F) -> F:
+    """``--all``."""
+    return click.option(
+        "--all", "everything", is_flag=True, help="Every item of a map, instead of how many."
+    )(function)
+
+
+def parameter_options(function: F) -> F:
+    """``--param`` and ``--params-file``."""
+    function = click.option(
+        "--params-file",
+        type=click.Path(),
+        metavar="FILE",
+        help="Parameters in a .json or .yaml file; --param goes before it.",
+    )(function)
+    return click.option(
+        "--param",
+        "-p",
+        "params",
+        multiple=True,
+        type=Pairs("NAME=VALUE"),
+        help="A parameter; the value is JSON, else text. Repeatable.",
+    )(function)
+
+
+def at_work(function: F) -> F:
+    """The options of who runs steps."""
+    for option in (
+        click.option(
+            "--secret",
+            "secrets",
+            multiple=True,
+            type=Pairs("NAME[=VALUE]", bare=True),
+            help="A parameter that is never stored. Without VALUE: $RUNSTORE_SECRET_<NAME>, "
+            "else it is asked for.",
+        ),
+        click.option("--processes", is_flag=True, help="Run steps in processes, not threads."),
+        click.option(
+            "--workers", type=click.IntRange(1), metavar="N", help="Steps that run at a time."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+# -- what is given -------------------------------------------------------------------------------
+
+
+def parameters(
+    params: Iterable[tuple[str, str]], file: str | None, secret: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The parameters of ``--params-file`` and, over them, ``--param``.
+
+    :param secret: names that must not be among them, since these would be stored.
+    :raises InputError: naming the one that cannot be used.
+    """
+    given = {**(_from_file(file) if file else {}), **{n: _value(n, t) for n, t in params}}
+    for name in secret:
+        if name in given:
+            raise InputError(
+                f"{name!r} is a secret, and a parameter would be stored: "
+                f"give it with --secret {name}, or in RUNSTORE_SECRET_{name.upper()}"
+            )
+    return given
+
+
+def _value(name: str, text: str) -> Any:
+    import json
+
+    from runstore.canonical import loads
+
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"parameter {name!r} is no text: it is not UTF-8") from None
+        return text
+    try:
+        return loads(text.encode())
+    except InputError as error:
+        raise InputError(
+            f"parameter {name!r}: {error}; for the text itself, put it in double quotes: "
+            f"""'{name}="..."'"""
+        ) from None
+
+
+def _from_file(path: str) -> dict[str, Any]:
+    from runstore.canonical import loads
+    from runstore.pipeline import parse_yaml
+
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise InputError(f"parameters file {path!r} cannot be read: {error.strerror}") from error
+    if path.endswith((".yaml", ".yml")):
+        found = parse_yaml(data, path)
+    elif path.endswith(".json"):
+        try:
+            found = loads(data)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+    else:
+        raise InputError(f"parameters file {path!r} must end in .json, .yaml or .yml")
+    if not isinstance(found, dict):
+        raise InputError(f"parameters file {path!r} must hold an object of names and values")
+    return found
+
+
+def secret_values(given: Iterable[tuple[str, str | None]], names: Iterable[str]) -> dict[str, str]:
+    """Name -> value: as given, else of the environment, else asked for on a terminal.
+
+    :param names: what the pipeline or the run needs. One that is found nowhere is left out, and
+        the library says what is missing, if it is missing.
+    """
+    values: dict[str, str] = {}
+    asked = dict.fromkeys(names)
+    for name, value in given:
+        if value is None:
+            asked[name] = None
+        else:
+            values[name] = value
+    explicit = {name for name, value in given if value is None}
+    for name in asked:
+        if name in values:
+            continue
+        variable = f"RUNSTORE_SECRET_{name.upper()}"
+        if variable in os.environ:
+            values[name] = os.environ[variable]
+        elif sys.stdin is not None and sys.stdin.isatty():
+            values[name] = click.prompt(f"secret {name}", hide_input=True, err=True)
+        elif name in explicit:
+            raise ParameterError(
+                f"the secret {name!r} has no value: write --secret {name}=VALUE, or set {variable}",
+                parameter=name,
+            )
+    return values
+
+
+_HIDDEN = re.compile(r"([^=]*)=(.*)", re.DOTALL)
+
+
+def recorded_command(arguments: Sequence[str]) -> list[str]:
+    """The command as it is stored with the invocation: without the values of secrets."""
+    out = ["runstore"]
+    after = False
+    for argument in arguments:
+        shown = argument.encode("utf-8", "backslashreplace").decode()
+        option, equals, rest = shown.partition("=")
+        is_secret = option == "--secret"
+        if after:
+            shown = _HIDDEN.sub(r"\1=***", shown)
+        elif is_secret and equals:
+            shown = option + "=" + _HIDDEN.sub(r"\1=***", rest)
+        after = is_secret and not equals and not after
+        out.append(shown)
+    return out
+
+
+def names_of_secrets(parameters: Mapping[str, Any]) -> list[str]:
+    """The parameters of a run whose values are not in the store."""
+    from runstore.records import Secret
+
+    return [name for name, value in parameters.items() if type(value) is Secret]

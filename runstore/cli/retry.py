@@ -1,0 +1,90 @@
+"""``runstore retry``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from runstore.cli.options import (
+    Takeover,
+    at_work,
+    names_of_secrets,
+    parameter_options,
+    parameters,
+    recorded_command,
+    secret_values,
+    store_option,
+)
+
+__all__ = ["command"]
+
+_PATTERN = "a path, a template path, or a glob (* matches any text, ? one character); repeatable."
+
+
+@click.command("retry")
+@click.argument("run_id")
+@click.argument("pipeline", required=False)
+@click.option(
+    "--force",
+    multiple=True,
+    metavar="PATTERN",
+    help=f"Run these again, though they succeeded: {_PATTERN} PATH+ takes along what follows.",
+)
+@click.option(
+    "--only", multiple=True, metavar="PATTERN", help=f"Run these, nothing else: {_PATTERN}"
+)
+@click.option(
+    "--until", multiple=True, metavar="PATTERN", help=f"Run these and what comes before: {_PATTERN}"
+)
+@click.option(
+    "--takeover",
+    type=Takeover(),
+    default="dead",
+    show_default=True,
+    help="Whose attempts in progress to give up: of processes known to be dead, all, or besides "
+    "the dead those that began longer ago than AGE (30m, 2h, 1d).",
+)
+@click.option(
+    "--keep-unchanged",
+    is_flag=True,
+    help="Go on though the structure changed; what did not change keeps its results.",
+)
+@parameter_options
+@at_work
+@store_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    *,
+    run_id: str,
+    pipeline: str | None,
+    params: tuple[tuple[str, str], ...],
+    params_file: str | None,
+    secrets: tuple[tuple[str, str | None], ...],
+    store: str,
+    **options: Any,
+) -> int:
+    """Continue run RUN_ID: what succeeded is skipped, the rest runs.
+
+    PIPELINE is the pipeline as it is now; without it, the file that the latest invocation used, if
+    it is here, else what the run itself names. The original parameters are used, whatever is given.
+    """
+    from runstore.cli.outcome import work
+    from runstore.cli.sources import existing_run, latest_pipeline, read_pipeline
+    from runstore.executor import retry
+
+    run = existing_run(store, run_id)
+    loaded = read_pipeline(pipeline) if pipeline else latest_pipeline(run)
+    hidden = names_of_secrets(run.record.parameters)
+    given = parameters(params, params_file, hidden)
+    return work(
+        lambda reporter: retry(
+            run_id, loaded, given, store=store, reporter=reporter,
+            secrets=secret_values(secrets, hidden),
+            command=recorded_command(ctx.obj["arguments"]), **options,
+        ),
+        pipeline,
+        store,
+    )  # fmt: skip

@@ -1,0 +1,111 @@
+"""How ``runstore show`` looks to people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runstore.cli.folding import Fold, fold
+from runstore.cli.tables import print_table
+from runstore.cli.text import amount, clean, clock, command_line, error_line, lasted, seconds
+
+if TYPE_CHECKING:
+    from runstore.cli.tables import Cell
+
+__all__ = ["print_run"]
+
+_STYLES = {"succeeded": "green", "failed": "bold red", "in progress": "cyan", "damaged": "bold red"}
+
+
+def print_run(facts: Mapping[str, Any], everything: bool) -> None:
+    """Print to stdout what :mod:`runstore.cli.show` found."""
+    click.echo(f"run         {clean(facts['run_id'], 1_000)}")
+    click.echo(f"created     {clock(facts['created'])}")
+    click.echo(f"structure   {facts['structure']}")
+    if facts.get("origin"):
+        click.echo(f"fork of     {clean(facts['origin']['run_id'], 1_000)}")
+    if facts.get("single_writer"):
+        click.echo("store       single-writer: one process at a time may write to it")
+    if facts.get("store"):
+        click.echo(f"store       {clean(facts['store'], 400)}")
+    _pairs("labels", facts.get("labels", {}))
+    _pairs("parameters", {n: _json(v) for n, v in facts["parameters"].items()})
+    if facts["invocations"]:
+        click.echo("\ninvocations")
+        print_table(
+            ("  mode", "when", "by", "command"),
+            [_invocation(each) for each in facts["invocations"]],
+        )
+    if facts["attempts"]:
+        click.echo("\nattempts")
+        attempts = facts["attempts"]
+        rows = map(_attempt, attempts) if everything else _folded(attempts)
+        print_table(("  path", "attempt", "outcome", "when", "took", "error"), list(rows))
+    artifacts = [
+        (
+            f"  {clean(name)}",
+            amount(blob["size"]),
+            blob["sha256"][:12],
+            each["path"],
+            str(each["attempt"]),
+        )
+        for each in facts["attempts"]
+        for name, blob in each.get("artifacts", {}).items()
+    ]
+    if artifacts:
+        click.echo("\nartifacts")
+        print_table(("  name", "size", "sha256", "saved by", "attempt"), artifacts)
+
+
+def _json(value: Any) -> str:
+    if value == "***":
+        return "***"
+    return clean(json.dumps(value, ensure_ascii=False), 100)
+
+
+def _pairs(title: str, pairs: Mapping[str, str]) -> None:
+    for name, value in pairs.items():
+        click.echo(f"{title:<12}{clean(name)} = {clean(value)}")
+        title = ""
+
+
+def _invocation(each: Mapping[str, Any]) -> list[Cell]:
+    by = each.get("by", {})
+    who = f"pod {by['pod']}" if by.get("pod") else f"process {by.get('pid')} on {by.get('host')}"
+    return [
+        f"  {each['mode']}",
+        clock(each.get("time", "")),
+        who,
+        clean(command_line(*each.get("command", ())), 200),
+    ]
+
+
+def _attempt(each: Mapping[str, Any]) -> list[Cell]:
+    outcome = each["outcome"]
+    took = lasted(each.get("began", ""), each.get("ended", ""))
+    told = error_line(each.get("error")) or each.get("problem", "") or each.get("by", "")
+    if each.get("ended_by"):
+        told += f" (ended by {each['ended_by']})"
+    return [
+        f"  {each['path']}",
+        str(each["attempt"]),
+        (outcome, _STYLES.get(outcome, "yellow")),
+        clock(each["began"]) if each.get("began") else "",
+        "" if took is None else seconds(took),
+        clean(told, 300),
+    ]
+
+
+def _folded(attempts: list[Mapping[str, Any]]) -> Iterator[list[Cell]]:
+    for given in fold(
+        (each["path"], "succeeded" if each["outcome"] == "succeeded" else None, each)
+        for each in attempts
+    ):
+        if isinstance(given, Fold):
+            done = f"{given.items:,} items done"
+            yield [f"  {given.path}[*]", "", ("succeeded", "green"), "", "", done]
+        else:
+            yield _attempt(given)

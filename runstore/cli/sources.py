@@ -1,0 +1,117 @@
+"""What a command works on: the store, a run in it, a pipeline."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from runstore.errors import DamagedError, RunNotFoundError, StorageError, StoreNotFoundError
+
+if TYPE_CHECKING:
+    from runstore.dag import Dag
+    from runstore.history import History
+    from runstore.pipeline import Pipeline
+    from runstore.records import Invocation
+    from runstore.store import Run, Store
+
+__all__ = [
+    "existing_run",
+    "existing_store",
+    "latest_dag",
+    "latest_pipeline",
+    "read_pipeline",
+]
+
+
+def existing_store(url: str) -> Store:
+    """A store to read.
+
+    :raises StoreNotFoundError: if there is none.
+    :raises DamagedError: if its marker cannot be read, or is of a newer format.
+    """
+    from runstore.store import open_store
+
+    store = open_store(url)
+    if store.marker() is None and not any(store.storage.list("runs/", shallow=True)):
+        raise StoreNotFoundError(
+            f"there is no store at {store.url}: name one with --store or RUNSTORE_URL; "
+            f"`runstore run` makes one",
+            url=store.url,
+        )
+    return store
+
+
+def existing_run(url: str, run_id: str) -> Run:
+    """A run to read, or to go on with.
+
+    :raises StoreNotFoundError, RunNotFoundError: saying which of them is not there.
+    """
+    from runstore.store import open_store
+
+    try:
+        return open_store(url).run(run_id)
+    except RunNotFoundError:
+        existing_store(url)
+        raise
+
+
+def read_pipeline(source: str) -> Pipeline:
+    """A pipeline file. What it prints while it is imported goes to stderr: stdout is ours."""
+    from runstore.pipeline import load_pipeline
+
+    with contextlib.redirect_stdout(sys.stderr):
+        return load_pipeline(source)
+
+
+def latest_pipeline(run: Run) -> Pipeline | None:
+    """The pipeline of the latest invocation, if its file is on this machine; it says so then.
+
+    Reads one invocation. ``None``: work with the DAG and the functions that the run names.
+    """
+    source = _latest_source(run)
+    if source is not None and os.path.isfile(_file_of(source)):
+        click.echo(f"pipeline: {source} (of the latest invocation)", err=True)
+        return read_pipeline(source)
+    # As `python -m` has it: the functions are imported by name, from here if need be.
+    sys.path.append(os.getcwd())
+    return None
+
+
+def _file_of(source: str) -> str:
+    head, colon, _ = source.rpartition(":")
+    return head if colon and head.endswith(".py") else source
+
+
+def _latest_source(run: Run) -> str | None:
+    from runstore import keys
+    from runstore.records import Invocation, parse
+
+    folder = keys.run_prefix(run.run_id) + keys.INVOCATIONS
+    for key in sorted(run.storage.list(folder), reverse=True):
+        try:
+            record = parse(run.storage.read(key), key)
+        except (DamagedError, StorageError):
+            continue  # the one before tells as much as is known
+        if isinstance(record, Invocation):
+            source = (record.code or {}).get("pipeline")
+            return source if isinstance(source, str) else None
+    return None
+
+
+def latest_invocation(history: History) -> Invocation | None:
+    """By id: they sort by the time they were made."""
+    return history.invocations[max(history.invocations)] if history.invocations else None
+
+
+def latest_dag(run: Run, history: History) -> Dag:
+    """The DAG that the latest invocation worked with."""
+    from runstore.dag import Dag
+
+    latest = latest_invocation(history)
+    if latest is None or latest.dag is None:
+        return run.dag
+    return Dag.from_json(latest.dag, unknown="ignore")

@@ -1,0 +1,126 @@
+"""Values, times and errors as short texts that any terminal can show."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+__all__ = [
+    "amount",
+    "clean",
+    "clock",
+    "command_line",
+    "count",
+    "error_line",
+    "lasted",
+    "seconds",
+    "shown",
+    "symbols",
+]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: str, limit: int = 160, *, keep_lines: bool = False) -> str:
+    """A text without what a terminal would obey, shortened in the middle; one line of it."""
+    if not keep_lines:
+        text = next((line for line in text.splitlines() if line.strip()), "")
+    text = _CONTROL.sub(
+        lambda c: c[0] if keep_lines and c[0] == "\n" else c[0].encode("unicode_escape").decode(),
+        text,
+    )
+    if len(text) <= limit:
+        return text
+    head = limit * 2 // 3
+    return f"{text[:head]} ... {text[len(text) - (limit - head - 5) :]}"
+
+
+def error_line(error: Mapping[str, str] | None) -> str:
+    """``ValueError: what it says first``, of an end's error."""
+    if not error:
+        return ""
+    message = clean(str(error.get("message") or ""))
+    return f"{error.get('type', 'error')}: {message}" if message else str(error.get("type"))
+
+
+def shown(value: Any, limit: int = 100) -> str:
+    """A value as JSON, shortened; of one that stands in a blob, its size; of a secret, ``***``."""
+    from runstore.records import Blob, Secret
+
+    if type(value) is Secret:
+        return "***"
+    if type(value) is Blob:
+        return f"({amount(value.size)}, in blob {value.sha256[:12]})"
+    if isinstance(value, list) and len(value) > limit:
+        return f"[{shown(value[0], 30)}, ... {count(len(value), 'item')}]"
+    from runstore.canonical import dumps
+
+    try:
+        text = dumps(value).decode()
+    except TypeError:  # a list whose elements stand in blobs
+        text = f"[{', '.join(shown(item, 30) for item in value)}]"
+    return clean(text, limit)
+
+
+def amount(size: int) -> str:
+    """Bytes for people: ``312 B``, ``4.2 MB``."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("unreachable")
+
+
+def count(number: int, what: str, plural: str = "") -> str:
+    """``1 step``, ``9,999 steps``."""
+    return f"{number:,} {what if number == 1 else plural or f'{what}s'}"
+
+
+def seconds(duration: float) -> str:
+    """``0.3 s``, ``2 min 5 s``, ``3 h 20 min``."""
+    if duration < 60:
+        return f"{max(duration, 0):.1f} s"
+    minutes, rest = divmod(round(duration), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def lasted(began: str, ended: str) -> float | None:
+    """Seconds between two times of records, if both are times."""
+    try:
+        return (datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds()
+    except (ValueError, TypeError):
+        return None
+
+
+def clock(time: str) -> str:
+    """A time of a record, for people: to the second, in their own time zone."""
+    try:
+        return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return clean(time, 30)
+
+
+def command_line(*words: str) -> str:
+    """A command that can be pasted into a shell."""
+    return " ".join(shlex.quote(word) for word in words)
+
+
+_FANCY = {"ok": "✓", "failed": "✗", "other": "•", "running": "▸"}
+_PLAIN = {"ok": "ok", "failed": "FAILED", "other": "-", "running": ">"}
+
+
+def symbols(stream: Any = None) -> Mapping[str, str]:
+    """Marks that the stream can show."""
+    encoding = getattr(stream or sys.stderr, "encoding", None) or "ascii"
+    try:
+        "".join(_FANCY.values()).encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return _PLAIN
+    return _FANCY

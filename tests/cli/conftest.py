@@ -1,0 +1,130 @@
+"""The command, run as users run it: a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PIPELINE = """
+import json, os
+from runstore import Dag, Map, task
+
+parameters = {"n": 3}
+
+def make(n):
+    return list(range(n))
+
+def work(item):
+    print("at work on", item)
+    if item == int(os.environ.get("BREAK", "-1")):
+        raise ValueError("item " + str(item) + " is bad\\nand more of it")
+    return item * 2
+
+def total(doubled):
+    return sum(doubled)
+
+pipeline = Dag([
+    task(make, returns="items"),
+    Map(name="mp", after=["make"], over="items", as_="item",
+        body=Dag([task(work, returns="doubled")])),
+    task(total, after="mp", returns="total"),
+])
+"""
+
+
+class Shell:
+    """A folder with a store in it, and the command."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("RUNSTORE_", "RUNNABLE_"))
+        }
+        self.environment |= {"PYTHONUTF8": "1", "PYTHONWARNINGS": "error"}
+
+    def write(self, name: str, text: str) -> str:
+        path = self.folder / name
+        path.write_text(text, encoding="utf-8")
+        return name
+
+    def begin(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "runstore.cli", *words],
+            cwd=self.folder,
+            env=self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+
+    def __call__(self, *words: str, **environment: str) -> tuple[int, str, str]:
+        """Exit code, stdout, stderr."""
+        with self.begin(*words, **environment) as process:
+            out, err = process.communicate(timeout=60)
+        assert "Traceback" not in err or "--debug" in words or words[0] == "logs", err
+        return process.returncode, out, err
+
+    def json(self, *words: str) -> Any:
+        code, out, err = self(*words, "--format", "json")
+        assert code == 0, err
+        return json.loads(out)
+
+    def refused(self, code: int, *words: str, **environment: str) -> str:
+        """Run what must fail with this code: the one sentence it says."""
+        got, out, err = self(*words, **environment)
+        assert got == code, (got, out, err)
+        assert out == ""
+        sentences = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert len(sentences) == 1, err
+        return sentences[0]
+
+    def file(self, pattern: str) -> Path:
+        """The one file of the store that matches."""
+        (found,) = self.folder.glob(f".runstore/runs/{pattern}")
+        return found
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    made = Shell(tmp_path)
+    made.write("p.py", PIPELINE)
+    return made
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """One store for tests that only read, or that make runs of their own."""
+    made = Shell(tmp_path_factory.mktemp("cli"))
+    made.write("p.py", PIPELINE)
+    assert made("run", "p.py", "--run-id", "good")[0] == 0
+    assert made("run", "p.py", "--run-id", "bad", "--label", "team=x", BREAK="1")[0] == 1
+    return made
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Small file systems of one's own; the test is skipped where nobody may mount."""
+    done: list[Path] = []
+
+    def mount(options: str) -> Path:
+        folder = tmp_path / f"mount{len(done)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("mounting a file system is not allowed here")
+        done.append(folder)
+        return folder
+
+    yield mount
+    for folder in done:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

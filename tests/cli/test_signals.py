@@ -1,0 +1,199 @@
+"""Signals, readers that go away, two at once, terminals."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Shell
+
+HANGS = """
+import pathlib, time
+from runstore import Dag, task
+def first():
+    return 1
+def hang(x):
+    pathlib.Path("here").touch()
+    time.sleep(300)
+pipeline = Dag([task(first, returns="x"), task(hang, after="first")])
+"""
+
+
+def _await(path: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "more"),
+    [(signal.SIGINT, 130, ()), (signal.SIGTERM, 143, ()), (signal.SIGTERM, 143, ("--processes",))],
+)
+def test_a_signal_ends_it_though_a_task_hangs(
+    shell: Shell, number: signal.Signals, code: int, more: tuple[str, ...]
+) -> None:
+    shell.write("h.py", HANGS)
+    process = shell.begin("run", "h.py", "--run-id", "r", *more)
+    _await(shell.folder / "here")
+    began = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert time.monotonic() - began < 5
+    assert f"cancelled by {number.name}" in err
+    assert "runstore retry r h.py" in err
+    assert "Traceback" not in err
+    steps = {step["path"]: step for step in shell.json("plan", "r")["steps"]}
+    assert steps["hang"]["reason"] == "cancelled"
+    assert steps["first"]["action"] == "SKIP"
+
+
+@pytest.mark.parametrize("more", [(), ("--processes",)])
+def test_a_signal_ends_commands_too(shell: Shell, more: tuple[str, ...]) -> None:
+    shell.write(
+        "s.yaml", f'steps: [{{name: s, command: "echo $$ > {shell.folder}/here; sleep 300"}}]'
+    )
+    process = shell.begin("run", "s.yaml", "--run-id", "r", *more)
+    _await(shell.folder / "here")
+    time.sleep(0.1)
+    pid = int((shell.folder / "here").read_text())
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 143
+    deadline = time.monotonic() + 5
+    while _alive(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def test_two_at_once_and_a_takeover(shell: Shell) -> None:
+    shell.write("h.py", HANGS)
+    process = shell.begin("run", "h.py", "--run-id", "r")
+    _await(shell.folder / "here")
+    code, _, err = shell("retry", "r", "h.py")
+    assert code == 2
+    error = next(line for line in err.splitlines() if line.startswith("error: "))
+    assert f"process {process.pid} on {socket.gethostname()}" in error
+    assert "--takeover all" in error
+    assert "in progress" in shell("ls", "-l")[1]
+    process.kill()
+    process.communicate()
+    shell.write("h.py", HANGS.replace("300", "0"))
+    code, _, err = shell("retry", "r")
+    assert code == 0, err
+    outcomes = [a["outcome"] for a in shell.json("show", "r")["attempts"] if a["path"] == "hang"]
+    assert outcomes == ["lost", "succeeded"]
+
+
+def test_an_age_for_takeover(shell: Shell) -> None:
+    shell.write("h.py", HANGS)
+    process = shell.begin("run", "h.py", "--run-id", "r")
+    _await(shell.folder / "here")
+    shell.write("h.py", HANGS.replace("300", "0"))
+    assert shell("retry", "r", "--takeover", "1d")[0] == 2
+    assert shell("retry", "r", "--takeover", "0.01s")[0] == 0
+    process.kill()
+    process.communicate()
+
+
+def test_a_reader_that_goes_away(shell: Shell) -> None:
+    shell.write("one.yaml", 'steps: [{name: a, command: "true"}]')
+    shell("run", "one.yaml", "--run-id", "r")
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "runstore.cli"]
+    for verb, code in (("ls", 141), ("show r", 141), ("plan r --format json", 141)):
+        done = subprocess.run(
+            [*words, *verb.split()], cwd=shell.folder, env=shell.environment, stdout=writer,
+            stderr=subprocess.PIPE, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (code, b"")
+    done = subprocess.run(
+        [*words, "run", "one.yaml", "--run-id", "q"], cwd=shell.folder, env=shell.environment,
+        stdout=writer, stderr=writer, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert shell.json("plan", "q")["status"] == "succeeded"
+
+
+LOUD = """
+import subprocess, threading, time
+from runstore import Dag, Map, task
+def make():
+    return list(range(50))
+def work(item):
+    print("captured", item)
+    if item == 7:
+        subprocess.run(["echo", "from a subprocess"])
+        thread = threading.Thread(target=print, args=("from a thread",))
+        thread.start()
+        thread.join()
+        raise ValueError("no [red]such[/red] thing")
+    time.sleep(0.02)
+    return item
+pipeline = Dag([task(make, returns="items"),
+    Map(name="mp", after=["make"], over="items", as_="item", body=Dag([task(work, returns="x")]))])
+"""
+
+
+def test_on_a_terminal(shell: Shell) -> None:
+    shell.write("loud.py", LOUD)
+    code, text = _on_a_terminal(shell, "run", "loud.py", "--run-id", "r")
+    assert code == 1
+    assert "running" in text
+    assert "\x1b[" in text
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
+    assert "✓" not in plain
+    assert "captured" not in plain
+    assert (
+        plain.count("✗ mp[7]/work: ValueError: no [red]such[/red] thing") == 2
+    )  # now, and summary
+    lines = [line.strip() for line in re.split(r"[\r\n]+", plain)]
+    assert "from a subprocess" in lines
+    assert "from a thread" in lines
+    code, text = _on_a_terminal(shell, "plan", "r")
+    assert code == 0
+    assert "49 items done" in text
+    assert "\x1b[" in text
+    assert "\x1b[" not in _on_a_terminal(shell, "plan", "r", NO_COLOR="1", TERM="dumb")[1]
+    code, text = _on_a_terminal(shell, "retry", "r", TERM="dumb")
+    assert "\x1b[" not in text
+
+
+def _on_a_terminal(shell: Shell, *words: str, **environment: str) -> tuple[int, str]:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runstore.cli", *words],
+        cwd=shell.folder, env=shell.environment | {"TERM": "xterm", "COLUMNS": "100"} | environment,
+        stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    out = b""
+    while select.select([ours], [], [], 30)[0]:
+        try:
+            data = os.read(ours, 65536)
+        except OSError:
+            break
+        if not data:
+            break
+        out += data
+    os.close(ours)
+    return process.wait(timeout=30), out.decode()
