@@ -169,7 +169,7 @@ def load_pipeline(source: str) -> Pipeline:
     if name:
         raise PipelineError(f"{source!r}: a name after the colon goes with a .py file only")
     if path.endswith((".yaml", ".yml")):
-        return _from_document(_yaml(data, path), source, digest)
+        return _from_document(parse_yaml(data, path), source, digest)
     if path.endswith(".json"):
         try:
             return _from_document(loads(data), source, digest)
@@ -247,7 +247,11 @@ def _where(error: BaseException, path: str) -> str:
     return f"line {line}: " if line else ""
 
 
-def _yaml(data: bytes, path: str) -> Any:
+def parse_yaml(data: bytes, path: str) -> Any:
+    """A YAML document, without what hides mistakes or bombs.
+
+    :raises PipelineError: naming ``path`` and the line.
+    """
     import yaml
 
     class Loader(yaml.SafeLoader):

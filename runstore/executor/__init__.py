@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runstore.dag import Dag, walk
-from runstore.errors import InputError, ParameterError, RunNotFailedError
+from runstore.errors import InputError, ParameterError, RunNotFailedError, StorageError
 from runstore.executor.loop import Cancelled, Loop, Reporter, Silent
+from runstore.executor.tasks import begin_worker
 from runstore.history import Damaged, History
 from runstore.pipeline import Pipeline, check_runnable
 from runstore.paths import template
@@ -97,7 +98,7 @@ def start(
     :raises RunExistsError, DagError, PipelineError, ValueNotJsonError: before anything is written.
     """
     pipeline = _pipeline(pipeline)
-    store = _store(store)
+    store = _store(store, processes=processes)
     environment = os.environ if environment is None else environment
     again = next((environment[name] for name in RETRY_VARIABLES if environment.get(name)), None)
     if again is not None:
@@ -143,7 +144,7 @@ def retry(
     :raises RunNotFoundError, RunNotFailedError, StructureChangedError, ForceError: before anything
         is written.
     """
-    store = _store(store)
+    store = _store(store, processes=processes)
     run = store.run(run_id)
     pipeline = Pipeline(run.dag) if pipeline is None else _pipeline(pipeline)
     history = run.history(dag=pipeline.dag)
@@ -169,7 +170,7 @@ def retry(
         command=command, code=_code(pipeline),
     )  # fmt: skip
     history.add(invocation)
-    open_still = run.take_over(history, takeover)
+    open_still = run.take_over(history, takeover, [step.path for step in plan.steps])
     warnings = [
         f"parameter {name!r} is ignored: a retry uses the original parameters of the run; "
         f"fork it to change one"
@@ -201,7 +202,7 @@ def fork(
     :param parameters: replace the origin's of the same name.
     :raises RunNotFoundError, RunExistsError, StructureChangedError: before anything is written.
     """
-    store = _store(store)
+    store = _store(store, processes=processes)
     origin = store.run(run_id)
     pipeline = Pipeline(origin.dag) if pipeline is None else _pipeline(pipeline)
     check_runnable(pipeline.dag)
@@ -224,8 +225,13 @@ def _everything(_: str) -> bool:
     return True
 
 
-def _store(store: Store | str | os.PathLike[str]) -> Store:
-    return store if isinstance(store, Store) else open_store(store)
+def _store(store: Store | str | os.PathLike[str], *, processes: bool = False) -> Store:
+    store = store if isinstance(store, Store) else open_store(store)
+    if processes and store.url.startswith("memory://"):
+        raise InputError(
+            "a store in memory cannot be shared with worker processes: use threads, or a folder"
+        )
+    return store
 
 
 def _pipeline(pipeline: Pipeline | Dag) -> Pipeline:
@@ -331,18 +337,13 @@ def _work(
     warnings: Sequence[str] = (),
 ) -> Result:
     workers = options.workers or max(4, 2 * (os.cpu_count() or 1))
-    if options.processes and run.storage.url.startswith("memory://"):
-        raise InputError(
-            "a store in memory cannot be shared with worker processes: use threads, or a folder"
-        )
-
     def make() -> Executor:
         if callable(options.executor):
             return options.executor()
         if options.processes:
             # spawn: a fork of a process with threads may inherit a lock that nobody will release.
             context = multiprocessing.get_context("spawn")
-            return ProcessPoolExecutor(workers, mp_context=context)
+            return ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
         return ThreadPoolExecutor(workers, thread_name_prefix="runstore")
 
     own = options.executor is None or callable(options.executor)
@@ -356,23 +357,25 @@ def _work(
     )  # fmt: skip
     for warning in warnings:
         loop.warn(warning)
+    number: int | None = None
     try:
         plan = loop.go()
         status = plan.status
         if status == "pending":
-            status = "stopped" if loop.held_back else "waiting"
+            status = "failed" if loop.stuck else "stopped" if loop.held_back else "waiting"
         if status == "failed" and not loop.ran:
             loop.warn(_stuck(plan))
-        result = Result(status, run, plan, tuple(loop.ran), tuple(loop.warnings))
     except Cancelled as cancelled:
-        result = Result(
-            "cancelled", run, loop.plan(), tuple(loop.ran), tuple(loop.warnings), cancelled.signal
-        )
+        status, plan, number = "cancelled", loop.plan(), cancelled.signal
     finally:
         if own:
             loop.pool.shutdown(wait=False, cancel_futures=True)
-        run.write_pack()
-    return result
+        try:
+            run.write_pack()
+        except StorageError as error:
+            # The records stand on their own: what has come of the run is not to be lost for this.
+            loop.warn(f"the records were not packed for quick reading: {error}")
+    return Result(status, run, plan, tuple(loop.ran), tuple(loop.warnings), number)
 
 
 def _stuck(plan: Plan) -> str:

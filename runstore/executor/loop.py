@@ -6,7 +6,7 @@ import os
 import pickle
 import signal
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -103,6 +103,10 @@ class Loop:
         self._open: dict[str, Attempt] = {}
         self._futures: dict[Future[Done], Step] = {}
         self._refused: set[str] = set()
+        self._lacking: set[tuple[str, str]] = set()
+        self.stuck = False
+        """Something cannot run, for lack of what nothing makes again."""
+        self._unbegun: Counter[str] = Counter()
         self._signal: int | None = None
         self._deciding = deciding_names(planner.dag)
         self._learn(run.record.parameters)
@@ -225,8 +229,15 @@ class Loop:
             elif self.history.missing:
                 self.history.missing -= set(self.history.blobs_of(done.end))
         elif isinstance(done.error, BlobMissingError | BlobDamagedError):
-            # An input is gone: the next plan makes it again from its producer.
-            self.history.missing.add(done.error.facts["sha256"])
+            # An input is gone: the next plan makes it again from its producer. If it is gone still
+            # when this step's turn comes again, nothing makes it (a parameter of the run).
+            lacks = (step.path, done.error.facts["sha256"])
+            if lacks in self._lacking:
+                self.warn(f"{step.path} cannot run: {done.error}")
+                self._refused.add(step.path)
+                self.stuck = True
+            self._lacking.add(lacks)
+            self.history.missing.add(lacks[1])
         elif done.error is not None:
             if isinstance(done.error, AttemptEndedError):
                 self.ran.append(step.path)
@@ -258,7 +269,14 @@ class Loop:
             return Done(step.path, end if isinstance(end, End) else None)
         if isinstance(latest, End) and latest.invocation == self.run.invocation:
             return Done(step.path, latest)
-        return Done(step.path)  # it had not begun: the next plan has it again
+        # It had not begun: the next plan has it again, unless workers do nothing but die.
+        self._unbegun[step.path] += 1
+        if self._unbegun[step.path] > 3:
+            raise RunstoreError(
+                f"worker processes die before they begin {step.path}: "
+                f"does its module import, and is there memory enough?"
+            )
+        return Done(step.path)
 
     def _renew_pool(self) -> None:
         if self.renew is None:

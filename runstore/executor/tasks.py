@@ -9,7 +9,8 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
@@ -323,10 +324,32 @@ def do_in_process(job: Job) -> Done:
     task = _task_here(job)
     work = Work(task, job.number, job.params, job.consumed, lambda: job.artifacts)
     step = Step(job.path, Action.RUN, Reason.NEVER_RAN, work=work)
-    with routed():
+    with routed(), _sigterm_interrupts():
         done = do(run, step, job.folder, Shell(), lambda _: True, job.code)
     done.records = run.kept()
     return done
+
+
+def begin_worker() -> None:
+    """Ctrl-C goes to every process of a terminal: leave it to the parent, who ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM, by which the parent cancels, unwinds the task: its command is stopped with it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
 
 
 def _task_here(job: Job) -> Task:

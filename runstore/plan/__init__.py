@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from runstore.dag import Dag
-from runstore.history import History
+from runstore.history import History, no_collection
 from runstore.paths import NodePath, template
 from runstore.plan.composite import exports
 from runstore.plan.evaluate import Evaluation
@@ -48,6 +48,10 @@ class Planner:
         self, history: History, invocation: str | None = None, *, paths: Iterable[str] | None = None
     ) -> Plan:
         """See :func:`plan`."""
+        with no_collection():
+            return self._plan(history, invocation, paths)
+
+    def _plan(self, history: History, invocation: str | None, paths: Iterable[str] | None) -> Plan:
         stale = self._stale_structure(history)
         focus = None if paths is None else _focus(self._root, paths)
         remake: frozenset[str] = frozenset()

@@ -8,7 +8,9 @@ table in docs/planning.md.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any
+from functools import partial
+from operator import is_
+from typing import Any, NamedTuple
 
 from runstore.history import Attempt, Damaged, History
 from runstore.paths import escape
@@ -42,6 +44,15 @@ _AGAIN = {"failed": Reason.FAILED, "lost": Reason.LOST, "cancelled": Reason.CANC
 _NOTHING: dict[str, str] = {}
 
 Out = list[Step]
+
+
+class _Kept(NamedTuple):
+    """A node that was done in an evaluation: what that rested on, and what came of it."""
+
+    touched: int
+    ups: list[State]
+    state: State
+    steps: Out
 
 
 class Evaluation(Composites):
@@ -150,9 +161,21 @@ class Evaluation(Composites):
         wanted = self.focus.get(graph.template) if self.focus is not None else None
         behind_scope = scope is not None and scope.behind
         spans: dict[int, tuple[int, int]] = {}
+        kept = self._kept() if graph is self.root else None
         for vertex in graph.order:
             path = prefix + vertex.name
             begin = len(out)
+            if kept is not None:
+                touched = self.history.touched.get(vertex.name, 0)
+                known = kept.get(vertex.at)
+                if (
+                    known is not None
+                    and known.touched == touched
+                    and all(map(is_, known.ups, map(states.__getitem__, vertex.after)))
+                ):
+                    states[vertex.at] = known.state
+                    out += known.steps
+                    continue
             if wanted is not None and vertex.node.name not in wanted:
                 states[vertex.at] = State(path, PENDING)
                 continue
@@ -190,6 +213,9 @@ class Evaluation(Composites):
                     mode = tentative or vertex.at in settled
                     state = yield self.composite(vertex, path, states, scope, behind, mode, out)
             states[vertex.at] = state
+            if kept is not None and state.code == DONE:
+                ups = [states[i] for i in vertex.after]
+                kept[vertex.at] = _Kept(touched, ups, state, out[begin:])
             if graph.handlers:
                 spans[vertex.at] = (begin, len(out))
         if tentative and graph.handlers:
@@ -205,6 +231,24 @@ class Evaluation(Composites):
             if code == FAILED and vertex.at not in settled:
                 status = FAILED
         return status, states
+
+    def _kept(self) -> dict[int, _Kept] | None:
+        """What earlier evaluations of this history found done among the outermost nodes.
+
+        A run of 1,000 steps in a row is planned 1,000 times, each time with one step more that is
+        done: kept, what is done costs 0.7 us to pass by, and not 5; and a map that is done is not
+        looked into again. A node is as it was if no record of it came, and what it follows is as it was.
+        ``None`` where that is not all: a failure may become handled, an output may be missing.
+        """
+        history = self.history
+        if self.root.handlers or self.focus is not None or history.missing or history.overridden:
+            return None
+        key = (self.root, self.invocation)
+        known = history.kept.get(key)
+        if known is None or known[0] is not self.forces:  # another invocation makes other forces
+            known = history.kept[key] = (self.forces, {})
+        found: dict[int, _Kept] = known[1]
+        return found
 
     def _handled(self, graph: Graph, states: list[State]) -> tuple[set[int], set[int]]:
         """The failed nodes that a handler has consumed, and those it is at this moment."""
@@ -360,7 +404,7 @@ class Evaluation(Composites):
             self.number(path) + 1,
             values,
             Consumed(params, {}, results, ends),
-            lambda: visible(vertex, states, scope),
+            partial(visible, vertex, states, scope),
         )
         out.append(Step(path, Action.RUN, reason, latest, detail, "task", work))
         if self.history.missing:

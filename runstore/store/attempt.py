@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
+from runstore.canonical import dumps
 from runstore.errors import (
     AttemptEndedError,
     AttemptLostError,
@@ -25,6 +26,7 @@ from runstore.keys import encode
 from runstore.paths import segments, wildcard
 from runstore.plan import Work
 from runstore.records import Blob, Consumed, End, Start
+from runstore.store.blobs import INLINE_BYTES
 from runstore.store.clock import now
 
 if TYPE_CHECKING:
@@ -237,9 +239,13 @@ class Attempt:
                     consumed.params, dict(self._loaded), consumed.results, consumed.ends
                 )
         measured = {**self.metrics, **(metrics or {})}
-        for name, value in measured.items():
-            if self.run.blobs.value(value, f"metric {name!r} of {self.path}") is not value:
-                raise ValueNotJsonError(f"metric {name!r} of {self.path} is too large for a record")
+        for name, value in list(measured.items()):
+            try:
+                _check_metric(name, value, self.path)
+            except ValueNotJsonError:
+                if outcome == "succeeded":
+                    raise
+                del measured[name]  # an attempt that failed must be able to end
         end = End(
             self.start.run_id,
             self.path,
@@ -302,6 +308,20 @@ class Attempt:
             self.fail(error)
 
 
+def _check_metric(name: object, value: object, path: str) -> None:
+    what = f"metric {name!r} of {path}"
+    try:
+        size = len(dumps({name: value}))
+        if size <= INLINE_BYTES:
+            orjson.dumps(value, option=orjson.OPT_STRICT_INTEGER)
+    except ValueNotJsonError as error:
+        raise ValueNotJsonError(f"{what} is no JSON value: {error}", **error.facts) from None
+    except orjson.JSONEncodeError:
+        size = INLINE_BYTES + 1
+    if size > INLINE_BYTES:
+        raise ValueNotJsonError(f"{what} is too large for a record")
+
+
 def _check_names(path: str, returns: Iterable[str], values: Mapping[str, Any]) -> None:
     for name in returns:
         if name not in values:
@@ -324,9 +344,14 @@ def _described(error: BaseException | str) -> dict[str, str]:
     if isinstance(error, str):
         return {"type": "Error", "message": _clean(error)}
     kind = type(error)
-    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    known = kind.__module__ == "builtins" or kind.__module__.startswith("runstore.")
+    name = kind.__name__ if known else f"{kind.__module__}.{kind.__name__}"
     text = "".join(traceback.format_exception(error))
-    said = {"type": name, "message": _clean(str(error)), "traceback": _clean(text)}
+    try:
+        message = str(error)
+    except Exception as broken:  # noqa: BLE001 - an exception of the task's own making
+        message = f"(its message cannot be had: {type(broken).__name__})"
+    said = {"type": _clean(name), "message": _clean(message), "traceback": _clean(text)}
     if isinstance(error, BlobMissingError | BlobDamagedError) and "sha256" in error.facts:
         said["sha256"] = error.facts["sha256"]  # so that a retry makes that blob again
     return said
@@ -346,6 +371,10 @@ def _relative(name: str) -> str:
     clean = os.path.normpath(name).replace(os.sep, "/")
     if clean.startswith(("/", "../")) or clean in ("..", ".") or "\0" in clean:
         raise InputError(f"{name!r} leads out of its folder: artifacts have relative names")
+    try:
+        clean.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{name!r} is not UTF-8, which an artifact's name must be: rename it") from None
     return clean
 
 

@@ -107,7 +107,8 @@ class Blobs:
         folder = os.path.dirname(path)
         if folder:
             os.makedirs(folder, exist_ok=True)
-        temp = f"{path}.{os.getpid()}.part"
+        # Of its own: threads that load the same name into one folder must not share it.
+        temp = f"{path}.{os.urandom(4).hex()}.part"
         digest = hashlib.sha256()
         try:
             source = self._storage.stream(self.key(blob.sha256))

@@ -50,6 +50,9 @@ Takeover = Literal["dead", "all"] | datetime.timedelta
 """Whose open attempts may be ended as lost: those known to be dead (same host and boot), all, or
 besides the dead those that began longer ago than this."""
 
+_UNKNOWN = "unknown"
+"""The invocation that began an attempt whose start cannot be read: not the one that gives it up."""
+
 _PACK_BYTES = 64 << 20
 
 
@@ -197,7 +200,7 @@ class Run:
         from runstore.structure import digest
 
         invocation = Invocation(
-            self.run_id, new_id(), mode, now(), myself(), tuple(command), code,
+            self.run_id, new_id(), mode, now(), myself(), tuple(map(_utf8, command)), code,
             dict(force or {}), tuple(ignored),
         )  # fmt: skip
         if dag is not None:
@@ -315,8 +318,12 @@ class Run:
 
     # -- takeover --------------------------------------------------------------------------------
 
-    def take_over(self, history: History, takeover: Takeover = "dead") -> list[Start | Damaged]:
+    def take_over(
+        self, history: History, takeover: Takeover = "dead", paths: Iterable[str] = ()
+    ) -> list[Start | Damaged]:
         """End as ``lost`` the open attempts whose writers are dead, or that the caller gives up.
+
+        :param paths: node paths to think of where a damaged start no longer tells its own.
 
         ``history`` learns of the ends. Returns the attempts that stay open.
         """
@@ -331,16 +338,21 @@ class Run:
                 continue
             history.add(self.end_for(start, "lost", "Lost", f"declared dead: {start.by}"))
         for damaged in list(history.damaged):
-            if damaged.kind != "start" or damaged.path is None:
+            if damaged.kind != "start":
                 continue
-            latest = history.latest(damaged.path)
+            path = damaged.path
+            if path is None:
+                path = next((p for p in paths if keys.encode(p) == damaged.node_key), None)
+                if path is None:
+                    continue
+            latest = history.latest(path)
             if not isinstance(latest, Damaged) or latest.attempt != damaged.attempt:
                 continue
             if takeover == "dead":
                 left.append(damaged)
                 continue
             end = End(
-                self.run_id, damaged.path, damaged.attempt, new_nonce(), self._invocation(), "lost",
+                self.run_id, path, damaged.attempt, new_nonce(), _UNKNOWN, "lost",
                 Consumed(), error={"type": "Lost", "message": "its start record is damaged"},
                 ended=now(), ended_by=myself(),
             )  # fmt: skip
@@ -435,6 +447,11 @@ class Run:
         from runstore.store.verify import verify_run
 
         return verify_run(self)
+
+
+def _utf8(text: str) -> str:
+    """What a record can hold of a command line, whose bytes may be anything."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _given_up(since: str, takeover: Takeover) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from runstore import keys
 from runstore.errors import DamagedError, StorageError
-from runstore.records import Blob, End, RunRecord, Start, parse, parse_pack
+from runstore.records import Blob, End, Marker, RunRecord, Start, parse, parse_attempt, parse_pack
 from runstore.store.blobs import Blobs
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _check_record(run: Run, rest: str, key: str, data: bytes, named: dict[str, B
         origin = (run.record.origin or {}).get("pack")
         for framed in records:
             try:
-                record = parse(framed, key)
+                record = parse_attempt(framed, key)
                 _note(record, named)
                 if record.run_id != run.run_id and rest != f"{keys.PACKS}{origin}.json":
                     problems.append(f"it holds a record of run {record.run_id!r}")
@@ -64,9 +64,12 @@ def _check_record(run: Run, rest: str, key: str, data: bytes, named: dict[str, B
             problems.append("its name is not its digest")
         return "; ".join(problems) or None
     try:
-        record = parse(data, key)
+        reads = parse_attempt if rest.startswith(keys.ATTEMPTS) else parse
+        record = reads(data, key)
     except DamagedError as error:
         return str(error)
+    if isinstance(record, Marker):
+        return f"record {key} is the marker of a store: it was moved"
     _note(record, named)
     if record.run_id != run.run_id:
         return f"record {key} belongs to run {record.run_id!r}"
