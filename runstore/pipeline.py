@@ -184,8 +184,12 @@ def _split(source: str) -> tuple[str, str]:
 
 
 def _from_python(path: str, name: str, source: str, digest: str) -> Pipeline:
-    module_name = os.path.splitext(os.path.basename(path))[0]
     full = os.path.abspath(path)
+    module_name = os.path.splitext(os.path.basename(path))[0]
+    other = sys.modules.get(module_name)
+    if other is not None and getattr(other, "__file__", None) != full:
+        # A pipeline called json.py must not become everybody's json.
+        module_name = f"{module_name}_{sha256(full.encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(module_name, full)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

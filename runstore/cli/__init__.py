@@ -6,6 +6,7 @@ Importing this package costs click and nothing else; ``runstore --help`` imports
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -68,7 +69,14 @@ class Commands(click.Group):
 
     def _call(self, arguments: list[str], state: dict[str, Any]) -> Any:
         state["arguments"] = arguments
-        return super().main(list(arguments), prog_name="runstore", standalone_mode=False, obj=state)
+        asked = os.environ.get("_RUNSTORE_COMPLETE")
+        if asked:
+            from click.shell_completion import shell_complete
+
+            return shell_complete(self, {}, "runstore", "_RUNSTORE_COMPLETE", asked)
+        # Not click's own main: that one has an exit code of its own for a pipe that broke.
+        with self.make_context("runstore", list(arguments), obj=state) as context:
+            return self.invoke(context)
 
 
 def _debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:

@@ -81,6 +81,8 @@ def _on_sigterm() -> Any:
 def _code(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else BUG
+    if isinstance(error, click.exceptions.Exit):  # --help and --version
+        return error.exit_code
     if isinstance(error, KeyboardInterrupt | click.Abort):
         complain("cancelled")
         return _SIGNALLED + signal.SIGINT

@@ -44,7 +44,10 @@ def error_line(error: Mapping[str, str] | None) -> str:
     if not error:
         return ""
     message = clean(str(error.get("message") or ""))
-    return f"{error.get('type', 'error')}: {message}" if message else str(error.get("type"))
+    kind = str(error.get("type") or "error")
+    if kind.startswith("runstore."):
+        kind = kind.rpartition(".")[2]
+    return f"{kind}: {message}" if message else kind
 
 
 def shown(value: Any, limit: int = 100) -> str:

@@ -1,9 +1,13 @@
-"""What cannot be used: one clear sentence, and the right exit code. Each in a process of its own."""
+"""What cannot be used: one clear sentence and the right exit code, from a process of its own."""
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
+from runstore.cli import commands
 from tests.cli.conftest import Shell
 
 ONE = "from runstore import Dag, task\ndef f():\n    return 1\n"
@@ -64,7 +68,7 @@ REFUSED = {
     "takeover": (("retry", "bad", "--takeover", "soon"), "30m, 2h or 1d"),
     "workers": (("run", "p.py", "--workers", "0"), "--workers"),
     "force": (("retry", "bad", "--force", "nothing"), "'nothing' matches no node"),
-    "no such attempt": (("logs", "bad", "make", "--attempt", "7"), "no attempt 7 at 'make'; it has 1"),
+    "no such attempt": (("logs", "bad", "make", "--attempt", "7"), "attempt 7 at 'make'; it has 1"),
     "no such path": (("logs", "bad", "nothing"), "has no attempt at 'nothing'"),
     "no path": (("logs", "bad", "a[b"), "a[b"),
 }  # fmt: skip
@@ -85,6 +89,15 @@ def test_refused(files: Shell, case: str) -> None:
     sentence = files.refused(code, *words)
     assert said in sentence
     assert len(sentence) < 400
+
+
+def test_nul_in_an_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # No process can be given a NUL: this one is called from Python.
+    monkeypatch.chdir(tmp_path)
+    for verb in ("show", "retry", "verify"):
+        result = CliRunner().invoke(commands, [verb, "a\0b"])
+        assert result.exit_code == 2
+        assert "U+0000" in result.stderr
 
 
 def test_nothing_is_written_by_what_is_refused(shell: Shell) -> None:
