@@ -187,7 +187,8 @@ class Composites:
             # 0.8 us an item less, and no more than one level of recursion.
             inner = self.graph(body, item_scope, prefix, tentative, out)
             code, states = (yield from inner) if body.leaf else (yield inner)
-            status = _worse(status, code)
+            if code != DONE:
+                status = _worse(status, code)
             bodies.append((key, body, prefix, states))
         outputs: dict[str, Any] = {}
         if status == DONE:

@@ -96,6 +96,7 @@ class Graph:
 
     __slots__ = (
         "anchor",
+        "asks_ends",
         "bound",
         "dag",
         "handlers",
@@ -127,6 +128,8 @@ class Graph:
         self.index = dag.wiring.index
         self.handlers = [vertex for vertex in self.order if vertex.handles]
         self.leaf = all(vertex.kind == "task" for vertex in self.vertices)
+        self.asks_ends = False
+        """Of the outermost graph: whether some task in it consumes `ends`."""
 
 
 def prepare(dag: Dag) -> Graph:
@@ -141,6 +144,7 @@ def prepare(dag: Dag) -> Graph:
                 vertex.bodies[branch] = inner
                 graphs.append(inner)
             vertex.leaf = all(inner.leaf for inner in vertex.bodies.values())
+    root.asks_ends = any(not vertex.cutoff for graph in graphs for vertex in graph.vertices)
     asked: list[Vertex] = []
     for graph in graphs:
         _open(graph, asked)

@@ -47,7 +47,8 @@ def test_patterns(pattern: str, runs: list[str]) -> None:
 
 
 @pytest.mark.parametrize("pattern", [
-    "nothing", "m[1]", 'm["zz"]/b', "p:x", "zz*", "", "+", "nothing+", "[", 'm["', "p:l/d/x", "m@0/b",
+    "nothing", "m[1]", 'm["zz"]/b', "p:x", "zz*", "", "+", "nothing+", "[", 'm["', "p:l/d/x",
+    "m@0/b",
 ])  # fmt: skip
 def test_what_matches_nothing_is_an_error_that_names_it(pattern: str) -> None:
     sim = nested()

@@ -175,13 +175,13 @@ def test_the_same_inside_a_body_if_anybody_reads_it(how: str) -> None:
     pair = [t("one", gives="x"), t("two", gives="x")]
     fine = par("p", branches={"l": pair})
     dag(fine)  # nobody reads it
+    wrong = {
+        "outside": (fine, t("r", "p", "x")),
+        "until": (loop("lo", "x", *pair),),
+        "later": (loop("lo", "d", *pair, t("r", reads="x", gives="d")),),
+    }
     with pytest.raises(DagError, match="'x'"):
-        if how == "outside":
-            dag(fine, t("r", "p", "x"))
-        elif how == "until":
-            dag(loop("lo", "x", *pair))
-        else:
-            dag(loop("lo", "d", *pair, t("r", reads="x", gives="d")))
+        dag(*wrong[how])
 
 
 def test_iteration_0_must_find_its_parameters_without_the_others() -> None:
