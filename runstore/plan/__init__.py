@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping
 
 from runstore.dag import Dag
 from runstore.history import History, no_collection
-from runstore.paths import NodePath, template
 from runstore.plan.composite import exports
 from runstore.plan.evaluate import Evaluation
+from runstore.plan.focus import focus, needed
 from runstore.plan.force import expand, select
-from runstore.plan.prepare import Graph, Vertex, prepare
+from runstore.plan.prepare import Graph, prepare
 from runstore.plan.state import DONE, FAILED
-from runstore.plan.steps import Action, Evidence, Plan, Reason, Step, Work, within
+from runstore.plan.steps import Action, Evidence, Plan, Reason, Step, Work
 from runstore.structure import changed
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Step",
     "Work",
     "expand",
+    "needed",
     "plan",
     "select",
 ]
@@ -53,10 +54,10 @@ class Planner:
 
     def _plan(self, history: History, invocation: str | None, paths: Iterable[str] | None) -> Plan:
         stale = self._stale_structure(history)
-        focus = None if paths is None else _focus(self._root, paths)
+        focused = None if paths is None else focus(self._root, paths)
         remake: frozenset[str] = frozenset()
         while True:
-            evaluation = Evaluation(self._root, history, invocation, stale, focus, remake)
+            evaluation = Evaluation(self._root, history, invocation, stale, focused, remake)
             status = evaluation.run()
             # A missing output matters if something that is to run may load it; making it again
             # may want others, further up. Each round adds one at least, so there is an end to it.
@@ -105,56 +106,3 @@ def plan(
     Nesting meets no recursion limit.
     """
     return Planner(dag).plan(history, invocation, paths=paths)
-
-
-def _focus(root: Graph, paths: Iterable[str]) -> dict[str, frozenset[str]]:
-    """For each graph on the way to the paths, the nodes of it that matter; for each map or parallel
-    on the way, the items or branches. What is not in it counts as a whole: what is only followed,
-    what a handler follows, and loops, whose iterations follow one another."""
-    wanted: dict[str, set[str]] = {}
-    whole: set[str] = set()
-    for text in paths:
-        graph: Graph | None = root
-        at = ""
-        segments = NodePath.parse(text).segments
-        for depth, segment in enumerate(segments):
-            if graph is None or segment.name not in graph.index:
-                break
-            vertex = graph.vertices[graph.index[segment.name]]
-            before = _with_upstream(graph, [vertex])
-            # Whether a failure is handled shows in its handler, wherever that one stands.
-            handlers = [h for h in graph.handlers if before & _with_upstream(graph, [h])]
-            before |= _with_upstream(graph, handlers)
-            wanted.setdefault(graph.template, set()).update(
-                graph.vertices[i].node.name for i in before
-            )
-            if depth == len(segments) - 1 or handlers or vertex.kind == "loop":
-                whole.add(vertex.template)
-            whole.update(graph.vertices[i].template for i in before if i != vertex.at)
-            at = f"{at}/{vertex.name}" if at else vertex.name
-            if segment.item is not None:
-                key = segment.item if segment.k == 1 else f"{segment.item}#{segment.k}"
-                wanted.setdefault(at, set()).add(key)
-            elif segment.branch is not None:
-                if vertex.kind == "parallel":
-                    wanted.setdefault(at, set()).add(segment.branch)
-            else:
-                whole.add(vertex.template)
-            at = str(NodePath(segments[: depth + 1]))
-            graph = vertex.bodies.get(segment.branch or "")
-    return {
-        key: frozenset(names)
-        for key, names in wanted.items()
-        if not any(within(template(key.rstrip("/")), path) for path in whole)
-    }
-
-
-def _with_upstream(graph: Graph, vertices: list[Vertex]) -> set[int]:
-    found = {vertex.at for vertex in vertices}
-    stack = list(found)
-    while stack:
-        for up in graph.vertices[stack.pop()].after:
-            if up not in found:
-                found.add(up)
-                stack.append(up)
-    return found

@@ -105,8 +105,7 @@ class Composites:
                     state.behind = True
                 if each.busy:
                     state.busy = True
-                if each.newest > state.newest:
-                    state.newest = each.newest
+                state.newest = max(state.newest, each.newest)
                 if each.artifacts:
                     saved = True
         if status == DONE:

@@ -184,7 +184,8 @@ class Attempt:
 
     def save_bytes(self, name: str, data: bytes) -> None:
         """Keep some bytes as an artifact."""
-        self._saved[_relative(name)] = self.run.blobs.put(data)
+        clean = _relative(name)
+        self._saved[clean] = self.run.blobs.put(data)
 
     # -- the one end -----------------------------------------------------------------------------
 
@@ -313,7 +314,7 @@ def _check_metric(name: object, value: object, path: str) -> None:
     try:
         size = len(dumps({name: value}))
         if size <= INLINE_BYTES:
-            orjson.dumps(value, option=orjson.OPT_STRICT_INTEGER)
+            orjson.dumps({"": {"": {"": value}}}, option=orjson.OPT_STRICT_INTEGER)
     except ValueNotJsonError as error:
         raise ValueNotJsonError(f"{what} is no JSON value: {error}", **error.facts) from None
     except orjson.JSONEncodeError:
@@ -374,7 +375,9 @@ def _relative(name: str) -> str:
     try:
         clean.encode()
     except UnicodeEncodeError:
-        raise InputError(f"{name!r} is not UTF-8, which an artifact's name must be: rename it") from None
+        raise InputError(
+            f"{name!r} is not UTF-8, which an artifact's name must be: rename it"
+        ) from None
     return clean
 
 

@@ -68,7 +68,8 @@ class Blobs:
             raise ValueNotJsonError(f"{what} is no JSON value: {error}", **error.facts) from None
         if len(canonical) <= INLINE_BYTES:
             try:
-                orjson.dumps(value, option=orjson.OPT_STRICT_INTEGER)
+                # As deep as it will stand in a record, which orjson must be able to write.
+                orjson.dumps({"": {"": {"": value}}}, option=orjson.OPT_STRICT_INTEGER)
             except (orjson.JSONEncodeError, RecursionError):
                 pass  # an integer beyond 2^53, or nesting beyond orjson's: exact in a blob
             else:

@@ -9,7 +9,7 @@ from runstore import keys
 from runstore.dag import Dag, walk
 from runstore.errors import DamagedError, KeyMissingError, PathError
 from runstore.history import Damaged, History, no_collection
-from runstore.paths import NodePath, escape
+from runstore.plan import needed
 from runstore.records import (
     Blob,
     End,
@@ -254,44 +254,19 @@ def read_raw(storage: Storage, run_id: str, ends: Iterable[End]) -> Iterator[byt
 _A_START = b'{"format":"runstore/1","kind":"start",'
 
 
+_MARK = {"map": "[", "conditional": ":", "parallel": ":", "loop": "@"}
+
+
 def needed_prefixes(dag: Dag, paths: Iterable[str]) -> list[str]:
     """Prefixes of attempt names that the planner needs for some paths: theirs, and all that they
     follow, in their own graph and in those around it. Their number depends on the DAG alone."""
     found: set[str] = set()
-    for text in paths:
-        graph: Dag | None = dag
-        at = ""
-        for segment in NodePath.parse(text).segments:
-            if graph is None or segment.name not in graph.wiring.index:
-                break
-            here = graph.wiring.index[segment.name]
-            seen = {here}
-            stack = [here]
-            while stack:
-                for up in graph.wiring.after[stack.pop()]:
-                    if up not in seen:
-                        seen.add(up)
-                        stack.append(up)
-            for i in seen:
-                node = graph.nodes[i]
-                path = at + escape(node.name)
-                if node.kind == "task":
-                    found.add(_exact(path))
-                elif i != here:
-                    mark = {"map": "[", "loop": "@"}.get(node.kind, ":")
-                    found.add(keys.prefix(path + mark))
-            node = graph.nodes[here]
-            if node.kind == "loop":
-                # Earlier iterations count as upstream: all of the loop is needed.
-                found.add(keys.prefix(f"{at}{escape(node.name)}@"))
-                break
-            at += f"{segment}/"
-            graph = node.bodies.get(segment.branch or "")
+    for path, kind in needed(dag, paths):
+        if kind == "task":
+            found.add(keys.encode(path) + ".")
+        else:
+            found.add(keys.prefix(path + _MARK[kind]))
     return _fewest(found)
-
-
-def _exact(path: str) -> str:
-    return keys.encode(path) + "."
 
 
 def _fewest(prefixes: set[str]) -> list[str]:

@@ -330,9 +330,7 @@ class Run:
         left: list[Start | Damaged] = []
         for start in list(history.open()):
             if not (
-                is_dead(start.by)
-                or was_abandoned(start.nonce)
-                or _given_up(start.time, takeover)
+                is_dead(start.by) or was_abandoned(start.nonce) or _given_up(start.time, takeover)
             ):
                 left.append(start)
                 continue

@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import orjson
+
 from runstore import keys
 from runstore.canonical import dumps
-from runstore.dag import Dag
+from runstore.dag import Dag, walk
 from runstore.errors import (
     DagError,
     KeyExistsError,
@@ -33,7 +35,7 @@ from runstore.records import (
     to_body,
     to_pack,
 )
-from runstore.storage import Storage, open_storage
+from runstore.storage import Storage, open_storage, prove
 from runstore.store.blobs import Blobs
 from runstore.store.clock import new_id, new_nonce, now
 from runstore.store.reading import read_raw
@@ -43,14 +45,33 @@ from runstore.structure import Change, changed, comparable, diff, digest
 __all__ = ["Store", "compare", "open_store"]
 
 
-def open_store(url: str | os.PathLike[str] = ".runstore", *, durable: bool = True) -> Store:
-    """Open the store at a path or URL (``file://``, ``memory://``); nothing is read or written.
+def open_store(
+    url: str | os.PathLike[str] = ".runstore",
+    *,
+    durable: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
+    engine: str | None = None,
+    single_writer: bool = False,
+) -> Store:
+    """Open the store at a path or URL (``s3://``, ``gs://``, ``az://``, ``file://``,
+    ``memory://``, or another that fsspec opens); nothing is read or written.
 
     :param durable: ``False`` skips every fsync on local disk: records stay exclusive and whole,
         and may be lost in a power cut. For scratch runs and tests.
+    :param storage_options: for remote stores, as s3fs, gcsfs and adlfs take them.
+    :param engine: ``"obstore"`` or ``"fsspec"``; by default the faster one that is installed.
+    :param single_writer: allow an endpoint that cannot create exclusively. Nobody else may write.
     :raises StorageError: for a URL no backend serves.
     """
-    return Store(open_storage(url, durable=durable))
+    return Store(
+        open_storage(
+            url,
+            durable=durable,
+            storage_options=storage_options,
+            engine=engine,
+            single_writer=single_writer,
+        )
+    )
 
 
 class Store:
@@ -107,6 +128,7 @@ class Store:
             given[name] = Secret(name)
         if self._exists(run_id):
             raise self._taken(run_id)
+        _check(given, labels or {})
         self._mark()
         blobs = Blobs(self.storage, run_id)
         kept = {
@@ -131,7 +153,8 @@ class Store:
             return
         from runstore import __version__
 
-        data, _ = frame(to_body(Marker(now(), __version__)))
+        single_writer = prove(self.storage)
+        data, _ = frame(to_body(Marker(now(), __version__, single_writer)))
         try:
             self.storage.create(keys.MARKER, data)
         except KeyExistsError:
@@ -211,11 +234,16 @@ class Store:
         dag = dag or origin.dag
         compare(origin, dag, keep_unchanged=keep_unchanged)
         hidden = dict(secrets or {})
+        # What was declared secret stays so, whichever way its new value comes in.
+        for name in parameters or ():
+            if type(origin.record.parameters.get(name)) is Secret:
+                hidden.setdefault(name, (parameters or {})[name])
         merged = {**origin.record.parameters, **(parameters or {})}
         merged |= {name: Secret(name) for name in hidden}
         document = _storable(dag.check(merged))
         if self._exists(run_id):
             raise self._taken(run_id)
+        _check(parameters or {}, labels or {})
         history = origin.history()
         ends = self._taken_over(origin, history, dag)
         self._mark()
@@ -273,7 +301,34 @@ def _storable(dag: Dag) -> dict[str, Any]:
         dumps(document)
     except ValueNotJsonError as error:
         raise DagError(f"the DAG cannot be recorded: {error}") from None
+    for path, node in walk(dag):
+        if node.config:
+            try:
+                orjson.dumps(dict(node.config), option=orjson.OPT_STRICT_INTEGER)
+            except orjson.JSONEncodeError as error:
+                raise DagError(
+                    f"the config of {path!r} cannot be recorded: {error}", nodes=(path,)
+                ) from None
     return document
+
+
+def _check(parameters: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+    """Look at everything before anything is written.
+
+    :raises ValueNotJsonError: naming the parameter or label that cannot be kept.
+    """
+    for name, value in parameters.items():
+        if type(value) is not Secret:
+            try:
+                dumps({name: value})
+            except ValueNotJsonError as error:
+                raise ValueNotJsonError(
+                    f"parameter {name!r} is no JSON value: {error}", **error.facts
+                ) from None
+    for name, text in labels.items():
+        if type(name) is not str or type(text) is not str:
+            raise ValueNotJsonError(f"label {name!r} is {text!r:.60}: labels are texts")
+        dumps({name: text})
 
 
 def compare(
