@@ -55,11 +55,11 @@ class History:
         "attempts",
         "damaged",
         "invocations",
-        "kept",
         "missing",
         "run",
         "touched",
         "values",
+        "__weakref__",
     )
 
     def __init__(self, run: RunRecord, records: Iterable[Any] = ()) -> None:
@@ -75,8 +75,6 @@ class History:
         """Digests of blobs that a record names and the store does not hold, or holds damaged."""
         self.touched: dict[str, int] = {}
         """Outermost node -> how many records of it or of what is in it were put in."""
-        self.kept: dict[Any, Any] = {}
-        """What a planner found done, for when it plans again: see ``Evaluation``."""
         self._nameless: dict[str, Damaged] = {}
         self._forces: dict[str, int] | None = None
         for record in records:

@@ -6,12 +6,14 @@ reasons mean, and when a success counts, is in docs/planning.md.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from runstore.dag import Dag
 from runstore.history import History, no_collection
 from runstore.plan.composite import exports
-from runstore.plan.evaluate import Evaluation
+from runstore.plan.evaluate import Evaluation, Kept
 from runstore.plan.focus import focus, needed
 from runstore.plan.force import expand, select
 from runstore.plan.prepare import Graph, prepare
@@ -44,6 +46,7 @@ class Planner:
         self._root: Graph = prepare(dag)
         # Run and invocation -> what is unlike in the DAG of that one; records never change.
         self._changed: dict[tuple[str, str], frozenset[str]] = {}
+        self._kept: tuple[Any, ...] = (None, None, None, {})
 
     def plan(
         self, history: History, invocation: str | None = None, *, paths: Iterable[str] | None = None
@@ -55,10 +58,13 @@ class Planner:
     def _plan(self, history: History, invocation: str | None, paths: Iterable[str] | None) -> Plan:
         stale = self._stale_structure(history)
         focused = None if paths is None else focus(self._root, paths)
+        kept = self._keep(history, invocation) if focused is None else None
         remake: frozenset[str] = frozenset()
         while True:
-            evaluation = Evaluation(self._root, history, invocation, stale, focused, remake)
-            status = evaluation.run()
+            evaluation = Evaluation(
+                self._root, history, invocation, stale_structure=stale, focus=focused, remake=remake
+            )
+            status = evaluation.run(kept)
             # A missing output matters if something that is to run may load it; making it again
             # may want others, further up. Each round adds one at least, so there is an end to it.
             if evaluation.wanted <= remake:
@@ -74,6 +80,19 @@ class Planner:
             if name not in values and name in history.run.parameters:
                 values[name] = history.run.parameters[name]
         return Plan(history.run.run_id, _STATUS.get(status, "pending"), evaluation.steps, values)
+
+    def _keep(self, history: History, invocation: str | None) -> Kept | None:
+        """What was found of this very history before, for this invocation; ``None`` where records
+        are not all that counts: a failure may become handled, an output may be missing."""
+        if self._root.handlers or history.missing or history.overridden:
+            return None
+        of, forces, by, kept = self._kept
+        if of is None or of() is not history or forces is not history.forces or by != invocation:
+            kept = {}
+            # Another invocation makes other forces, and so another object of them.
+            self._kept = (weakref.ref(history), history.forces, invocation, kept)
+        found: Kept = kept
+        return found
 
     def _stale_structure(self, history: History) -> Mapping[str, frozenset[str]]:
         """Invocation -> the template paths whose own structure was another one there."""

@@ -9,141 +9,121 @@ from typing import TYPE_CHECKING, Any
 
 from runstore.canonical import digest, dumps
 from runstore.paths import escape
-from runstore.plan.state import (
-    AMBIGUOUS,
-    DONE,
-    FAILED,
-    PENDING,
-    UPSTREAM_FAILED,
-    Scope,
-    State,
-    final,
-)
+from runstore.plan.artifacts import AMBIGUOUS, final
+from runstore.plan.context import Context, emit
+from runstore.plan.state import DONE, FAILED, PENDING, UPSTREAM_FAILED, Frame, Scope, State
 from runstore.plan.steps import Action, Reason, Step
 from runstore.plan.values import composite_result, ends_digest, shown
 from runstore.records import Blob, Secret
 
 if TYPE_CHECKING:
-    from runstore.history import History
     from runstore.plan.prepare import Graph, Vertex
 
 __all__ = ["Composites", "exports"]
 
-Out = list[Step]
-Body = tuple[str, "Graph", str, list[State]]
-"""A body that was evaluated: its key (item, branch, iteration), graph, prefix and states."""
+Body = tuple[str, Frame]
+"""A body that was evaluated: its key (item, branch, iteration), and where."""
+
+Made = tuple[int, list[Body], dict[str, Any], Step | None]
+"""Status, bodies, outputs; and, of a composite that failed by itself, why."""
 
 
-class Composites:
+class Composites(Context):
     """The part of :class:`~runstore.plan.evaluate.Evaluation` that knows the composite kinds."""
 
-    if TYPE_CHECKING:
-        history: History
-        focus: Mapping[str, frozenset[str]] | None
-        asks_ends: bool
-        find: Any
-        results: Any
-        emit: Any
-        graph: Any
-        targets: Any
-        without_attempt: Any
-        want: Any
-
     def composite(
-        self,
-        vertex: Vertex,
-        path: str,
-        states: list[State],
-        scope: Scope | None,
-        behind: bool,
-        tentative: bool,
-        out: Out,
+        self, vertex: Vertex, frame: Frame, behind: bool, settle: bool
     ) -> Generator[Any, Any, State]:
         """Evaluate a composite whose upstream is settled and whose trigger is met."""
-        inner = Scope(vertex, states, scope)
-        inner.behind = behind
-        if scope is not None and vertex.opener:
-            inner.handled = scope.handled
+        path, out = frame.prefix + vertex.name, frame.out
+        scope = Scope(vertex, frame, behind)
+        if frame.scope is not None and vertex.opener:
+            scope.handled = frame.scope.handled
         if vertex.handles:
-            inner.handled = {
-                **inner.handled,
-                **{states[i].path: states[i].result or "" for i in self.targets(vertex, states)},
+            handled = {
+                frame.states[i].path: frame.states[i].result or ""
+                for i in self.targets(vertex, frame.states)
             }
+            scope.handled = {**scope.handled, **handled}
         value: Any = None
         params: dict[str, str] = {}
         for name in vertex.reader:
-            found = self.find(vertex, name, states, scope)
+            found = self.find(vertex, name, frame)
             if found is None:
-                return self._undecided(vertex, path, name, behind, states, scope, out)
+                return self._undecided(vertex, name, frame, behind)
             value, params[name] = found
             value = self._content(value)
             if value is _UNREAD:
-                self.emit(vertex, path, Action.WAIT, _UNKNOWN[vertex.kind], out)
-                if self.history.missing:
-                    self.want(vertex, states, scope)
+                self.emit(vertex, frame, Action.WAIT, _UNKNOWN[vertex.kind])
+                self.want(vertex, frame)
                 return State(path, PENDING, behind)
         at = len(out)
         step = Step(path, Action.SKIP, Reason.SUCCEEDED, None, "", vertex.kind)
         out.append(step)
-        kind: Any = {
-            "map": self._map,
-            "conditional": self._conditional,
-            "parallel": self._parallel,
-            "loop": self._loop,
-        }[vertex.kind]
-        refusal: Step | None = None
-        status, bodies, outputs, refusal = yield kind(vertex, path, inner, value, tentative, out)
+        inside = Inside(vertex, path, scope, frame, settle)
+        made: Made
+        match vertex.kind:
+            case "map":
+                made = yield self._map(inside, value)
+            case "conditional":
+                made = yield self._conditional(inside, value)
+            case "parallel":
+                made = yield self._parallel(inside)
+            case _:
+                made = yield self._loop(inside)
+        status, bodies, outputs, refusal = made
         if refusal is not None:
             step.action, step.reason, step.detail = refusal.action, refusal.reason, refusal.detail
         elif status != DONE:
             _summarise(step, status, out, at)
-        state = State(path, status, behind or status == FAILED)
+        return self._state(inside, status, bodies, outputs, params)
+
+    def _state(
+        self,
+        inside: Inside,
+        status: int,
+        bodies: list[Body],
+        outputs: dict[str, Any],
+        params: dict[str, str],
+    ) -> State:
+        vertex = inside.vertex
+        state = State(inside.path, status, inside.scope.behind or status == FAILED)
         saved = False
-        for _, _, _, inside in bodies:
-            for each in inside:
+        for _, body in bodies:
+            for each in body.states:
                 if each.behind:
                     state.behind = True
                 if each.busy:
                     state.busy = True
-                state.newest = max(state.newest, each.newest)
+                if each.newest > state.newest:  # noqa: PLR1730 - max() costs 0.1 us an item
+                    state.newest = each.newest
                 if each.artifacts:
                     saved = True
         if status == DONE:
             state.outputs = outputs
             if saved:
-                state.artifacts = self._artifacts(vertex, bodies)
+                state.artifacts = _artifacts(vertex, bodies)
         if self.asks_ends:
-            state.ends = [e for _, _, _, inside in bodies for s in inside for e in s.ends or ()]
+            state.ends = [e for _, body in bodies for s in body.states for e in s.ends or ()]
         if vertex.needed and status != PENDING:
-            inside_results = {
-                key: {v.node.name: got[v.at].result for v in graph.vertices}
-                for key, graph, _, got in bodies
+            results = {
+                key: {v.node.name: body.states[v.at].result for v in body.graph.vertices}
+                for key, body in bodies
             }
-            results = self.results(vertex, states, scope)
-            state.result = composite_result(vertex.kind, params, results, inside_results)
+            own = self.results(vertex, inside.frame)
+            state.result = composite_result(vertex.kind, params, own, results)
         return state
 
-    def _undecided(
-        self,
-        vertex: Vertex,
-        path: str,
-        name: str,
-        behind: bool,
-        states: list[State],
-        scope: Scope | None,
-        out: Out,
-    ) -> State:
+    def _undecided(self, vertex: Vertex, name: str, frame: Frame, behind: bool) -> State:
         if behind:
-            self.emit(vertex, path, Action.OMIT, Reason.UPSTREAM_FAILED, out)
-            state: State = self.without_attempt(
-                vertex, path, UPSTREAM_FAILED, behind, states, scope
-            )
-            return state
+            self.emit(vertex, frame, Action.OMIT, Reason.UPSTREAM_FAILED)
+            return self.without_attempt(vertex, frame, UPSTREAM_FAILED, behind)
+        path = frame.prefix + vertex.name
         detail = f"nothing that ran gave {path} its parameter {name!r}"
-        out.append(Step(path, Action.FAILED, Reason.PARAMETER_MISSING, None, detail, vertex.kind))
-        self._inside(vertex, path, out)
-        failed: State = self.without_attempt(vertex, path, FAILED, behind, states, scope)
-        return failed
+        step = Step(path, Action.FAILED, Reason.PARAMETER_MISSING, None, detail, vertex.kind)
+        frame.out.append(step)
+        _omit_inside(vertex, path, frame.out)
+        return self.without_attempt(vertex, frame, FAILED, behind)
 
     def _content(self, value: Any) -> Any:
         """A deciding value itself, where it stands in a blob."""
@@ -158,21 +138,20 @@ class Composites:
 
     # -- the kinds -------------------------------------------------------------------------------
 
-    def _map(
-        self, vertex: Vertex, path: str, scope: Scope, value: Any, tentative: bool, out: Out
-    ) -> Generator[Any, Any, Any]:
+    def _map(self, inside: Inside, value: Any) -> Generator[Any, Any, Made]:
+        vertex, path = inside.vertex, inside.path
         body = vertex.bodies[""]
         if type(value) is not list:
-            return self._refuse(
-                vertex, path, Reason.NOT_A_LIST, out,
+            return inside.refuse(
+                Reason.NOT_A_LIST,
                 f"{path} maps over {vertex.reader[0]!r}, which is {shown(value)}: not a list",
-            )  # fmt: skip
+            )
         name: str = vertex.node.as_  # type: ignore
         only = self.focus.get(path) if self.focus is not None else None
         seen: dict[str, int] = {}
         bodies: list[Body] = []
         status = DONE
-        bound = dict(scope.bound)
+        outer = inside.frame.bound
         for item in value:
             canonical = dumps(item)
             text = canonical.decode()
@@ -180,67 +159,59 @@ class Composites:
             key = text if count == 1 else f"{text}#{count}"
             if only is not None and key not in only:
                 continue
-            item_scope = scope.inside({**bound, name: (item, sha256(canonical).hexdigest())})
-            prefix = f"{path}[{key}]/"
-            # A body of tasks asks for nothing deeper, and needs no turn of the stack; that costs
-            # 0.8 us an item less, and no more than one level of recursion.
-            inner = self.graph(body, item_scope, prefix, tentative, out)
-            code, states = (yield from inner) if body.leaf else (yield inner)
+            bound = {**outer, name: (item, sha256(canonical).hexdigest())}
+            at = inside.body(body, f"{path}[{key}]/", bound)
+            # A body of tasks asks for nothing deeper, and needs no turn of the stack.
+            code = (yield from self.graph(at)) if body.leaf else (yield self.graph(at))
             if code != DONE:
                 status = _worse(status, code)
-            bodies.append((key, body, prefix, states))
+            bodies.append((key, at))
         outputs: dict[str, Any] = {}
         if status == DONE:
             for given, givers in body.dag.wiring.exports.items():
-                outputs[given] = [_export(givers, states, given) for _, _, _, states in bodies]
+                outputs[given] = [_export(givers, at.states, given) for _, at in bodies]
         return status, bodies, outputs, None
 
-    def _conditional(
-        self, vertex: Vertex, path: str, scope: Scope, value: Any, tentative: bool, out: Out
-    ) -> Generator[Any, Any, Any]:
-        node = vertex.node
+    def _conditional(self, inside: Inside, value: Any) -> Generator[Any, Any, Made]:
+        vertex, path, out = inside.vertex, inside.path, inside.frame.out
         text = value if type(value) is str else None
         if text is None and type(value) is not Secret:
             text = dumps(value).decode()
-        branch = text if text in vertex.bodies else node.default  # type: ignore[union-attr]
+        branch = text if text in vertex.bodies else vertex.node.default  # type: ignore[union-attr]
         if branch is None:
             names = ", ".join(map(repr, vertex.bodies))
-            return self._refuse(
-                vertex, path, Reason.NO_BRANCH, out,
+            return inside.refuse(
+                Reason.NO_BRANCH,
                 f"{vertex.reader[0]!r} of {path} is {shown(value)}, which names no branch: "
                 f"there are {names}, and no default",
-            )  # fmt: skip
+            )
         taken = vertex.bodies[branch]
-        prefix = f"{path}:{escape(branch)}/"
-        status, states = yield self.graph(taken, scope, prefix, tentative, out)
+        at = inside.body(taken, f"{path}:{escape(branch)}/", inside.frame.bound)
+        status = yield self.graph(at)
         for other, graph in vertex.bodies.items():
             if other != branch:
-                inside = f"{path}:{escape(other)}/"
+                prefix = f"{path}:{escape(other)}/"
                 for each in graph.order:
-                    self.emit(each, inside + each.name, Action.OMIT, Reason.NOT_TAKEN, out)
-        outputs = exports(taken, states) if status == DONE else {}
-        return status, [(branch, taken, prefix, states)], outputs, None
+                    emit(each, prefix + each.name, Action.OMIT, Reason.NOT_TAKEN, out)
+        outputs = exports(taken, at.states) if status == DONE else {}
+        return status, [(branch, at)], outputs, None
 
-    def _parallel(
-        self, vertex: Vertex, path: str, scope: Scope, _: Any, tentative: bool, out: Out
-    ) -> Generator[Any, Any, Any]:
+    def _parallel(self, inside: Inside) -> Generator[Any, Any, Made]:
         status = DONE
         bodies: list[Body] = []
         outputs: dict[str, Any] = {}
-        only = self.focus.get(path) if self.focus is not None else None
-        for branch, graph in vertex.bodies.items():
+        only = self.focus.get(inside.path) if self.focus is not None else None
+        for branch, graph in inside.vertex.bodies.items():
             if only is not None and branch not in only:
                 continue
-            prefix = f"{path}:{escape(branch)}/"
-            code, states = yield self.graph(graph, scope, prefix, tentative, out)
-            status = _worse(status, code)
-            bodies.append((branch, graph, prefix, states))
-            outputs |= exports(graph, states)
+            at = inside.body(graph, f"{inside.path}:{escape(branch)}/", inside.frame.bound)
+            status = _worse(status, (yield self.graph(at)))
+            bodies.append((branch, at))
+            outputs |= exports(graph, at.states)
         return status, bodies, outputs, None
 
-    def _loop(
-        self, vertex: Vertex, path: str, scope: Scope, _: Any, tentative: bool, out: Out
-    ) -> Generator[Any, Any, Any]:
+    def _loop(self, inside: Inside) -> Generator[Any, Any, Made]:
+        vertex, path, outer = inside.vertex, inside.path, inside.frame.bound
         body = vertex.bodies[""]
         node = vertex.node
         limit: int = node.max_iterations  # type: ignore[union-attr]
@@ -251,69 +222,91 @@ class Composites:
         valued: dict[str, tuple[Any, str]] = {}
         earlier: dict[str, tuple[Blob, str]] = {}
         ends: list[str] = []
-        outer = scope.bound
+        first = inside.scope
         for i in range(limit):
-            here = scope.inside({**outer, name: (i, digest(i))} if name else outer)
-            here.previous = dict(valued)
-            here.earlier = dict(earlier)
-            here.cache = {}
-            here.place, here.turn = path, i
-            prefix = f"{path}@{i}/"
+            scope = inside.scope = Scope(vertex, inside.frame, first.behind)
+            scope.handled = first.handled
+            scope.previous, scope.earlier = dict(valued), dict(earlier)
+            scope.place, scope.turn = path, i
             if bodies:
-                before = bodies[-1][3]
-                here.behind = scope.behind or any(state.behind for state in before)
-                at = f"{path}@{i - 1}"
+                before = bodies[-1][1].states
+                scope.behind = first.behind or any(state.behind for state in before)
+                previous = f"{path}@{i - 1}"
                 if vertex.needed:
-                    inside = {v.node.name: before[v.at].result for v in body.vertices}
-                    here.previous_result = (at, composite_result("iteration", {}, {}, inside))
+                    results = {v.node.name: before[v.at].result for v in body.vertices}
+                    result = composite_result("iteration", {}, {}, results)
+                    scope.previous_result = (previous, result)
                 if self.asks_ends:
                     # Those of all iterations so far: the one before follows the others.
                     made = [e for s in before for e in s.ends or ()]
                     ends = [*made, ends_digest(ends)] if ends else made
-                    here.previous_ends = (at, ends)
-            status, states = yield self.graph(body, here, prefix, tentative, out)
-            bodies.append((str(i), body, prefix, states))
+                    scope.previous_ends = (previous, ends)
+            bound = {**outer, name: (i, digest(i))} if name else outer
+            at = inside.body(body, f"{path}@{i}/", bound)
+            status = yield self.graph(at)
+            bodies.append((str(i), at))
             if status != DONE:
+                inside.scope = first
                 return status, bodies, {}, None
-            for given, value in exports(body, states).items():
+            for given, value in exports(body, at.states).items():
                 latest[given] = value
-                state = states[_giver(body, states, given)]
+                state = at.states[_giver(body, at.states, given)]
                 valued[given] = (value, state.digest(given, value))
-            earlier |= final(body.order, states)
+            earlier |= final(body.order, at.states)
             if self._content(latest.get(until)) is True:
+                inside.scope = first
                 return DONE, bodies, latest, None
+        inside.scope = first
         detail = f"{path} reached max_iterations ({limit}) and {until!r} was never true"
         step = Step(path, Action.FAILED, Reason.LOOP_LIMIT, None, detail, "loop")
         return FAILED, bodies, {}, step
 
-    def _refuse(
-        self, vertex: Vertex, path: str, reason: Reason, out: Out, detail: str
-    ) -> tuple[int, list[Body], dict[str, Any], Step]:
+
+class Inside:
+    """A composite at work: what its bodies are evaluated with."""
+
+    __slots__ = ("frame", "path", "scope", "settle", "vertex")
+
+    def __init__(self, vertex: Vertex, path: str, scope: Scope, frame: Frame, settle: bool) -> None:
+        self.vertex = vertex
+        self.path = path
+        self.scope = scope
+        self.frame = frame
+        """Where the composite itself stands."""
+        self.settle = settle
+
+    def body(self, graph: Graph, prefix: str, bound: Mapping[str, Any]) -> Frame:
+        """Where one body is evaluated."""
+        return Frame(graph, self.scope, prefix, bound, self.settle, self.frame.out)
+
+    def refuse(self, reason: Reason, detail: str) -> Made:
         """A composite that fails by its deciding value, without an attempt."""
-        self._inside(vertex, path, out)
-        return FAILED, [], {}, Step(path, Action.FAILED, reason, None, detail, vertex.kind)
+        _omit_inside(self.vertex, self.path, self.frame.out)
+        step = Step(self.path, Action.FAILED, reason, None, detail, self.vertex.kind)
+        return FAILED, [], {}, step
 
-    def _inside(self, vertex: Vertex, path: str, out: Out) -> None:
-        """Nothing in a composite that failed by itself can run."""
-        for branch, body in vertex.bodies.items():
-            inside = f"{path}:{escape(branch)}/" if branch else f"{path}/"
-            for each in body.order:
-                self.emit(each, inside + each.name, Action.OMIT, Reason.UPSTREAM_FAILED, out)
 
-    # -- what a composite hands on ---------------------------------------------------------------
+def _omit_inside(vertex: Vertex, path: str, out: list[Step]) -> None:
+    """Nothing in a composite that failed by itself can run."""
+    for branch, body in vertex.bodies.items():
+        prefix = f"{path}:{escape(branch)}/" if branch else f"{path}/"
+        for each in body.order:
+            emit(each, prefix + each.name, Action.OMIT, Reason.UPSTREAM_FAILED, out)
 
-    def _artifacts(self, vertex: Vertex, bodies: list[Body]) -> dict[str, tuple[Blob, str]]:
-        found: dict[str, tuple[Blob, str]] = {}
-        for _, graph, prefix, states in bodies:
-            if not any(state.artifacts for state in states):
-                continue
-            made = final(graph.order, states)
-            if vertex.kind == "map":
-                made = {prefix + address: entry for address, entry in made.items()}
-            for address, entry in made.items():
-                twice = vertex.kind == "parallel" and address in found
-                found[address] = (entry[0], AMBIGUOUS) if twice else entry
-        return found
+
+def _artifacts(vertex: Vertex, bodies: list[Body]) -> dict[str, tuple[Blob, str]]:
+    """What a composite hands on."""
+    found: dict[str, tuple[Blob, str]] = {}
+    for _, body in bodies:
+        if not any(state.artifacts for state in body.states):
+            continue
+        made = final(body.graph.order, body.states)
+        if vertex.kind == "map":
+            made = {body.prefix + address: entry for address, entry in made.items()}
+        for address, entry in made.items():
+            twice = vertex.kind == "parallel" and address in found
+            found[address] = (entry[0], AMBIGUOUS) if twice else entry
+    return found
 
 
 _UNREAD = object()
@@ -351,7 +344,7 @@ def exports(graph: Graph, states: list[State]) -> dict[str, Any]:
     return out
 
 
-def _summarise(step: Step, status: int, out: Out, at: int) -> None:
+def _summarise(step: Step, status: int, out: list[Step], at: int) -> None:
     """What is to be said of a composite that is not done: what is said of the first inside it."""
     order = (Action.FAILED,) if status == FAILED else (Action.RUN, Action.WAIT)
     for action in order:

@@ -41,9 +41,9 @@ def focus(root: Graph, paths: Iterable[str]) -> dict[str, frozenset[str]]:
 
 
 def needed(dag: Dag, paths: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """The paths whose records :func:`focus` looks at, and their kinds; all inside a composite count.
+    """The paths whose records :func:`focus` looks at, and their kinds.
 
-    How many they are depends on the DAG alone, not on items or iterations."""
+    Of a composite all inside counts, so how many they are depends on the DAG alone."""
     root = prepare(dag)
     for text in paths:
         for place in _way(root, text):

@@ -1,8 +1,8 @@
 """Patterns over node paths: what to run again (``force``), and where to stop (``only``, ``until``).
 
 A pattern is a path, a template path, a composite or an item (all in it), or a glob over both, in
-which ``*`` also matches ``/`` and ``?`` one character; nothing else is special, and an exact path is
-tried first. ``path+``, as in dbt, takes along everything after it, later iterations too.
+which ``*`` also matches ``/`` and ``?`` one character; nothing else is special, and an exact path
+is tried first. ``path+``, as in dbt, takes along everything after it, later iterations too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the planner works out once for a DAG: which results somebody will ask for, and who opens what.
+"""What the planner works out once for a DAG: which results will be asked for, and who opens what.
 
 Nothing here depends on records.
 """
@@ -120,7 +120,7 @@ class Graph:
         self.turns: tuple[Turn, ...] = ()
         if owner is not None:
             self.bound = owner.graph.bound
-            if (owner.node.kind == "map" or owner.node.kind == "loop") and owner.node.as_:
+            if owner.node.kind in ("map", "loop") and owner.node.as_:
                 self.bound |= {owner.node.as_}
             self.anchor = owner.graph.anchor if owner.opener else owner
         self.vertices = [Vertex(node, at, self) for at, node in enumerate(dag.nodes)]

@@ -83,7 +83,7 @@ class Work:
     number: int
     """The number of the attempt to claim."""
     params: Mapping[str, Any]
-    """Name -> JSON value; :class:`~runstore.records.Blob` or ``Secret`` where it is to be fetched."""
+    """Name -> JSON value, or :class:`~runstore.records.Blob` or ``Secret``: to be fetched."""
     consumed: Consumed
     """Digests of that, as the start record says them."""
     artifacts: Callable[[], Visible]

@@ -35,11 +35,11 @@ def test_the_same_as_a_fresh_planner_over_a_fresh_history(tmp_path, dag):
 
 def test_a_step_of_a_chain_is_decided_once(tmp_path, monkeypatch):
     decided = []
-    task = Evaluation._task
+    task = Evaluation.task
     monkeypatch.setattr(
         Evaluation,
-        "_task",
-        lambda self, v, path, *rest: decided.append(path) or task(self, v, path, *rest),
+        "task",
+        lambda self, v, *rest: decided.append(v.name) or task(self, v, *rest),
     )
     count = 30
     assert sum(1 for _ in grown(tmp_path, chain(count))) == count
@@ -56,9 +56,9 @@ def test_a_map_that_is_done_is_not_looked_into_again(tmp_path, monkeypatch):
     items = []
     find = Evaluation.graph
 
-    def graph(self, graph, scope, prefix, *rest):
-        items.append(prefix)
-        return find(self, graph, scope, prefix, *rest)
+    def graph(self, frame):
+        items.append(frame.prefix)
+        return find(self, frame)
 
     monkeypatch.setattr(Evaluation, "graph", graph)
     for _, _, history in grown(tmp_path, dag):

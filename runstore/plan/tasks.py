@@ -1,0 +1,205 @@
+"""What is decided about one task. Reads like the table in docs/planning.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from runstore.history import Attempt, Damaged
+from runstore.plan.artifacts import AMBIGUOUS, visible
+from runstore.plan.context import Context
+from runstore.plan.prepare import Vertex
+from runstore.plan.state import DONE, FAILED, PENDING, UPSTREAM_FAILED, Frame, State
+from runstore.plan.steps import Action, Reason, Step, Work, within
+from runstore.plan.values import end_result, ends_digest, task_result
+from runstore.records import Consumed, End, Start
+
+__all__ = ["Tasks"]
+
+_AGAIN = {"failed": Reason.FAILED, "lost": Reason.LOST, "cancelled": Reason.CANCELLED}
+_NOTHING: dict[str, str] = {}
+
+
+class Tasks(Context):
+    """The part of :class:`~runstore.plan.evaluate.Evaluation` that knows tasks."""
+
+    def task(self, vertex: Vertex, frame: Frame, behind: bool, settle: bool) -> State:
+        """Decide about a task whose upstream is settled and whose trigger is met.
+
+        :param settle: a failure of an earlier invocation is settled, if it consumed what its
+            upstream has now.
+        """
+        params: dict[str, str] = {}
+        values: dict[str, Any] = {}
+        for name in vertex.params:
+            found = self.find(vertex, name, frame)
+            if found is None:
+                return self._missing(vertex, name, frame, behind)
+            values[name], params[name] = found
+        consumed = Consumed(
+            params,
+            _NOTHING,  # type: ignore[arg-type]
+            self.results(vertex, frame),
+            self._ends(vertex, frame) if not vertex.cutoff else _NOTHING,
+        )
+        path = frame.prefix + vertex.name
+        attempts = self.attempts.get(path)
+        latest: Attempt | None = attempts[-1] if attempts else self.adopted.get(path)
+        detail = ""
+        if self.history.overridden and (worse := self.history.overriding(path)):
+            latest = worse
+        if latest is None:
+            reason = Reason.NEVER_RAN
+        elif type(latest) is End:
+            number = latest.attempt if attempts else 0
+            now = attempts is not None and latest.invocation == self.invocation
+            if attempts is not None and len(attempts) > 1 and any(map(_is_open, attempts)):
+                reason = Reason.IN_PROGRESS
+            elif self.forces.get(path, -1) >= number:
+                reason = Reason.FORCED
+            elif latest.outcome == "succeeded":
+                detail = self._differs(vertex, latest, consumed, frame)
+                if not detail and path not in self.remake:
+                    return self._done(vertex, latest, frame, behind)
+                reason = Reason.STALE if detail else Reason.OUTPUT_MISSING
+            elif now or (settle and not self._differs(vertex, latest, consumed, frame)):
+                return self._failed(path, latest, frame)
+            else:
+                reason = _AGAIN[latest.outcome]
+                detail = _first_line(latest.error) if latest.error else ""
+        elif type(latest) is Damaged and latest.kind == "end":
+            # A damaged end is an end; a damaged start says that somebody began.
+            reason, detail = Reason.OUTPUT_MISSING, latest.problem
+        else:
+            reason = Reason.IN_PROGRESS
+        state = State(path, PENDING, behind)
+        if reason is Reason.IN_PROGRESS:
+            state.busy = True
+            shown = next(filter(_is_open, attempts), latest) if attempts else latest
+            frame.out.append(Step(path, Action.WAIT, reason, shown, _who(shown)))
+            return state
+        work = Work(
+            vertex.node,  # type: ignore[arg-type]
+            self.history.last_number(path) + 1,
+            values,
+            consumed,
+            partial(visible, vertex, frame),
+        )
+        frame.out.append(Step(path, Action.RUN, reason, latest, detail, "task", work))
+        self.want(vertex, frame)
+        return state
+
+    def _missing(self, vertex: Vertex, name: str, frame: Frame, behind: bool) -> State:
+        """No source has given a parameter, and the node's turn has come."""
+        if behind:
+            self.emit(vertex, frame, Action.OMIT, Reason.UPSTREAM_FAILED)
+            return self.without_attempt(vertex, frame, UPSTREAM_FAILED, behind)
+        detail = f"nothing that ran gave {frame.prefix}{vertex.name} its parameter {name!r}"
+        self.emit(vertex, frame, Action.FAILED, Reason.PARAMETER_MISSING, detail)
+        return self.without_attempt(vertex, frame, FAILED, behind)
+
+    def _done(self, vertex: Vertex, end: End, frame: Frame, behind: bool) -> State:
+        path = frame.prefix + vertex.name
+        state = State(path, DONE, behind)
+        state.end = end
+        state.outputs = end.outputs
+        if end.artifacts:
+            state.artifacts = {name: (blob, path) for name, blob in end.artifacts.items()}
+        if vertex.needed:
+            state.result = task_result(end.outputs, end.artifacts, end.digest)
+        if self.asks_ends:
+            state.ends = [end.digest]
+        reason = Reason.SUCCEEDED
+        if self.several:
+            state.newest = end.invocation
+            ups = [frame.states[i] for i in vertex.after]
+            if vertex.opener and frame.scope is not None:
+                ups = [frame.upstream(up) for up in vertex.outer]
+            if any(up.newest > end.invocation for up in ups):
+                reason = Reason.UNCHANGED
+        frame.out.append(Step(path, Action.SKIP, reason, end))
+        return state
+
+    def _failed(self, path: str, end: End, frame: Frame) -> State:
+        state = State(path, FAILED, True)
+        state.end = end
+        state.newest = end.invocation
+        state.result = end_result(end.digest)
+        if self.asks_ends:
+            state.ends = [end.digest]
+        detail = _first_line(end.error) if end.error else end.outcome
+        frame.out.append(Step(path, Action.FAILED, Reason.FAILED_NOW, end, detail))
+        return state
+
+    def _ends(self, vertex: Vertex, frame: Frame) -> dict[str, str]:
+        """The latest end records of everything a node transitively follows."""
+        found: dict[str, str] = {}
+        while True:
+            seen: set[int] = set()
+            stack = list(vertex.after)
+            while stack:
+                at = stack.pop()
+                if at in seen:
+                    continue
+                seen.add(at)
+                stack.extend(vertex.graph.vertices[at].after)
+                state = frame.states[at]
+                if state.ends:
+                    found[state.path] = ends_digest(state.ends)
+            scope = frame.scope
+            if scope is None:
+                return found
+            if scope.previous_ends is not None and scope.previous_ends[1]:
+                found[scope.previous_ends[0]] = ends_digest(scope.previous_ends[1])
+            vertex, frame = scope.owner, scope.frame
+
+    def _differs(self, vertex: Vertex, end: End, now: Consumed, frame: Frame) -> str:
+        """What an attempt consumed that its upstream has otherwise now; empty if nothing."""
+        had, results = end.consumed, now.results
+        if had.params != now.params:
+            for name, digest in now.params.items():
+                if had.params.get(name) != digest:
+                    return f"parameter {name!r} has another value now"
+            return "it read other parameters"
+        if had.artifacts:
+            seen = visible(vertex, frame)
+            for address, (digest, _) in had.artifacts.items():
+                found = seen.get(address)
+                if found is None or found[1] == AMBIGUOUS or found[0].sha256 != digest:
+                    return f"artifact {address!r} has another content now"
+            if not vertex.every:
+                sources = [source for _, source in had.artifacts.values() if source]
+                results = {
+                    path: result
+                    for path, result in results.items()
+                    if not any(within(source, path) for source in sources)
+                }
+        if had.results != results:
+            for path, result in results.items():
+                if had.results.get(path) != result:
+                    return f"{path} ran again since, or gives another result now"
+            return "it followed other nodes"
+        if not vertex.cutoff and had.ends != now.ends:
+            return "something it follows ran again, and it asks for that (cutoff: false)"
+        if self.stale_structure:
+            changed = self.stale_structure.get(end.invocation)
+            if changed is not None and vertex.template in changed:
+                return "its structure has changed"
+        return ""
+
+
+def _is_open(attempt: Attempt) -> bool:
+    return type(attempt) is Start
+
+
+def _who(record: Attempt | None) -> str:
+    if type(record) is Start:
+        return f"attempt {record.attempt}, {record.by}, since {record.time}"
+    return record.problem if type(record) is Damaged else ""
+
+
+def _first_line(error: Mapping[str, str]) -> str:
+    message = error.get("message", "").strip()
+    first = message.splitlines()[0] if message else ""
+    return f"{error.get('type', 'error')}: {first}" if first else error.get("type", "error")
