@@ -208,7 +208,7 @@ def unframe(data: bytes, key: str) -> tuple[bytes, str]:
     """
     body = data[_BODY:-1]
     digest = sha256(body).hexdigest()
-    if data[:_BODY] != b"".join((_HEAD, digest.encode(), _MIDDLE)) or data[-1:] != b"}":
+    if data[:_BODY] != b'{"sha256":"%b","record":' % digest.encode() or data[-1:] != b"}":
         raise RecordDamagedError(_diagnose(data, key), key=key)
     return body, digest
 
@@ -280,15 +280,13 @@ def _consumed(raw: Mapping[str, Any] | None) -> Consumed:
     if not raw:
         return Consumed(_NONE, _NONE, _NONE, _NONE)
     get = raw.get
-    artifacts = get("artifacts")
-    params, results, ends = get("params"), get("results"), get("ends")
-    _dicts(params or _NONE, results or _NONE, ends or _NONE)
-    return Consumed(
-        params or _NONE,
-        {n: (a["sha256"], a.get("from")) for n, a in artifacts.items()} if artifacts else _NONE,
-        results or _NONE,
-        ends or _NONE,
-    )
+    params, artifacts = get("params") or _NONE, get("artifacts")
+    results, ends = get("results") or _NONE, get("ends") or _NONE
+    if type(params) is not dict or type(results) is not dict or type(ends) is not dict:
+        raise TypeError("what was consumed is no object")
+    if artifacts:
+        artifacts = {n: (a["sha256"], a.get("from")) for n, a in artifacts.items()}
+    return Consumed(params, artifacts or _NONE, results, ends)
 
 
 def _dicts(*values: Any) -> None:
@@ -308,9 +306,13 @@ _OUTCOMES = frozenset(("succeeded", "failed", "lost", "cancelled"))
 
 def _end(raw: dict[str, Any], key: str, digest: str) -> End:
     get = raw.get
-    outputs, metrics, error = get("outputs") or _NONE, get("metrics") or _NONE, get("error")
-    _dicts(outputs, metrics, error or _NONE)
-    _texts(raw["invocation"], get("ended") or "")
+    outputs, metrics = get("outputs") or _NONE, get("metrics") or _NONE
+    error, invocation, ended = get("error") or _NONE, raw["invocation"], get("ended") or ""
+    # Not by `_dicts` and `_texts`: an end is read for every attempt of a run.
+    if type(outputs) is not dict or type(metrics) is not dict or type(error) is not dict:
+        raise TypeError("outputs, metrics or error is no object")
+    if type(invocation) is not str or type(ended) is not str:
+        raise TypeError("invocation or time is no text")
     large = get("large")
     if large:
         outputs = {**outputs, **_blobs(large)}
@@ -323,7 +325,7 @@ def _end(raw: dict[str, Any], key: str, digest: str) -> End:
         raw["path"],
         raw["attempt"],
         raw["nonce"],
-        raw["invocation"],
+        invocation,
         raw["outcome"],
         _consumed(get("consumed")),
         get("start"),
@@ -333,7 +335,7 @@ def _end(raw: dict[str, Any], key: str, digest: str) -> End:
         error or None,
         _blob(log) if log else None,
         get("began") or "",
-        get("ended") or "",
+        ended,
         _holder(ended_by) if ended_by else None,
         digest,
     )

@@ -151,7 +151,8 @@ class Composites(Context):
         seen: dict[str, int] = {}
         bodies: list[Body] = []
         status = DONE
-        outer = inside.frame.bound
+        outer, out = inside.frame.bound, inside.frame.out
+        scope, settle = inside.scope, inside.settle
         for item in value:
             canonical = dumps(item)
             text = canonical.decode()
@@ -160,7 +161,7 @@ class Composites(Context):
             if only is not None and key not in only:
                 continue
             bound = {**outer, name: (item, sha256(canonical).hexdigest())}
-            at = inside.body(body, f"{path}[{key}]/", bound)
+            at = Frame(body, scope, f"{path}[{key}]/", bound, settle, out)
             # A body of tasks asks for nothing deeper, and needs no turn of the stack.
             code = (yield from self.graph(at)) if body.leaf else (yield self.graph(at))
             if code != DONE:

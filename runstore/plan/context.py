@@ -56,6 +56,7 @@ class Context(ABC):
         """Paths of missing outputs that something to run may load."""
         self.several = len(history.invocations) > 1 or bool(history.adopted)
         self.asks_ends = root.asks_ends
+        self.overridden = history.overridden
         self.ahead = 0
         """How many graphs are looked ahead into at the moment: what is found there is no plan."""
         self._parameters: dict[str, Valued] = {}

@@ -163,14 +163,17 @@ class Evaluation(Tasks, Composites):
             for at in settled:
                 if states[at].code == FAILED:
                     _say_handled(out, *spans[at])
-        status = DONE
-        for vertex in graph.order:
-            code = states[vertex.at].code
-            if code == PENDING and (wanted is None or vertex.node.name in wanted):
-                return PENDING
-            if code == FAILED and vertex.at not in settled:
-                status = FAILED
-        return status
+        if wanted is None:
+            codes = [state.code for state in states]
+        else:
+            codes = [states[graph.index[name]].code for name in wanted]
+        if PENDING in codes:
+            return PENDING
+        if FAILED in codes:
+            for at, state in enumerate(states):
+                if state.code == FAILED and at not in settled:
+                    return FAILED
+        return DONE
 
     def _handled(self, graph: Graph, states: list[State]) -> tuple[frozenset[int], frozenset[int]]:
         """The failed nodes that a handler has consumed, and those it is at this moment."""

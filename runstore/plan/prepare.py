@@ -25,6 +25,7 @@ class Vertex:
 
     __slots__ = (
         "after",
+        "asks",
         "at",
         "bodies",
         "cutoff",
@@ -86,6 +87,8 @@ class Vertex:
         """Of an opener: the loops whose iteration before it follows."""
         self.turns_only: tuple[int, ...] = ()
         """How far out those stand that give nothing it reads."""
+        self.asks = False
+        """Whether it consumes results, and not parameters alone."""
         self.needed = False
         self.bodies: dict[str, Graph] = {}
         self.leaf = False
@@ -176,6 +179,9 @@ def _open(graph: Graph, asked: list[Vertex]) -> None:
             vertex.turns_only = tuple(
                 out for out, loop in graph.turns if _given(loop).isdisjoint(reads)
             )
+        vertex.asks = bool(
+            vertex.order_only or vertex.handles or vertex.outer_only or vertex.turns_only
+        )
         if vertex.kind == "task":
             asked.extend(graph.vertices[i] for i in vertex.order_only)
             asked.extend(vertex.outer_only)

@@ -37,33 +37,32 @@ class Tasks(Context):
             if found is None:
                 return self._missing(vertex, name, frame, behind)
             values[name], params[name] = found
-        consumed = Consumed(
-            params,
-            _NOTHING,  # type: ignore[arg-type]
-            self.results(vertex, frame),
-            self._ends(vertex, frame) if not vertex.cutoff else _NOTHING,
-        )
+        asks = vertex.asks or (frame.scope is not None and frame.scope.handled)
+        results = self.results(vertex, frame) if asks else _NOTHING
+        ends = _NOTHING if vertex.cutoff else self._ends(vertex, frame)
         path = frame.prefix + vertex.name
         attempts = self.attempts.get(path)
         latest: Attempt | None = attempts[-1] if attempts else self.adopted.get(path)
         detail = ""
-        if self.history.overridden and (worse := self.history.overriding(path)):
+        if self.overridden and (worse := self.history.overriding(path)):
             latest = worse
         if latest is None:
             reason = Reason.NEVER_RAN
         elif type(latest) is End:
             number = latest.attempt if attempts else 0
             now = attempts is not None and latest.invocation == self.invocation
-            if attempts is not None and len(attempts) > 1 and any(map(_is_open, attempts)):
+            if number > 1 and attempts is not None and any(map(_is_open, attempts)):
                 reason = Reason.IN_PROGRESS
             elif self.forces.get(path, -1) >= number:
                 reason = Reason.FORCED
             elif latest.outcome == "succeeded":
-                detail = self._differs(vertex, latest, consumed, frame)
+                detail = self._differs(vertex, latest, params, results, ends, frame)
                 if not detail and path not in self.remake:
                     return self._done(vertex, latest, frame, behind)
                 reason = Reason.STALE if detail else Reason.OUTPUT_MISSING
-            elif now or (settle and not self._differs(vertex, latest, consumed, frame)):
+            elif now or (
+                settle and not self._differs(vertex, latest, params, results, ends, frame)
+            ):
                 return self._failed(path, latest, frame)
             else:
                 reason = _AGAIN[latest.outcome]
@@ -83,7 +82,7 @@ class Tasks(Context):
             vertex.node,  # type: ignore[arg-type]
             self.history.last_number(path) + 1,
             values,
-            consumed,
+            Consumed(params, {}, results, ends),
             partial(visible, vertex, frame),
         )
         frame.out.append(Step(path, Action.RUN, reason, latest, detail, "task", work))
@@ -154,11 +153,19 @@ class Tasks(Context):
                 found[scope.previous_ends[0]] = ends_digest(scope.previous_ends[1])
             vertex, frame = scope.owner, scope.frame
 
-    def _differs(self, vertex: Vertex, end: End, now: Consumed, frame: Frame) -> str:
+    def _differs(
+        self,
+        vertex: Vertex,
+        end: End,
+        params: dict[str, str],
+        results: dict[str, str],
+        ends: dict[str, str],
+        frame: Frame,
+    ) -> str:
         """What an attempt consumed that its upstream has otherwise now; empty if nothing."""
-        had, results = end.consumed, now.results
-        if had.params != now.params:
-            for name, digest in now.params.items():
+        had = end.consumed
+        if had.params != params:
+            for name, digest in params.items():
                 if had.params.get(name) != digest:
                     return f"parameter {name!r} has another value now"
             return "it read other parameters"
@@ -180,7 +187,7 @@ class Tasks(Context):
                 if had.results.get(path) != result:
                     return f"{path} ran again since, or gives another result now"
             return "it followed other nodes"
-        if not vertex.cutoff and had.ends != now.ends:
+        if not vertex.cutoff and had.ends != ends:
             return "something it follows ran again, and it asks for that (cutoff: false)"
         if self.stale_structure:
             changed = self.stale_structure.get(end.invocation)

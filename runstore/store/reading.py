@@ -72,6 +72,8 @@ class _Reader:
         self.prefix = keys.run_prefix(self.run_id)
         self.packed_ends: set[str] = set()
         self.packed: list[Start | End] = []
+        self.naming: list[Start | End] = []
+        """Those that name a blob: few do, and the others are not looked at again."""
 
     def _damage(self, key: str, problem: object) -> None:
         name = key.rpartition("/")[2]
@@ -115,6 +117,8 @@ class _Reader:
                 else:
                     history.add(record)
                     self.packed.append(record)
+                if framed.count(_DIGEST) > 1:
+                    self.naming.append(record)
             except DamagedError as error:
                 self._damage(key, error)
         if adopted:
@@ -177,10 +181,13 @@ class _Reader:
                 named = f"{folder}{encode(path)}.{record.attempt:06}.{suffix}.json"
                 if record.run_id != run_id or key != named:
                     self._damage(key, f"record {key} belongs to {path!r} of {record.run_id!r}")
-                elif path in attempts:
+                    continue
+                if path in attempts:
                     self.history.add(record)
                 else:
                     attempts[path] = [record]
+                if data.count(_DIGEST) > 1:  # type: ignore[union-attr]
+                    self.naming.append(record)
             except TypeError:
                 if isinstance(data, bytes):
                     raise
@@ -205,17 +212,14 @@ class _Reader:
                         deciding[value.sha256] = value
 
         look(history.run.parameters)
-        for path in history.paths():
-            end = history.latest(path)
-            if type(end) is End:
-                if end.outputs:
-                    if Blob in map(type, end.outputs.values()):
-                        look(end.outputs)
-                elif end.error and "sha256" in end.error:
-                    # It failed because a blob it needed was missing or damaged.
-                    broken.add(end.error["sha256"])
-                if end.artifacts:
-                    named.update(blob.sha256 for blob in end.artifacts.values())
+        for end in self.naming:
+            if type(end) is not End or history.latest(end.path) is not end:
+                continue
+            look(end.outputs)
+            named.update(blob.sha256 for blob in end.artifacts.values())
+            if end.error and "sha256" in end.error:
+                # It failed because a blob it needed was missing or damaged.
+                broken.add(end.error["sha256"])
         if not named:
             return
         folder = self.prefix + keys.BLOBS
@@ -251,6 +255,7 @@ def read_raw(storage: Storage, run_id: str, ends: Iterable[End]) -> Iterator[byt
         yield data
 
 
+_DIGEST = b'"sha256":'
 _A_START = b'{"format":"runstore/1","kind":"start",'
 
 
