@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench lint fuzz clean
 
 # Made anew when the project's dependencies change; pip is quiet unless it fails.
 $(VENV)/.installed: pyproject.toml
@@ -28,6 +28,10 @@ lint: $(VENV)/.installed  ## style, types, import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+fuzz: $(VENV)/.installed  ## a minute of hostile imports, where atheris has a wheel
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary atheris -e '.[fuzz]'
+	@$(BIN)/python -m tests.fuzz.fuzz_import -max_total_time=60 -verbosity=0 -print_final_stats=1
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

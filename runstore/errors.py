@@ -9,11 +9,13 @@
     │   ├── ValueNotJsonError       (TypeError)    a value JSON cannot hold
     │   ├── ForceError              (LookupError)  a pattern that matches nothing
     │   ├── ParameterError          (LookupError)  a parameter nobody gives
-    │   └── PipelineError           (ValueError)   a pipeline file that cannot be used
+    │   ├── PipelineError           (ValueError)   a pipeline file that cannot be used
+    │   └── ImportRefusedError      (ValueError)   an exported file that is not to be trusted
     ├── RefusedError                decide: another id, another command, a flag
     │   ├── RunExistsError          (FileExistsError)
     │   ├── RunNotFoundError        (FileNotFoundError)
     │   ├── RunNotFailedError       (RuntimeError)
+    │   ├── DivergedError           (RuntimeError)     two stores hold different attempts
     │   └── StructureChangedError   (RuntimeError)
     ├── AttemptError                somebody else was first: read the history again
     │   ├── AttemptTakenError       (FileExistsError)  the number is claimed
@@ -45,8 +47,10 @@ __all__ = [
     "BlobMissingError",
     "DagError",
     "DamagedError",
+    "DivergedError",
     "ForceError",
     "FormatVersionError",
+    "ImportRefusedError",
     "InputError",
     "KeyExistsError",
     "KeyMissingError",
@@ -126,6 +130,13 @@ class PipelineError(InputError, ValueError):
     """A pipeline file that cannot be read, imported, or holds no pipeline."""
 
 
+class ImportRefusedError(InputError, ValueError):
+    """An exported file that is cut short, damaged, or not what `runstore export` writes.
+
+    Nothing was written. ``path`` is the file, ``where`` the place in it where that is known.
+    """
+
+
 class RefusedError(RunstoreError):
     """The state of the run forbids it. Nothing was written."""
 
@@ -149,6 +160,13 @@ class StructureChangedError(RefusedError, RuntimeError):
     """
 
     changes: Sequence[str] = ()
+
+
+class DivergedError(RefusedError, RuntimeError):
+    """Two stores hold different attempts under one number: neither may replace the other.
+
+    ``attempts``: all of them, as :class:`runstore.transfer.Divergence`.
+    """
 
 
 class AttemptError(RunstoreError):

@@ -72,7 +72,7 @@ def task(
 def _is_attempt(parameter: inspect.Parameter) -> bool:
     annotation = parameter.annotation
     if isinstance(annotation, str):
-        return annotation in _ATTEMPT
+        return annotation.strip("'\"") in _ATTEMPT
     return getattr(annotation, "__name__", "") == "Attempt" and str(
         getattr(annotation, "__module__", "")
     ).startswith("runstore")

@@ -7,6 +7,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["tests.servers.plugin"]
+
 # A noisy machine must not fail a property for being slow; examples are the same in every run, so
 # that a failure is found again. RUNSTORE_HYPOTHESIS=explore looks for new ones.
 settings.register_profile(

@@ -41,7 +41,7 @@ scalars |= st.floats(allow_nan=False, allow_infinity=False)
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3)
 )
-blobs = st.builds(lambda digest, size: Blob(digest, size), hexes, st.integers(0, 2**40))
+blobs = st.builds(Blob, hexes, st.integers(0, 2**40), st.none())
 large = st.builds(Blob, hexes, st.integers(0, 2**40), hexes)
 holders = st.builds(
     Holder,
@@ -60,9 +60,7 @@ consumed = st.builds(
 )
 attempts = st.integers(1, 999_999)
 code = st.none() | st.dictionaries(names, texts, min_size=1, max_size=2)
-starts = st.builds(
-    Start, names, names, attempts, hexes, names, holders, texts, consumed, code
-)
+starts = st.builds(Start, names, names, attempts, hexes, names, holders, texts, consumed, code)
 ends = st.builds(
     End,
     names,
@@ -162,7 +160,7 @@ def test_fields_it_does_not_know_are_ignored(record, unknown):
 @pytest.mark.parametrize("version", ["runstore/2", "runstore/10", "runstore", 1, None])
 def test_another_major_version_is_refused_with_advice(version):
     body = {**orjson.loads(to_body(END)), "format": version}
-    with pytest.raises(FormatVersionError, match="some/key.*upgrade"):
+    with pytest.raises(FormatVersionError, match=r"some/key.*upgrade"):
         parse(sealed(body), "some/key")
 
 
@@ -229,8 +227,9 @@ def test_a_mistyped_field_is_damage_and_no_crash(kind, junk):
             run.history()
             run.plan()
             list(run.verify())
-        except (DamagedError, ValueError) as error:
-            assert kind == "run" or name == "dag", f"{name}: {error}"
+        except (DamagedError, ValueError):
+            if kind != "run" and name != "dag":
+                raise
 
 
 def test_key_and_path_must_agree():

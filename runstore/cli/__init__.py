@@ -26,8 +26,19 @@ VERBS = {
     "show": "Show a run: parameters, invocations, attempts, artifacts.",
     "diff": "Compare a run's structure with a pipeline's.",
     "logs": "Print what a step wrote to stdout and stderr.",
+    "get": "Fetch an artifact of a run.",
+    "export": "Write a run into one file.",
+    "import": "Put an exported run into a store.",
+    "pull": "Bring a run here from another store.",
+    "push": "Bring a run from here to another store.",
     "verify": "Check every record and blob of a run.",
+    "pack": "Put the records of a run into one object, for quick reading.",
+    "rm": "Remove a run.",
+    "gc": "Remove what nobody will use any more.",
+    "doctor": "Try out whether a store can be at a URL.",
 }
+
+_MODULES = {"import": "importing"}  # no module can have this name
 
 EPILOG = """\b
 Exit codes:
@@ -40,7 +51,8 @@ Exit codes:
 
 \b
 A PIPELINE is file.py, file.py:name, file.yaml or file.json. The store is
---store, else $RUNSTORE_URL, else ./.runstore.
+--store, else $RUNSTORE_URL, else ./.runstore. An exported file (run.json) is
+taken in place of a store, and of a RUN_ID, by whatever only reads.
 """
 
 
@@ -53,7 +65,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"runstore.cli.{cmd_name}").command
+        module = importlib.import_module(f"runstore.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = module.command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -6,6 +6,7 @@ import click
 
 from runstore.cli.exits import DONE, FAILED
 from runstore.cli.options import store_option
+from runstore.cli.place import Place
 
 __all__ = ["command"]
 
@@ -14,7 +15,7 @@ __all__ = ["command"]
 @click.argument("run_id")
 @click.argument("pipeline")
 @store_option
-def command(run_id: str, pipeline: str, store: str) -> int:
+def command(run_id: str, pipeline: str, store: Place) -> int:
     """Compare the structure of run RUN_ID with that of PIPELINE: names and shape, no code.
 
     Prints a line for each difference. Exits with 0 if there is none, with 1 if there are some.

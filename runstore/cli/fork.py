@@ -16,6 +16,7 @@ from runstore.cli.options import (
     secret_values,
     store_option,
 )
+from runstore.cli.place import Place
 
 __all__ = ["command"]
 
@@ -48,7 +49,7 @@ def command(
     params_file: str | None,
     labels: tuple[tuple[str, str], ...],
     secrets: tuple[tuple[str, str | None], ...],
-    store: str,
+    store: Place,
     **options: Any,
 ) -> int:
     """Start a new run that takes over what succeeded in run RUN_ID, which stays as it is.
@@ -58,15 +59,16 @@ def command(
     from runstore.cli.outcome import work
     from runstore.cli.sources import existing_run, latest_pipeline, read_pipeline
     from runstore.executor import fork
+    from runstore.store import Store
 
-    origin = existing_run(store, run_id)
+    origin = existing_run(store, run_id, write=True)
     loaded = read_pipeline(pipeline) if pipeline else latest_pipeline(origin)
     hidden = names_of_secrets(origin.record.parameters)
     given = parameters(params, params_file, [*hidden, *(loaded.secrets if loaded else ())])
     return work(
         lambda reporter: fork(
-            run_id, loaded, given, store=store, reporter=reporter, labels=dict(labels),
-            secrets=secret_values(secrets, hidden),
+            run_id, loaded, given, store=Store(origin.storage), reporter=reporter,
+            labels=dict(labels), secrets=secret_values(secrets, hidden),
             command=recorded_command(ctx.obj["arguments"]), **options,
         ),
         pipeline,

@@ -9,6 +9,7 @@ import click
 
 from runstore.cli.exits import DONE
 from runstore.cli.options import store_option
+from runstore.cli.place import Place
 
 if TYPE_CHECKING:
     from runstore.history import Attempt, History
@@ -24,7 +25,7 @@ __all__ = ["command"]
     "--attempt", type=click.IntRange(0), metavar="N", help="Of this attempt; else of the latest."
 )
 @store_option
-def command(run_id: str, path: str, attempt: int | None, store: str) -> int:
+def command(run_id: str, path: str, attempt: int | None, store: Place) -> int:
     """Print what the step at PATH of run RUN_ID wrote to stdout and stderr.
 
     The log goes to stdout as it was written; of a failed attempt, the traceback to stderr.

@@ -11,6 +11,7 @@ import click
 
 from runstore.cli.exits import DAMAGED, DONE, complain
 from runstore.cli.options import format_option, store_option
+from runstore.cli.place import Place
 
 if TYPE_CHECKING:
     from runstore.records import RunRecord
@@ -25,7 +26,7 @@ __all__ = ["command"]
 )
 @format_option
 @store_option
-def command(status: bool, style: str, store: str) -> int:
+def command(status: bool, style: str, store: Place) -> int:
     """List the runs of the store, the oldest first."""
     from runstore.cli.sources import existing_store
 

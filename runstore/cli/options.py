@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from runstore.cli import debug
+from runstore.cli.place import DEFAULT_STORE, Place
 from runstore.errors import InputError, ParameterError
 
 __all__ = [
+    "Age",
     "Pairs",
     "Takeover",
     "all_steps",
@@ -24,10 +27,10 @@ __all__ = [
     "parameters",
     "recorded_command",
     "secret_values",
+    "single_writer_option",
     "store_option",
 ]
 
-DEFAULT_STORE = ".runstore"
 if TYPE_CHECKING:
     _Type = click.ParamType[Any]
 else:
@@ -52,37 +55,78 @@ class Pairs(_Type):
         return name, text if equals else None
 
 
-class Takeover(_Type):
-    """``dead``, ``all`` or an age like ``30m``, ``2h``, ``1d``."""
+_AGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd])|0")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
-    name = "dead|all|AGE"
-    _AGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd])")
-    _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}  # noqa: RUF012 - constant
+
+class Age(_Type):
+    """An age like ``30m``, ``2h``, ``1d``, as a timedelta."""
+
+    name = "AGE"
+    words: tuple[str, ...] = ()
+    """What may stand in place of an age, and is given as it is."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        if value in ("dead", "all"):
-            return value
-        found = self._AGE.fullmatch(str(value))
-        if found is None:
-            self.fail(f"{value!r} is not dead, all or an age like 30m, 2h or 1d", param, ctx)
         from datetime import timedelta
 
+        if value in self.words or isinstance(value, timedelta):
+            return value
+        found = _AGE.fullmatch(str(value))
+        if found is None:
+            others = f"{', '.join(self.words)} or " if self.words else ""
+            self.fail(f"{value!r} is not {others}an age like 30m, 2h or 1d", param, ctx)
         try:
-            return timedelta(**{self._UNITS[found[2]]: float(found[1])})
+            return timedelta(**{_UNITS[found[2]]: float(found[1])} if found[2] else {})
         except OverflowError:
             self.fail(f"{value!r} is longer ago than anything", param, ctx)
 
 
+class Takeover(Age):
+    """``dead``, ``all`` or an age."""
+
+    name = "dead|all|AGE"
+    words = ("dead", "all")
+
+
 def store_option(function: F) -> F:
-    """``--store``, and ``--debug`` after the verb too."""
-    function = debug(function)
-    return click.option(
+    """``--store`` and ``--storage-option``, given as ``store``, a `Place`; and ``--debug`` after
+    the verb too."""
+
+    @functools.wraps(function)
+    def with_place(*words: Any, **options: Any) -> Any:
+        options["store"] = Place(
+            options["store"],
+            options.pop("storage_options"),
+            options.pop("single_writer", False),
+        )
+        return function(*words, **options)
+
+    made: Any = debug(with_place)
+    made = click.option(
+        "--storage-option",
+        "storage_options",
+        multiple=True,
+        type=Pairs("NAME=VALUE"),
+        help="Of a remote store, as s3fs, gcsfs and adlfs have it; the value is JSON, else text. "
+        "Repeatable.",
+    )(made)
+    wrapped: F = click.option(
         "--store",
         "store",
         metavar="URL",
         envvar="RUNSTORE_URL",
         default=DEFAULT_STORE,
         help="Folder or URL of the store; else $RUNSTORE_URL, else ./.runstore.",
+    )(made)
+    return wrapped
+
+
+def single_writer_option(function: F) -> F:
+    """``--single-writer``; to be put above `store_option`."""
+    return click.option(
+        "--single-writer",
+        is_flag=True,
+        help="The endpoint cannot create exclusively, and nobody else will ever write there.",
     )(function)
 
 
@@ -126,6 +170,7 @@ def parameter_options(function: F) -> F:
 def at_work(function: F) -> F:
     """The options of who runs steps."""
     for option in (
+        single_writer_option,
         click.option(
             "--secret",
             "secrets",
@@ -249,7 +294,7 @@ def recorded_command(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         shown = argument.encode("utf-8", "backslashreplace").decode()
         option, equals, rest = shown.partition("=")
-        is_secret = option == "--secret"
+        is_secret = option in ("--secret", "--storage-option")
         if after:
             shown = _HIDDEN.sub(r"\1=***", shown)
         elif is_secret and equals:

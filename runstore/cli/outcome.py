@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
 from runstore.cli.exits import DONE, FAILED, REFUSED, complain
-from runstore.cli.options import DEFAULT_STORE
+from runstore.cli.place import Place
 from runstore.cli.progress import Display, Lines, reporter
 from runstore.cli.text import clean, command_line, count, error_line, shown, symbols
 from runstore.plan import Action, Reason, Step
@@ -25,7 +24,7 @@ _BY_VALUE = (Reason.NO_BRANCH, Reason.NOT_A_LIST, Reason.LOOP_LIMIT, Reason.PARA
 """Reasons for which a composite fails by itself, and not because of what is in it."""
 
 
-def work(call: Callable[[Lines | Display], Result], pipeline: str | None, store: str) -> int:
+def work(call: Callable[[Lines | Display], Result], pipeline: str | None, store: Place) -> int:
     """Let ``call`` run, show how it goes, and say what came of it. The exit code."""
     progress = reporter()
     try:
@@ -36,12 +35,10 @@ def work(call: Callable[[Lines | Display], Result], pipeline: str | None, store:
 
 
 class _Summary:
-    def __init__(self, result: Result, pipeline: str | None, store: str) -> None:
+    def __init__(self, result: Result, pipeline: str | None, store: Place) -> None:
         self.result = result
         self.run_id = result.run_id
-        self.store = (
-            [] if store in (os.environ.get("RUNSTORE_URL"), DEFAULT_STORE) else ["--store", store]
-        )
+        self.store = store.words()
         self.retry = self._command("retry", self.run_id, *([pipeline] if pipeline else []))
         self.failed = [
             step

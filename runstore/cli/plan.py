@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from runstore.cli.options import all_steps, format_option, store_option
+from runstore.cli.place import Place
 
 if TYPE_CHECKING:
     from runstore.cli.tables import Cell
@@ -32,7 +33,7 @@ _STYLES = {
 @format_option
 @all_steps
 @store_option
-def command(run_id: str, pipeline: str | None, style: str, everything: bool, store: str) -> int:
+def command(run_id: str, pipeline: str | None, style: str, everything: bool, store: Place) -> int:
     """Say what is left to do of run RUN_ID, and why: what a retry would do now.
 
     Of a PIPELINE as it is now, else as the latest invocation had it. Nothing is written.

@@ -16,6 +16,7 @@ from runstore.cli.options import (
     secret_values,
     store_option,
 )
+from runstore.cli.place import Place
 
 __all__ = ["command"]
 
@@ -63,7 +64,7 @@ def command(
     params: tuple[tuple[str, str], ...],
     params_file: str | None,
     secrets: tuple[tuple[str, str | None], ...],
-    store: str,
+    store: Place,
     **options: Any,
 ) -> int:
     """Continue run RUN_ID: what succeeded is skipped, the rest runs.
@@ -74,14 +75,15 @@ def command(
     from runstore.cli.outcome import work
     from runstore.cli.sources import existing_run, latest_pipeline, read_pipeline
     from runstore.executor import retry
+    from runstore.store import Store
 
-    run = existing_run(store, run_id)
+    run = existing_run(store, run_id, write=True)
     loaded = read_pipeline(pipeline) if pipeline else latest_pipeline(run)
     hidden = names_of_secrets(run.record.parameters)
     given = parameters(params, params_file, hidden)
     return work(
         lambda reporter: retry(
-            run_id, loaded, given, store=store, reporter=reporter,
+            run_id, loaded, given, store=Store(run.storage), reporter=reporter,
             secrets=secret_values(secrets, hidden),
             command=recorded_command(ctx.obj["arguments"]), **options,
         ),

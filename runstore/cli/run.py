@@ -16,6 +16,7 @@ from runstore.cli.options import (
     secret_values,
     store_option,
 )
+from runstore.cli.place import Place
 
 __all__ = ["command"]
 
@@ -40,7 +41,7 @@ def command(
     params_file: str | None,
     labels: tuple[tuple[str, str], ...],
     secrets: tuple[tuple[str, str | None], ...],
-    store: str,
+    store: Place,
     **options: Any,
 ) -> int:
     """Run PIPELINE as a new run.
@@ -53,6 +54,7 @@ def command(
     from runstore.errors import InputError
     from runstore.executor import RETRY_VARIABLES, start
 
+    opened = store.open_to_write()
     loaded = read_pipeline(pipeline)
     given = parameters(params, params_file, [*loaded.secrets, *(name for name, _ in secrets)])
     variable = next((name for name in RETRY_VARIABLES if os.environ.get(name)), None)
@@ -66,7 +68,7 @@ def command(
         click.echo(f"{variable} is set: this is a retry of run {again}", err=True)
     return work(
         lambda reporter: start(
-            loaded, given, store=store, run_id=run_id, labels=dict(labels), reporter=reporter,
+            loaded, given, store=opened, run_id=run_id, labels=dict(labels), reporter=reporter,
             secrets=secret_values(secrets, loaded.secrets),
             command=recorded_command(ctx.obj["arguments"]), **options,
         ),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runstore.cli.options import all_steps, format_option, store_option
+from runstore.cli.place import Place
 
 if TYPE_CHECKING:
     from runstore.history import Attempt, History
@@ -23,7 +24,7 @@ __all__ = ["command"]
 @format_option
 @all_steps
 @store_option
-def command(run_id: str, style: str, everything: bool, store: str) -> int:
+def command(run_id: str, style: str, everything: bool, store: Place) -> int:
     """Show run RUN_ID: what it was made with, its invocations, attempts and artifacts."""
     from runstore.cli.damage import tell_damage
     from runstore.cli.sources import existing_run

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runstore.cli.place import Place, is_exported
 from runstore.errors import DamagedError, RunNotFoundError, StorageError, StoreNotFoundError
 
 if TYPE_CHECKING:
@@ -27,15 +28,16 @@ __all__ = [
 ]
 
 
-def existing_store(url: str) -> Store:
+def existing_store(place: Place, *, cache: bool = True) -> Store:
     """A store to read.
 
     :raises StoreNotFoundError: if there is none.
     :raises DamagedError: if its marker cannot be read, or is of a newer format.
     """
-    from runstore.store import open_store
+    return _checked(place.open(cache=cache))
 
-    store = open_store(url)
+
+def _checked(store: Store) -> Store:
     if store.marker() is None and not any(store.storage.list("runs/", shallow=True)):
         raise StoreNotFoundError(
             f"there is no store at {store.url}: name one with --store or RUNSTORE_URL; "
@@ -45,17 +47,22 @@ def existing_store(url: str) -> Store:
     return store
 
 
-def existing_run(url: str, run_id: str) -> Run:
-    """A run to read, or to go on with.
+def existing_run(place: Place, run_id: str, *, write: bool = False, cache: bool = True) -> Run:
+    """A run to read, or to go on with. An exported file as ``run_id`` is store and run at once.
 
     :raises StoreNotFoundError, RunNotFoundError: saying which of them is not there.
+    :raises RefusedError: to ``write``, for an exported file.
     """
-    from runstore.store import open_store
-
+    exported = is_exported(run_id)
+    if exported:
+        place = Place(run_id)
+    store = place.open_to_write(cache=cache) if write else place.open(cache=cache)
+    if exported:
+        (run_id,) = store.runs()
     try:
-        return open_store(url).run(run_id)
+        return store.run(run_id)
     except RunNotFoundError:
-        existing_store(url)
+        _checked(store)
         raise
 
 

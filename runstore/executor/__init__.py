@@ -18,8 +18,8 @@ from runstore.errors import InputError, ParameterError, RunNotFailedError, Stora
 from runstore.executor.loop import Cancelled, Loop, Reporter, Silent
 from runstore.executor.tasks import begin_worker
 from runstore.history import Damaged, History
-from runstore.pipeline import Pipeline, check_runnable
 from runstore.paths import template
+from runstore.pipeline import Pipeline, check_runnable
 from runstore.plan import Action, Plan, Planner, Reason, expand, select
 from runstore.plan.values import value_digest
 from runstore.records import Secret, Start
@@ -93,8 +93,8 @@ def start(
     :param secrets: values of secret parameters; never stored.
     :param executor: any ``concurrent.futures.Executor``, or a function that makes one; by default
         ``workers`` threads (or ``processes``), twice the processors, at least four.
-    :param environment: where ``RUNSTORE_RETRY_RUN_ID`` and ``RUNNABLE_RETRY_RUN_ID`` are looked for,
-        which turn this start into a retry of that run; the process's by default.
+    :param environment: where ``RUNSTORE_RETRY_RUN_ID`` and ``RUNNABLE_RETRY_RUN_ID`` are looked
+        for, which turn this start into a retry of that run; the process's by default.
     :raises RunExistsError, DagError, PipelineError, ValueNotJsonError: before anything is written.
     """
     pipeline = _pipeline(pipeline)
@@ -206,7 +206,9 @@ def fork(
     origin = store.run(run_id)
     pipeline = Pipeline(origin.dag) if pipeline is None else _pipeline(pipeline)
     check_runnable(pipeline.dag)
-    hidden = _secrets(pipeline, secrets, origin)
+    # A secret stays one, also where its new value comes among the parameters.
+    hidden = _secrets(pipeline, {**(parameters or {}), **(secrets or {})}, origin)
+    hidden |= {n: v for n, v in (secrets or {}).items() if n in pipeline.secrets}
     _check_secrets(origin, hidden, {path for path, _ in walk(pipeline.dag)}, pipeline.dag)
     run = store.fork_run(
         origin, pipeline.dag, parameters, run_id=new_run_id, labels=labels, secrets=hidden,
@@ -337,6 +339,7 @@ def _work(
     warnings: Sequence[str] = (),
 ) -> Result:
     workers = options.workers or max(4, 2 * (os.cpu_count() or 1))
+
     def make() -> Executor:
         if callable(options.executor):
             return options.executor()

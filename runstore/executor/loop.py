@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from runstore.errors import (
@@ -57,7 +57,7 @@ class Silent:
     def warned(self, message: str) -> None: ...
 
 
-class Cancelled(Exception):
+class Cancelled(Exception):  # noqa: N818 - a state, not an error
     """A signal came."""
 
     def __init__(self, number: int) -> None:
@@ -208,12 +208,12 @@ class Loop:
     def _learn(self, values: Mapping[str, Any]) -> None:
         """Fetch what the planner must see (map lists, branch choices) and stands in a blob."""
         for name, value in values.items():
-            if name in self._deciding and type(value) is Blob:
-                if value.sha256 not in self.history.values:
-                    try:
-                        self.history.values[value.sha256] = self.run.blobs.load(value)
-                    except DamagedError:
-                        self.history.missing.add(value.sha256)
+            if name not in self._deciding or type(value) is not Blob:
+                continue
+            try:
+                self.history.values[value.sha256] = self.run.blobs.load(value)
+            except DamagedError:
+                self.history.missing.add(value.sha256)
 
     def _take(self, step: Step, done: Done) -> None:
         self.run.keep(done.records)
@@ -324,6 +324,11 @@ class Loop:
         for future in self._futures:
             future.cancel()
         if self._in_processes:
+            if self.renew is not None:
+                # Those too that have not begun: nobody is to begin after this.
+                for process in list((getattr(self.pool, "_processes", None) or {}).values()):
+                    process.terminate()
+                    process.join(1)
             paths = [step.path for step in self._futures.values()]
             history = self.run.history(paths) if paths else None
             for start in list(history.open()) if history else ():
@@ -337,10 +342,8 @@ class Loop:
         with self._lock:
             attempts = list(self._open.values())
         for attempt in attempts:
-            try:
+            with suppress(AttemptEndedError):  # it was quicker
                 self._cancelled(attempt.cancel("interrupted"))
-            except AttemptEndedError:
-                pass  # it was quicker
 
     def _cancelled(self, end: Any) -> None:
         self.ran.append(end.path)
@@ -348,10 +351,8 @@ class Loop:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGTERM)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def _shares_memory(pool: Executor) -> bool:

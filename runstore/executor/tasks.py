@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
@@ -51,12 +51,17 @@ class Done:
     warning: str = ""
 
 
+GRACE_SECONDS = 5.0
+"""How long after SIGTERM a command is killed."""
+
+
 class Shell:
     """The commands that are running, so that they can be stopped."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal may come while this very thread holds it
         self._groups: set[int] = set()
+        self.grace = GRACE_SECONDS
         self.stopping = False
 
     def started(self, group: int) -> None:
@@ -75,13 +80,16 @@ class Shell:
             self.stopping = True
             for group in self._groups:
                 _signal(group, how)
+            if self._groups and how is signal.SIGTERM:
+                # One that does not listen must not keep this process from ending.
+                insist = threading.Timer(self.grace, self.stop, [signal.SIGKILL])
+                insist.daemon = True
+                insist.start()
 
 
 def _signal(group: int, how: signal.Signals) -> None:
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, how)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def do(
@@ -231,6 +239,8 @@ def _command(
                 log.write(chunk)
             output.seek(max(0, output.tell() - 2000))
             tail = output.read().decode("utf-8", "replace").strip().splitlines()[-5:]
+        if status and shell.stopping:
+            raise KeyboardInterrupt  # it was this executor that ended it
         if status:
             how = f"exit status {status}"
             if status < 0:
@@ -324,8 +334,9 @@ def do_in_process(job: Job) -> Done:
     task = _task_here(job)
     work = Work(task, job.number, job.params, job.consumed, lambda: job.artifacts)
     step = Step(job.path, Action.RUN, Reason.NEVER_RAN, work=work)
-    with routed(), _sigterm_interrupts():
-        done = do(run, step, job.folder, Shell(), lambda _: True, job.code)
+    shell = Shell()
+    with routed(), _sigterm_ends(shell):
+        done = do(run, step, job.folder, shell, lambda _: True, job.code)
     done.records = run.kept()
     return done
 
@@ -336,19 +347,24 @@ def begin_worker() -> None:
 
 
 @contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM, by which the parent cancels, unwinds the task: its command is stopped with it."""
+def _sigterm_ends(shell: Shell) -> Iterator[None]:
+    """SIGTERM, by which the parent cancels, ends this process, and its command with it; a second
+    one at once, without unwinding the task."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        shell.stop()
         raise KeyboardInterrupt
 
     old = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
+        if shell.stopping:
+            os._exit(128 + signal.SIGTERM)
         signal.signal(signal.SIGTERM, old)
 
 
@@ -372,7 +388,8 @@ def as_job(
     from runstore.paths import template
 
     work = step.work
-    assert work is not None and run.invocation is not None
+    assert work is not None
+    assert run.invocation is not None
     storage, task = run.storage, work.task
     if source is not None and task._function is not None:
         # The file's functions are found by loading the file there: its module is no import.

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
-from typing import BinaryIO, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO, Protocol
 
 from runstore.errors import StorageError
 
 __all__ = [
     "Storage",
     "open_storage",
+    "prove",
     # for the backends
     "CHUNK_BYTES",
     "MAX_KEY_BYTES",
     "check_key",
     "check_prefix",
+    "is_key",
     "is_segment",
 ]
 
@@ -36,7 +38,7 @@ that a store copied from a bucket fits on one."""
 # to temp files.
 _SEGMENT = "[a-z0-9_-][a-z0-9._-]{0,254}+"
 is_segment = re.compile(_SEGMENT).fullmatch
-_is_key = re.compile(f"(?:{_SEGMENT}/)*+{_SEGMENT}").fullmatch
+is_key = re.compile(f"(?:{_SEGMENT}/)*+{_SEGMENT}").fullmatch
 _is_prefix = re.compile(f"(?:{_SEGMENT}/)*+(?:{_SEGMENT})?").fullmatch
 _has_scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*:/").match
 
@@ -119,7 +121,7 @@ class Storage(Protocol):
 
 def check_key(key: str, url: str) -> None:
     """Raise `StorageError` unless ``key`` is a key; ``url`` is for the message. Under 1 us."""
-    if _is_key(key) is None or len(key) > MAX_KEY_BYTES:
+    if is_key(key) is None or len(key) > MAX_KEY_BYTES:
         raise StorageError(
             f"{key[:80]!r} is not a key of the store {url}: a key is relative and made of "
             f"segments of [a-z0-9._-] joined by '/', none of which is empty, begins with a dot "
@@ -140,18 +142,40 @@ def check_prefix(prefix: str, url: str) -> None:
         )
 
 
-def open_storage(url: str | os.PathLike[str], *, durable: bool = True) -> Storage:
+def open_storage(
+    url: str | os.PathLike[str],
+    *,
+    durable: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
+    engine: str | None = None,
+    single_writer: bool = False,
+    budget: float | None = None,
+) -> Storage:
     """The storage at ``url``; opening touches nothing, so a store need not be there yet.
 
     * a path, or ``file:///absolute/path`` (taken literally, no ``%20``): the local disk.
       ``durable=False`` skips every fsync and nothing else: creates stay exclusive and whole.
+    * the path of an existing file that ends in ``.json``: a run that was exported, to be read.
     * ``memory://NAME``: in this process; one name is one store, and it is gone with the process.
+    * ``s3://``, ``gs://``, ``az://`` or ``abfs://BUCKET/PREFIX``, and any other URL fsspec opens:
+      `runstore.storage.remote`. ``storage_options``, environment and profiles are those of s3fs,
+      gcsfs and adlfs. ``engine``: ``"obstore"`` or ``"fsspec"``; by default obstore for s3, gs
+      and az if it is installed and knows the options, else fsspec.
 
-    Raises `StorageError` for anything else.
+    ``budget``: how many seconds a remote operation goes on trying (60). ``single_writer``: the
+    endpoint cannot create exclusively, and nobody else writes; local and memory stores need no
+    such promise.
+
+    Raises `StorageError` for anything else, or for what is not installed.
     """
     text = os.fspath(url)
     scheme, separator, rest = text.partition("://")
     if separator and "/" not in scheme:
+        if scheme not in ("file", "memory"):
+            from runstore.storage.opening import open_remote
+
+            return open_remote(text, storage_options, engine, single_writer, budget)
+        _refuse_remote_arguments(text, storage_options, engine)
         if scheme == "memory" and rest.strip("/"):
             from runstore.storage.memory import named_store
 
@@ -166,17 +190,40 @@ def open_storage(url: str | os.PathLike[str], *, durable: bool = True) -> Storag
             f"slashes after its colon (pathlib drops one).",
             url=text,
         )
+    _refuse_remote_arguments(text, storage_options, engine)
+    if text.endswith(".json") and os.path.isfile(text):
+        from runstore.storage.exported import ExportedStorage
+
+        return ExportedStorage(text)
     from runstore.storage.local import LocalStorage
 
     return LocalStorage(text, durable=durable)
 
 
+def prove(storage: Storage) -> bool:
+    """Before a store is made: whether its marker must say that it has a single writer.
+
+    Local and memory stores cost nothing. A remote one is tried out: two creates and two reads.
+
+    Raises `StorageError` if the endpoint does not create exclusively, and nobody has promised to
+    be its only writer.
+    """
+    if "://" not in storage.url or storage.url.startswith("memory://"):
+        return False
+    from runstore.storage.probe import require
+
+    return require(storage)
+
+
+def _refuse_remote_arguments(
+    url: str, storage_options: Mapping[str, Any] | None, engine: str | None
+) -> None:
+    for name, value in (("storage_options", storage_options), ("engine", engine)):
+        if value:
+            raise StorageError(f"{name} is for remote stores; {url!r} is none.", url=url)
+
+
 def _refusal(text: str, scheme: str) -> str:
     if scheme == "memory":
         return f"{text!r} names no store: write memory://NAME."
-    if scheme == "file":
-        return f"{text!r} is not absolute: write file:///absolute/path, or the path alone."
-    return (
-        f"Cannot open {text!r}: storage over {scheme}:// is not built in yet. "
-        f"Use a path, file:///absolute/path or memory://NAME."
-    )
+    return f"{text!r} is not absolute: write file:///absolute/path, or the path alone."

@@ -22,6 +22,7 @@ from typing import BinaryIO, NoReturn
 
 from runstore.errors import KeyExistsError, KeyMissingError, StorageError
 from runstore.storage import CHUNK_BYTES, check_key, check_prefix, is_segment
+from runstore.storage.local_care import TEMP, LocalCare
 
 __all__ = ["LocalStorage"]
 
@@ -68,7 +69,7 @@ _ADVICE = {
 }
 
 
-class LocalStorage:
+class LocalStorage(LocalCare):
     """A `Storage` in the folder ``root``, which is made by the first `create`.
 
     The folder of every key is a folder of the disk, so ``cp -r``, ``ls`` and ``jq`` work on it.
@@ -92,7 +93,7 @@ class LocalStorage:
         path = self._base + key
         folder = path.rpartition("/")[0] or "/"
         # The random part tells hosts that share the disk apart; the pid is for who cleans up.
-        temp = f"{folder}/.tmp-{os.getpid()}-{os.urandom(8).hex()}"
+        temp = f"{folder}/{TEMP}{os.getpid()}-{os.urandom(8).hex()}"
         fd = self._open_temp(folder, temp, key)
         try:
             self._fill(fd, key, data)
@@ -182,11 +183,13 @@ class LocalStorage:
 
     def _open_temp(self, folder: str, temp: str, key: str) -> int:
         try:
-            try:
-                return os.open(temp, _WRITE_NEW, 0o666)
-            except FileNotFoundError:  # folders almost never are missing: not looked for before
+            for _ in range(_TRIES):
+                with suppress(FileNotFoundError):
+                    return os.open(temp, _WRITE_NEW, 0o666)
+                # Almost never missing, so not looked for before; and an empty one may be removed
+                # between these two lines.
                 self._make_folder(folder)
-                return os.open(temp, _WRITE_NEW, 0o666)
+            return os.open(temp, _WRITE_NEW, 0o666)
         except OSError as error:
             self._fail("create", key, error)
 
@@ -232,6 +235,9 @@ class LocalStorage:
                     return
                 with suppress(FileNotFoundError):  # taken a moment ago, and gone: again
                     if self._is_copy(temp, path):
+                        if repair:  # a blob that is about to be named: no longer litter
+                            with suppress(OSError):
+                                os.utime(path)
                         return
                     if repair:
                         os.replace(temp, path)

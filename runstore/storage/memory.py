@@ -71,6 +71,13 @@ class MemoryStorage:
         at = prefix.rpartition("/")[0] + "/" if "/" in prefix else ""
         return iter({at + "".join(key[len(at) :].partition("/")[:2]) for key in keys})
 
+    def remove(self, keys: Iterable[str]) -> None:
+        """See `runstore.storage.removing`."""
+        for key in keys:
+            check_key(key, self.url)
+            with self._lock:
+                self._objects.pop(key, None)
+
 
 def _pieces(stream: BinaryIO) -> Iterator[bytes]:
     while piece := stream.read(CHUNK_BYTES):

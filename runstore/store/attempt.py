@@ -211,7 +211,7 @@ class Attempt:
         return self._finish("succeeded", outputs=kept, metrics=metrics)
 
     def fail(self, error: BaseException | str, *, metrics: Mapping[str, Any] | None = None) -> End:
-        """End as failed, with type, message and traceback of the error. Raises as :meth:`succeed`."""
+        """End as failed, with type, message, traceback of the error. Raises as :meth:`succeed`."""
         return self._finish("failed", error=_described(error), metrics=metrics)
 
     def cancel(self, reason: str = "cancelled") -> End:
@@ -359,7 +359,7 @@ def _described(error: BaseException | str) -> dict[str, str]:
 
 
 def _clean(text: str, limit: int = 16_384) -> str:
-    """Text a record can hold: no half surrogates, the end of it if it is long (where errors are)."""
+    """Text a record can hold: no half surrogates; of a long one the end (where errors are)."""
     text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= limit else f"...{text[-limit:]}"
 

@@ -1,4 +1,4 @@
-"""Values and files as content-addressed blobs: streamed, hashed while written, checked when read."""
+"""Values and files as content-addressed blobs: streamed, hashed when written, checked when read."""
 
 from __future__ import annotations
 

@@ -52,6 +52,7 @@ def open_store(
     storage_options: Mapping[str, Any] | None = None,
     engine: str | None = None,
     single_writer: bool = False,
+    cache: bool = False,
 ) -> Store:
     """Open the store at a path or URL (``s3://``, ``gs://``, ``az://``, ``file://``,
     ``memory://``, or another that fsspec opens); nothing is read or written.
@@ -61,17 +62,23 @@ def open_store(
     :param storage_options: for remote stores, as s3fs, gcsfs and adlfs take them.
     :param engine: ``"obstore"`` or ``"fsspec"``; by default the faster one that is installed.
     :param single_writer: allow an endpoint that cannot create exclusively. Nobody else may write.
+    :param cache: keep what is read from a remote store on this machine, and read it from there the
+        next time (`runstore.storage.cached`). The command line does; a pod, which reads nothing
+        twice, has no use for it.
     :raises StorageError: for a URL no backend serves.
     """
-    return Store(
-        open_storage(
-            url,
-            durable=durable,
-            storage_options=storage_options,
-            engine=engine,
-            single_writer=single_writer,
-        )
+    storage = open_storage(
+        url,
+        durable=durable,
+        storage_options=storage_options,
+        engine=engine,
+        single_writer=single_writer,
     )
+    if cache:
+        from runstore.storage.cached import cached
+
+        storage = cached(storage)
+    return Store(storage)
 
 
 class Store:
@@ -115,19 +122,21 @@ class Store:
         :param secrets: name -> value of parameters that are never stored: only their names are,
             and a retry asks for them again.
         :raises RunExistsError: if the id is taken.
+        :raises RefusedError: if remains of another run lie under the id.
         :raises DagError: if a parameter is read that nobody gives.
         :raises ValueNotJsonError: for a parameter JSON cannot hold.
 
-        Cost: a read, and one create (two in a new store), and one for each large parameter.
+        Cost: a read, and one create (two in a new store), and one for each large parameter; with a
+        ``run_id``, a listing.
         """
+        given_id = run_id is not None
         run_id = check_run_id(run_id) if run_id is not None else new_id()
         given, hidden = dict(parameters or {}), dict(secrets or {})
         document = _storable(dag.check([*given, *hidden]))
         for name, value in hidden.items():
             dumps(value)
             given[name] = Secret(name)
-        if self._exists(run_id):
-            raise self._taken(run_id)
+        self._check_free(run_id, given=given_id)
         _check(given, labels or {})
         self._mark()
         blobs = Blobs(self.storage, run_id)
@@ -166,6 +175,20 @@ class Store:
         except KeyMissingError:
             return False
         return True
+
+    def _check_free(self, run_id: str, *, given: bool) -> None:
+        """:raises RunExistsError, RefusedError: unless there is nothing of a run of this id."""
+        if self._exists(run_id):
+            raise self._taken(run_id)
+        # What was removed or imported in part must not be taken for this run's own. An id that was
+        # made a moment ago has no past.
+        folder = keys.run_prefix(run_id) + keys.ATTEMPTS
+        if given and next(iter(self.storage.list(folder)), None) is not None:
+            raise RefusedError(
+                f"{self.url} holds remains of a run {run_id!r} that was being removed, imported or "
+                f"copied: finish that (`runstore rm` removes them), or choose another id",
+                run_id=run_id,
+            )
 
     def _taken(self, run_id: str) -> RunExistsError:
         return RunExistsError(
@@ -230,6 +253,7 @@ class Store:
 
         Cost: the history of the origin, one pack, and a copy of each blob that is named.
         """
+        given_id = run_id is not None
         run_id = check_run_id(run_id) if run_id is not None else new_id()
         dag = dag or origin.dag
         compare(origin, dag, keep_unchanged=keep_unchanged)
@@ -241,8 +265,7 @@ class Store:
         merged = {**origin.record.parameters, **(parameters or {})}
         merged |= {name: Secret(name) for name in hidden}
         document = _storable(dag.check(merged))
-        if self._exists(run_id):
-            raise self._taken(run_id)
+        self._check_free(run_id, given=given_id)
         _check(parameters or {}, labels or {})
         history = origin.history()
         ends = self._taken_over(origin, history, dag)
@@ -252,9 +275,8 @@ class Store:
         for name, value in merged.items():
             if type(value) is Blob:
                 blobs.put(origin.blobs.read(value))
-            elif type(value) is not Secret:
-                value = blobs.value(value, f"parameter {name!r}")
-            given[name] = value
+            plain = type(value) not in (Blob, Secret)
+            given[name] = blobs.value(value, f"parameter {name!r}") if plain else value
         for end in ends:
             for blob in [*end.outputs.values(), *end.artifacts.values(), end.log]:
                 if type(blob) is Blob and blob.sha256 not in history.missing:

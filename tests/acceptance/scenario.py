@@ -13,7 +13,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +119,19 @@ def perform(state: State, invocation: Mapping[str, Any], store: Store) -> Result
     raise AssertionError(invocation["mode"])
 
 
-def play(scenario: Mapping[str, Any], url: str) -> None:
-    """The whole scenario on a fresh prefix of a store; an AssertionError if it is not as expected."""
+def play(
+    scenario: Mapping[str, Any], url: str, *, between: Callable[[str], str] | None = None
+) -> None:
+    """The whole scenario on a fresh prefix of a store; an AssertionError if it is not as expected.
+
+    ``between`` is called between invocations with the store's URL; the next one uses what it gives.
+    """
     store = runstore.open(url)
     state = State(scenario["dag"], scenario["parameters"], scenario["tasks"])
     for at, invocation in enumerate(scenario["invocations"]):
+        if at and between is not None:
+            url = between(url)
+            store = runstore.open(url)
         state = state.at(invocation)
         before = begun(store, state.run_id)
         objects = len(list(store.storage.list("")))

@@ -1,0 +1,48 @@
+"""What ``runstore pull`` and ``runstore push`` share."""
+
+from __future__ import annotations
+
+import click
+
+from runstore.cli.exits import DONE
+from runstore.cli.place import Place, is_exported
+
+__all__ = ["copy"]
+
+
+def copy(source: Place, run_id: str, target: Place) -> int:
+    """Bring a run in ``target`` up to what ``source`` has of it, and say what came of it.
+
+    :raises RefusedError: for an exported file, which is to be imported: that checks it.
+    """
+    from runstore.cli.bar import bar
+    from runstore.cli.sources import existing_store
+    from runstore.cli.text import clean, command_line, count
+    from runstore.errors import RefusedError, RunNotFoundError
+    from runstore.transfer import transfer_run
+
+    if is_exported(source.url):
+        words = command_line("runstore", "import", source.url, *target.words())
+        raise RefusedError(f"{source.url} is an exported file: {words}")
+    opened = source.open(cache=False)
+    to = target.open_to_write(cache=False)
+    with bar() as progress:
+        try:
+            done = transfer_run(opened, run_id, to, progress=progress)
+        except RunNotFoundError:
+            existing_store(source, cache=False)
+            raise
+    if done.left_out:
+        click.echo(
+            f"warning: left out {count(len(done.left_out), 'blob')} damaged in {opened.url}: a "
+            f"retry makes them again",
+            err=True,
+        )
+    copied = (
+        f"{count(done.records, 'record')}, {count(done.packs, 'pack')} and "
+        f"{count(done.blobs, 'blob')} copied"
+    )
+    click.echo(
+        f"run {clean(run_id)}: {copied} to {to.url}, {count(done.present, 'object')} there before"
+    )
+    return DONE

@@ -1,0 +1,71 @@
+"""``runstore export``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from runstore.cli.exits import DONE
+from runstore.cli.options import store_option
+from runstore.cli.place import Place
+
+__all__ = ["command"]
+
+
+class _Bare(click.Command):
+    """``--artifacts`` alone means all of them, and never takes the next word for its value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        bare = ["--artifacts=all" if word == "--artifacts" else word for word in args[:end]]
+        return super().parse_args(ctx, bare + args[end:])
+
+
+@click.command("export", cls=_Bare)
+@click.argument("run_id")
+@click.option(
+    "-o", "--output", "output", required=True, metavar="FILE", type=click.Path(dir_okay=False),
+    help="The file to write, which ends in .json; it is replaced when all is written.",
+)  # fmt: skip
+@click.option(
+    "--artifacts",
+    type=click.Choice(["none", "needed", "all"]),
+    default="none",
+    metavar="[=all|needed]",
+    help="Take files along too: all (and logs), or those that steps still to run may load.",
+)
+@store_option
+def command(run_id: str, output: str, artifacts: Any, store: Place) -> int:
+    """Write run RUN_ID into one self-contained JSON file.
+
+    Every command that reads takes such a file in place of a store and a run; `runstore import` puts
+    it into a store.
+    """
+    from runstore.cli.bar import bar
+    from runstore.cli.sources import existing_run
+    from runstore.cli.text import amount, clean, count
+    from runstore.transfer import export_run
+
+    if not output.endswith(".json"):
+        raise click.BadParameter("the name of an exported run ends in .json", param_hint="-o")
+    run = existing_run(store, run_id)
+    with bar() as progress:
+        done = export_run(run, output, artifacts=artifacts, progress=progress)
+    _tell_left_out(len(done.left_out))
+    click.echo(
+        f"run {clean(run.run_id)}: {count(done.records, 'record')}, {count(done.blobs, 'blob')}, "
+        f"{amount(done.size)} in {output}"
+    )
+    return DONE
+
+
+def _tell_left_out(left_out: int) -> None:
+    from runstore.cli.text import count
+
+    if left_out:
+        click.echo(
+            f"warning: left out {count(left_out, 'blob')} missing or damaged: a retry makes them "
+            f"again",
+            err=True,
+        )

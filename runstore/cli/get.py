@@ -1,0 +1,126 @@
+"""``runstore get``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from runstore.cli.exits import DONE
+from runstore.cli.options import store_option
+from runstore.cli.place import Place
+
+if TYPE_CHECKING:
+    from runstore.history import History
+    from runstore.records import Blob
+    from runstore.store import Run
+
+__all__ = ["command"]
+
+_LISTED = 10
+
+
+@click.command("get")
+@click.argument("run_id")
+@click.argument("address")
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(),
+    help="File to write, or - for stdout; else the artifact's own name, here.",
+)  # fmt: skip
+@click.option(
+    "--attempt", type=click.IntRange(0), metavar="N", help="Of this attempt; else of the latest."
+)
+@store_option
+def command(
+    run_id: str, address: str, output: str | None, attempt: int | None, store: Place
+) -> int:
+    """Fetch an artifact of run RUN_ID: by name, or by PATH/NAME where several steps saved it.
+
+    Checked against its digest; the file appears whole or not at all.
+    """
+    from runstore.cli.sources import existing_run
+    from runstore.cli.text import amount
+    from runstore.errors import RefusedError
+
+    run = existing_run(store, run_id)
+    found = _chosen(run, run.history(), address, attempt)
+    if output == "-":
+        _print(run, found.blob)
+        return DONE
+    target = output or os.path.basename(found.name)
+    if output is None and os.path.lexists(target):
+        raise RefusedError(f"{target} is here already: name another file with -o")
+    if os.path.isdir(target):
+        target = os.path.join(target, os.path.basename(found.name))
+    run.blobs.copy_to(found.blob, target)
+    click.echo(f"{target}: {amount(found.blob.size)}, of {found}", err=True)
+    return DONE
+
+
+class _Artifact(NamedTuple):
+    path: str
+    attempt: int
+    name: str
+    blob: Blob
+    outcome: str
+
+    def __str__(self) -> str:
+        note = "" if self.outcome == "succeeded" else f", which {self.outcome}"
+        return f"{self.path}/{self.name} (attempt {self.attempt}{note})"
+
+
+def _chosen(run: Run, history: History, address: str, attempt: int | None) -> _Artifact:
+    from runstore.cli.text import clean, command_line
+    from runstore.errors import RefusedError
+
+    everything = list(_artifacts(history))
+    found = [each for each in everything if address in (each.name, f"{each.path}/{each.name}")]
+    if attempt is not None:
+        found = [each for each in found if each.attempt == attempt]
+    # Of the attempts at a path the latest one, and of the paths those that succeeded: the others
+    # are looked at only if there is no such, to find out what went wrong.
+    latest = list({each.path: each for each in found}.values())
+    good = [each for each in latest if each.outcome == "succeeded"]
+    chosen = good or latest
+    if len(chosen) == 1:
+        return chosen[0]
+    if chosen:
+        listed = ", ".join(f"{each.path}/{each.name}" for each in chosen[:_LISTED])
+        more = f", and {len(chosen) - _LISTED:,} more" if len(chosen) > _LISTED else ""
+        raise RefusedError(f"{len(chosen):,} steps saved {address!r}: say which: {listed}{more}")
+    show = command_line("runstore", "show", run.run_id)
+    names = ", ".join(dict.fromkeys(each.name for each in everything[:_LISTED])) or "none"
+    raise RefusedError(
+        f"run {run.run_id!r} has no artifact {clean(address)!r}; there is {names}: `{show}` lists "
+        f"them all"
+    )
+
+
+def _artifacts(history: History) -> Iterator[_Artifact]:
+    """Every one, the attempts of a path in order."""
+    from runstore.records import End
+
+    for path in history.paths():
+        adopted = history.adopted.get(path)
+        ends = [(0, adopted)] if adopted else []
+        for number, end in [*ends, *((a.attempt, a) for a in history.attempts.get(path, ()))]:
+            if isinstance(end, End):
+                for name, blob in end.artifacts.items():
+                    yield _Artifact(path, number, name, blob, end.outcome)
+
+
+def _print(run: Run, blob: Blob) -> None:
+    """To stdout: checked as a whole before the first byte of it, by way of a temp file."""
+    import shutil
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="runstore-") as folder:
+        file = os.path.join(folder, "artifact")
+        run.blobs.copy_to(blob, file)
+        sys.stdout.flush()
+        with open(file, "rb") as source:
+            shutil.copyfileobj(source, sys.stdout.buffer)
+        sys.stdout.flush()

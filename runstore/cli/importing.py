@@ -1,0 +1,34 @@
+"""``runstore import``."""
+
+from __future__ import annotations
+
+import click
+
+from runstore.cli.exits import DONE
+from runstore.cli.options import single_writer_option, store_option
+from runstore.cli.place import Place
+
+__all__ = ["command"]
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@single_writer_option
+@store_option
+def command(file: str, store: Place) -> int:
+    """Put the run of an exported FILE into the store, or bring the run there up to it.
+
+    All of the file is checked first: if anything in it is wrong, nothing is written.
+    """
+    from runstore.cli.bar import bar
+    from runstore.cli.text import clean, command_line
+    from runstore.transfer import import_run
+
+    opened = store.open_to_write(cache=False)
+    with bar() as progress:
+        run = import_run(opened, file, progress=progress)
+    click.echo(
+        f"run {clean(run.run_id)} is in {opened.url}; what is left of it: "
+        f"{command_line('runstore', 'plan', *store.words(), run.run_id)}"
+    )
+    return DONE

@@ -1,0 +1,147 @@
+"""What `runstore doctor URL` finds out about a place for stores."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypeVar
+
+from runstore.errors import KeyExistsError, KeyMissingError, StorageError
+from runstore.storage import Storage, open_storage
+
+__all__ = ["Finding", "examine"]
+
+_READS = 5
+_CLOCK_SECONDS = 5.0
+"""Objects carry the time of the server to the second; what is beyond this is a wrong clock."""
+
+_Got = TypeVar("_Got")
+
+
+class Finding(NamedTuple):
+    """One line: ``ok`` is ``None`` for what is neither good nor bad. ``facts`` are for programs:
+    milliseconds, seconds, versions."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    facts: Mapping[str, Any]
+
+
+def examine(
+    url: str | os.PathLike[str],
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    engine: str | None = None,
+    budget: float = 15.0,
+) -> list[Finding]:
+    """Try out what a store needs there: create, create exclusively, read, list, and the clock.
+
+    Leaves one small object under ``probe/``; on a disk, a file. Never raises for what the storage
+    does: an open or a create that fails is the last finding.
+
+    Cost: some ten requests, and at most ``budget`` seconds for each.
+    """
+    findings: list[Finding] = []
+    try:
+        storage = open_storage(url, storage_options=storage_options, engine=engine, budget=budget)
+        findings.append(_engine(storage))
+        _try_out(storage, findings)
+    except StorageError as error:
+        findings.append(Finding("usable", False, str(error), {"error": type(error).__name__}))
+    return findings
+
+
+def _try_out(storage: Storage, findings: list[Finding]) -> None:
+    key = f"probe/{os.urandom(16).hex()}"
+    first, second = b"first " + key.encode(), b"second " + key.encode()
+    before = time.time()
+    milliseconds, _ = _timed(lambda: storage.create(key, first))
+    after = time.time()
+    findings.append(_took("create", milliseconds))
+    findings.append(_exclusive(storage, key, first, second))
+    times = []
+    for _ in range(_READS):
+        milliseconds, found = _timed(lambda: storage.read(key))
+        times.append(milliseconds)
+    whole = found == first
+    findings.append(
+        Finding(
+            "read", whole, _ms(min(times)) if whole else "reads other bytes than it wrote",
+            {"milliseconds": min(times)},
+        )
+    )  # fmt: skip
+    milliseconds, listed = _timed(lambda: list(storage.list(key[:20])))
+    at_once = listed == [key]
+    findings.append(
+        Finding(
+            "list", at_once, _ms(milliseconds) if at_once else "does not list what was just made",
+            {"milliseconds": milliseconds},
+        )
+    )  # fmt: skip
+    if clock := _clock(storage, key, before, after):
+        findings.append(clock)
+
+
+def _exclusive(storage: Storage, key: str, first: bytes, second: bytes) -> Finding:
+    try:
+        milliseconds, _ = _timed(lambda: storage.create(key, second))
+    except KeyExistsError:
+        if storage.read(key) == first:
+            return Finding("exclusive", True, "a second create of a key is refused", {})
+        return Finding("exclusive", False, "refuses a second create, and replaces the object", {})
+    return Finding(
+        "exclusive",
+        False,
+        "a second create of a key replaces the first: of two writers both would win. Only with "
+        "single_writer=True, and nobody else writing",
+        {"milliseconds": milliseconds},
+    )
+
+
+def _clock(storage: Storage, key: str, before: float, after: float) -> Finding | None:
+    """How far the clock of the storage is ahead of ours, from the time of the new object."""
+    info = getattr(storage, "info", None)
+    try:
+        modified = info(key).modified if info else None
+    except KeyMissingError:
+        return None
+    if modified is None:
+        return None
+    at = modified.replace(tzinfo=modified.tzinfo or UTC).timestamp()
+    # Whole seconds are cut off, so that the object may seem a second older than it is.
+    offset = min(at - before, 0.0) if at < before else max(at - after, 0.0)
+    ok = abs(offset) <= _CLOCK_SECONDS
+    detail = f"{offset:+.1f} s" if abs(offset) > 1 else "the same to a second"
+    if not ok:
+        detail += ": set the clock of this machine, signatures and takeovers go by it"
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Finding("clock", ok, detail, {"seconds": offset, "now": now})
+
+
+def _engine(storage: Storage) -> Finding:
+    engine = getattr(storage, "engine", None)
+    name = engine.name if engine else type(storage).__name__.removesuffix("Storage").lower()
+    versions = dict(engine.versions()) if engine else {}
+    versions["runstore"] = importlib.metadata.version("runstore")
+    versions["python"] = platform.python_version()
+    detail = f"{name} ({', '.join(f'{each} {number}' for each, number in versions.items())})"
+    return Finding("engine", None, detail, {"engine": name, "versions": versions})
+
+
+def _timed(call: Callable[[], _Got]) -> tuple[float, _Got]:
+    began = time.perf_counter()
+    got = call()
+    return (time.perf_counter() - began) * 1000, got
+
+
+def _took(name: str, milliseconds: float) -> Finding:
+    return Finding(name, True, _ms(milliseconds), {"milliseconds": milliseconds})
+
+
+def _ms(milliseconds: float) -> str:
+    return f"{milliseconds:.1f} ms"

@@ -1,0 +1,146 @@
+"""What a client library must do for `RemoteStorage`, and how its errors are read.
+
+An engine speaks of paths below the root of the store, sends each request once, and raises whatever
+its library raises. It decides nothing: `Verdict` says what an error means, `RemoteStorage` what
+to do about it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from concurrent.futures import Future
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+__all__ = ["REQUEST_SECONDS", "Answer", "Engine", "Info", "Verdict", "by_status", "in_words"]
+
+REQUEST_SECONDS = 20.0
+"""A server that is silent for so long has not answered; the request is sent again."""
+
+
+class Answer(enum.Enum):
+    """What came back from a request that did not succeed."""
+
+    EXISTS = "exists"
+    """The key is taken, or was about to be: by anybody, this very request included."""
+    MISSING = "missing"
+    REFUSED = "refused"
+    """The server, or the client before it, said no. The same request would hear it again."""
+    UNREACHED = "unreached"
+    """No connection. Says nothing of an earlier try that the client may have hidden."""
+    UNKNOWN = "unknown"
+    """Anything else: it may have acted, it may act still."""
+
+
+class Verdict(NamedTuple):
+    """An error, read: ``text`` is one line for people."""
+
+    answer: Answer
+    text: str
+
+
+class Info(NamedTuple):
+    size: int
+    modified: datetime | None
+
+
+class Engine(Protocol):
+    """One client of one bucket. Shared by threads; never used across a fork."""
+
+    name: str
+    concurrency: int
+    """How many `begin_get` are worth having under way."""
+
+    def put(self, key: str, body: bytes) -> None:
+        """One request: make the object if the key is free."""
+        ...
+
+    def replace(self, key: str, body: bytes | str) -> None:
+        """Make the object, whatever is there: from bytes, or from the file of this name, in as
+        many requests as it takes and with bounded memory. Atomic for readers."""
+        ...
+
+    def get(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
+        """The object, or some of it, past every cache."""
+        ...
+
+    def begin_get(self, key: str) -> Future[bytes]:
+        """`get` in the background. The result is waited for at most some `REQUEST_SECONDS`."""
+        ...
+
+    def info(self, key: str) -> Info: ...
+
+    def list(self, prefix: str, *, shallow: bool, after: str) -> Iterator[str]:
+        """Keys as `Storage.list` has them, or more. If an engine yields before all is known, it
+        yields in order, and leaves out what is not after ``after``: so a listing goes on."""
+        ...
+
+    def entries(self, prefix: str, *, after: str) -> Iterator[tuple[str, str]]:
+        """A listing that is not shallow; with each key its tag: a text that is another one when
+        the object has other bytes, or empty if the service gives none."""
+        ...
+
+    def remove(self, key: str) -> None: ...
+
+    def judge(self, error: BaseException) -> Verdict: ...
+
+    def versions(self) -> dict[str, str]:
+        """Package -> version, of what answers for this client."""
+        ...
+
+
+# Errors of a 4xx status that come and go: the body was cut, the server was busy.
+_PASSING = {
+    "BadDigest", "IncompleteBody", "InternalError", "RequestTimeout", "ServiceUnavailable",
+    "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded",
+    "XAmzContentSHA256Mismatch",
+}  # fmt: skip
+_TAKEN = {
+    "PreconditionFailed", "ConditionalRequestConflict", "OperationAborted", "BlobAlreadyExists",
+    "ConditionNotMet",
+}  # fmt: skip
+_NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "InvalidBucketName"}
+
+
+def by_status(status: int, code: str = "") -> Answer:
+    """What an HTTP status and the service's own word for it mean."""
+    if code in _TAKEN or status in (409, 412):
+        return Answer.EXISTS
+    if code in _PASSING or status in (408, 425, 429):
+        return Answer.UNKNOWN
+    if code in _NO_BUCKET:
+        return Answer.REFUSED
+    if status == 404 or code == "NoSuchKey":
+        return Answer.MISSING
+    if 300 <= status < 500 or status == 501:
+        return Answer.REFUSED
+    return Answer.UNKNOWN
+
+
+_ADVICE = {
+    "NoSuchBucket": "there is no such bucket: make it, or correct the URL",
+    "ContainerNotFound": "there is no such container: make it, or correct the URL",
+    "InvalidBucketName": "no bucket can have this name: correct the URL",
+    "SignatureDoesNotMatch": "the secret key is wrong",
+    "InvalidAccessKeyId": "the access key is unknown there",
+    "ExpiredToken": "the credentials have expired: log in again",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong",
+    "PermanentRedirect": "the bucket is in another region: set AWS_DEFAULT_REGION",
+    "AuthorizationHeaderMalformed": "the bucket is in another region: set AWS_DEFAULT_REGION",
+}
+_STATUS_ADVICE = {
+    301: "the bucket is in another region: set AWS_DEFAULT_REGION",
+    401: "log in, or give credentials",
+    403: "these credentials may not; reading also takes the permission to list, or what is not "
+    "there is answered so",
+    404: "there is no such bucket, or no such key",
+    501: "the endpoint does not know this request",
+}
+
+
+def in_words(status: int, code: str, text: str) -> str:
+    """What the service said and what to do; ``text`` is the client's, where that is all."""
+    advice = _ADVICE.get(code) or _STATUS_ADVICE.get(status)
+    said = " ".join(part for part in (str(status or ""), code) if part)
+    return f"{said}: {advice}." if advice else text or said

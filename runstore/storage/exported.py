@@ -1,0 +1,296 @@
+"""An exported run (``run.json``) as a read-only storage, so that every reading command takes it.
+
+A file that was reformatted (``jq .``) is read too, up to a bound, because such a reader must hold
+it in memory: it is put back into lines in a temp file.
+
+Nothing in the file is believed here but its layout: whoever reads records and blobs through this
+storage checks their digests, as with any other; who imports them checks all else before.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any, BinaryIO, NoReturn
+
+from runstore import keys
+from runstore.errors import ImportRefusedError, KeyMissingError, PathError, StorageError
+from runstore.storage import check_key, check_prefix
+from runstore.storage.lines import (
+    FORMAT,
+    PIECE_BYTES,
+    Entry,
+    Layout,
+    Limits,
+    Manifest,
+    NotInLinesError,
+    WrongLineError,
+    head,
+    is_hex,
+    parse_line,
+    put_into_lines,
+    strict_json,
+    version_of,
+)
+
+__all__ = ["Check", "ExportedStorage"]
+
+Check = Callable[[str, Iterable[Entry]], Iterator[Entry]]
+"""Given the run id and the objects, lets them pass, or raises."""
+
+
+class ExportedStorage:
+    """An exported file as a `Storage` that holds one run; ``create`` raises `StorageError`.
+
+    Opening it reads the file once and keeps where each object stands; blobs are read when asked
+    for.
+
+    :param check: sees every object on the way.
+    :raises ImportRefusedError: if the file is no export, or is not whole.
+    :raises StorageError: if it cannot be read.
+    """
+
+    durable = True  # there is no create that could be lost
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        limits: Limits = Limits(),  # noqa: B008 - a frozen value
+        *,
+        check: Check | None = None,
+    ) -> None:
+        self.url = os.path.abspath(path)
+        self.run_id = ""
+        self._limits = limits
+        self._check = check
+        self._index: dict[str, tuple[int, int, str]] = {}
+        """Key -> where its first line begins, where its last one ends, its digest."""
+        try:
+            file: IO[bytes] = open(self.url, "rb", PIECE_BYTES)  # noqa: SIM115 - closed by _keep, and below
+            try:
+                try:
+                    self._scan(file)
+                except NotInLinesError as error:
+                    file = self._in_lines(file, str(error))
+                    self._scan(file)
+                self._fd = os.dup(file.fileno())
+            finally:
+                file.close()
+        except NotInLinesError as error:
+            self._refuse(str(error))
+        except OSError as error:
+            if isinstance(error, StorageError):
+                raise
+            raise StorageError(
+                f"cannot read {self.url}: {error.strerror or error}", url=self.url
+            ) from error
+        weakref.finalize(self, os.close, self._fd)
+
+    # -- the three verbs -------------------------------------------------------------------------
+
+    def create(self, key: str, data: bytes | BinaryIO, *, repair: bool = False) -> None:
+        raise StorageError(
+            f"{self.url} is an exported file, which is read-only: `runstore import` it into a "
+            f"store",
+            key=key,
+            url=self.url,
+        )
+
+    def read(self, key: str) -> bytes:
+        begin, end, digest = self._where(key)
+        if not digest:
+            with self.stream(key) as pieces:
+                return pieces.read()
+        entry = self._line(begin, end)
+        if entry.data[11:75].decode("ascii", "replace") != digest:
+            self._changed(key)
+        return entry.data
+
+    def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | StorageError]]:
+        for key in keys:
+            found: bytes | StorageError
+            try:
+                found = self.read(key)
+            except StorageError as error:
+                found = error
+            yield key, found
+
+    def stream(self, key: str) -> BinaryIO:
+        begin, end, digest = self._where(key)
+        if digest:
+            return io.BytesIO(self.read(key))
+        return io.BufferedReader(_Pieces(self, begin, end), PIECE_BYTES)
+
+    def list(self, prefix: str, *, shallow: bool = False) -> Iterator[str]:
+        check_prefix(prefix, self.url)
+        found = [key for key in self._index if key.startswith(prefix)]
+        if not shallow:
+            return iter(found)
+        at = prefix.rpartition("/")[0] + "/" if "/" in prefix else ""
+        return iter({at + "".join(key[len(at) :].partition("/")[:2]) for key in found})
+
+    # -- reading the file ------------------------------------------------------------------------
+
+    def _where(self, key: str) -> tuple[int, int, str]:
+        check_key(key, self.url)
+        try:
+            return self._index[key]
+        except KeyError:
+            raise KeyMissingError(
+                f"There is no {key} in {self.url}.", key=key, url=self.url
+            ) from None
+
+    def _line(self, begin: int, end: int) -> Entry:
+        try:
+            line = os.pread(self._fd, end - begin, begin)  # one call, below 2 GiB
+            return parse_line(line.rstrip(b",\n"), 0)
+        except ValueError:
+            self._changed(f"offset {begin}")
+
+    def _next_line(self, begin: int, end: int) -> bytes:
+        """The line that begins there, of those that end at ``end``. ``ValueError`` if none does."""
+        size = 2 * PIECE_BYTES
+        while True:
+            data = os.pread(self._fd, min(size, end - begin), begin)
+            at = data.find(b"\n")
+            if at >= 0:
+                return data[: at + 1]
+            if len(data) < size:
+                raise ValueError("a line is cut short")
+            size *= 2
+
+    def _changed(self, what: str) -> NoReturn:
+        raise StorageError(
+            f"{self.url} has changed since it was opened, at {what}: do it again", url=self.url
+        )
+
+    def _refuse(self, problem: str, line: int = 0) -> NoReturn:
+        where = f", line {line}" if line else ""
+        raise ImportRefusedError(
+            f"{self.url}{where}: {problem}: copy the file again, or export the run again",
+            path=self.url,
+            where=line,
+        )
+
+    def _refuse_version(self, version: str) -> None:
+        if version not in ("", FORMAT):
+            raise ImportRefusedError(
+                f"{self.url} is of the format {version!r:.60} and this runstore reads {FORMAT}: "
+                f"upgrade runstore",
+                path=self.url,
+                where=1,
+            )
+
+    def _scan(self, file: IO[bytes]) -> None:
+        """Index a file in lines. :raises NotInLinesError: if it is not."""
+        self._index.clear()
+        first = file.readline(self._limits.line_bytes)
+        try:
+            found = head(first)
+            if found is None:
+                self._refuse_version(version_of(first))
+                raise NotInLinesError("it does not begin like an exported run")
+            run_id, artifacts = found
+            prefix = keys.run_prefix(run_id)
+        except (ValueError, PathError) as error:
+            if isinstance(error, ImportRefusedError):
+                raise
+            self._refuse(str(error), 1)
+        if artifacts not in ("none", "needed", "all"):
+            self._refuse(f"it says {artifacts!r:.40} of its artifacts", 1)
+        self.run_id = run_id
+        layout = Layout(file, len(first), self._limits)
+        manifest = Manifest()
+        entries: Iterable[Entry] = layout.entries()
+        if self._check is not None:
+            entries = self._check(run_id, entries)
+        number = 1
+        try:
+            last = ""
+            for entry in entries:
+                number = entry.line
+                key = prefix + entry.key
+                if entry.part:  # it follows its part before, or Layout would have refused it
+                    self._index[last] = (self._index[last][0], layout.end, "")
+                    continue
+                if key in self._index:
+                    raise WrongLineError(f"{entry.key} is in it twice")
+                check_key(key, self.url)
+                record = entry.kind == "record"
+                stated = entry.data[11:75].decode("ascii", "replace") if record else entry.name
+                if record and not is_hex(stated):
+                    raise WrongLineError(f"{entry.key} is not in the framing of a record")
+                self._index[key] = (layout.begin, layout.end, stated if record else "")
+                manifest.add(entry.key, stated)
+                if manifest.count > self._limits.objects:
+                    raise WrongLineError(f"it has more than {self._limits.objects} objects")
+                last = key
+        except WrongLineError as error:
+            self._refuse(str(error), layout.number)
+        except StorageError as error:
+            self._refuse(f"{error.message.rstrip('.')}", number)
+        if (layout.count, layout.digest) != (manifest.count, manifest.digest()):
+            self._refuse(f"its last line counts {layout.count} objects and there are "
+                         f"{manifest.count}, or others")  # fmt: skip
+
+    def _in_lines(self, file: IO[bytes], problem: str) -> IO[bytes]:
+        """A reformatted file, put back into lines."""
+        limit = self._limits.reformatted_bytes
+        file.seek(0)
+        whole = file.read(limit + 1)
+        file.close()
+        if len(whole) > limit:
+            self._refuse(f"{problem}, and a file in another layout may have {limit} bytes at most")
+        if not whole:
+            self._refuse("it is empty")
+        try:
+            raw = strict_json(whole)
+            del whole
+            if type(raw) is not dict or not str(raw.get("format")).startswith("runstore-export/"):
+                self._refuse("it is JSON, and not an exported run")
+            self._refuse_version(str(raw["format"]))
+            lines = tempfile.TemporaryFile()  # noqa: SIM115 - handed on
+            try:
+                put_into_lines(raw, lines)
+            except BaseException:
+                lines.close()
+                raise
+        except ImportRefusedError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self._refuse(f"{problem}, and it is no whole exported run ({str(error)[:120]})")
+        return lines
+
+
+class _Pieces(io.RawIOBase):
+    """The pieces of one blob as a file."""
+
+    def __init__(self, storage: ExportedStorage, begin: int, end: int) -> None:
+        self._storage = storage
+        self._at = begin
+        self._end = end
+        self._left = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left:
+            if self._at >= self._end:
+                return 0
+            try:
+                line = self._storage._next_line(self._at, self._end)
+                self._at += len(line)
+                self._left = memoryview(parse_line(line.rstrip(b",\n"), 0).piece())
+            except ValueError:
+                raise StorageError(
+                    f"{self._storage.url} holds a piece that is no base64: export the run again",
+                    url=self._storage.url,
+                ) from None
+        size = min(len(buffer), len(self._left))
+        buffer[:size] = self._left[:size]
+        self._left = self._left[size:]
+        return size

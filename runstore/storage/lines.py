@@ -1,0 +1,296 @@
+"""The layout of an exported run (FORMAT.md, section 12): lines <-> objects.
+
+The file is valid JSON as a whole, and one object to a line, so it is written and read as a stream.
+Nothing here believes what the lines say; the layout alone is checked, in bounded memory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import IO, Any, NamedTuple, NoReturn
+
+import orjson
+
+from runstore import keys
+
+__all__ = [
+    "FORMAT",
+    "PIECE_BYTES",
+    "Entry",
+    "Layout",
+    "Limits",
+    "Manifest",
+    "NotInLinesError",
+    "WrongLineError",
+    "head",
+    "head_line",
+    "is_hex",
+    "parse_line",
+    "piece_line",
+    "put_into_lines",
+    "record_line",
+    "strict_json",
+    "version_of",
+]
+
+FORMAT = "runstore-export/1"
+
+PIECE_BYTES = 1 << 20
+"""Blobs and packs are written in pieces of this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a file may ask of its reader. A file may be of any size; its parts may not."""
+
+    line_bytes: int = 32 << 20
+    """One line: one record, or one piece of a blob."""
+    reformatted_bytes: int = 32 << 20
+    """A file that is not in lines any more, and is therefore held in memory."""
+    objects: int = 1_000_000
+    """Records and blobs: some 300 bytes of memory each."""
+    pack_bytes: int = 256 << 20
+    """The pack of a fork, which is held in memory to be checked."""
+
+
+class Entry(NamedTuple):
+    """One object line."""
+
+    kind: str
+    """``record``, ``pack`` or ``blob``."""
+    name: str
+    """Of a record: its key, relative to the run. Else: 64 hex digits."""
+    part: int
+    data: bytes
+    """Of a record: its framed bytes. Else: a piece, in base64."""
+    line: int = 0
+
+    @property
+    def key(self) -> str:
+        """The key of the object, relative to the run."""
+        if self.kind == "record":
+            return self.name
+        return keys.PACKS + f"{self.name}.json" if self.kind == "pack" else _blob(self.name)
+
+    def piece(self) -> bytes:
+        """The bytes of a piece. Raises ``ValueError`` for what is no base64."""
+        return a2b_base64(self.data, strict_mode=True)
+
+
+def _blob(name: str) -> str:
+    return f"{keys.BLOBS}{name[:2]}/{name}"
+
+
+class Manifest:
+    """Counts and hashes the names and digests of the objects, for the last line of the file.
+
+    Each object was checked against its own digest; this finds those that are not there.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._digest = sha256()
+
+    def add(self, key: str, digest: str) -> None:
+        self.count += 1
+        self._digest.update(f"{key} {digest}\n".encode())
+
+    def digest(self) -> str:
+        return self._digest.hexdigest()
+
+    def line(self) -> bytes:
+        return b'],"count":%d,"sha256":"%s"}\n' % (self.count, self.digest().encode())
+
+
+# -- lines ---------------------------------------------------------------------------------------
+
+# Possessive: a wrong line fails in one pass.
+_STRING = rb'"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+"'
+_HEAD = re.compile(
+    rb'\{"format":"runstore-export/1","run_id":(' + _STRING + rb'),"artifacts":(' + _STRING + rb"),"
+    rb'"objects":\[\n'
+)
+_RECORD = re.compile(rb'\{"key":"([a-z0-9._/-]{1,400})","data":(' + _STRING + rb")\}")
+_PIECE = re.compile(rb'\{"(blob|pack)":"([0-9a-f]{64})","part":(0|[1-9][0-9]{0,8}),"base64":"')
+_VERSION = re.compile(rb'"format"\s*:\s*"(runstore-export/[^"]{1,20})"')
+is_hex = re.compile(r"[0-9a-f]{64}").fullmatch
+
+
+def head(line: bytes) -> tuple[str, str] | None:
+    """Run id and artifacts of a first line, ``None`` if it is none. ``ValueError`` if not text."""
+    found = _HEAD.fullmatch(line)
+    return (orjson.loads(found[1]), orjson.loads(found[2])) if found else None
+
+
+def version_of(line: bytes) -> str:
+    """The format that a first line claims, ``""`` if none."""
+    found = _VERSION.search(line[:4096])
+    return found[1].decode("ascii", "replace") if found else ""
+
+
+def head_line(run_id: str, artifacts: str) -> bytes:
+    """The first line."""
+    return b'{"format":"%s","run_id":%s,"artifacts":%s,"objects":[\n' % (
+        FORMAT.encode(), orjson.dumps(run_id), orjson.dumps(artifacts)
+    )  # fmt: skip
+
+
+def record_line(key: str, framed: bytes) -> bytes:
+    """One record, without the comma and the newline that follow. The framed bytes stand in a JSON
+    *string*, so that no pretty-printer changes them."""
+    return b'{"key":"%s","data":%s}' % (key.encode(), orjson.dumps(framed.decode()))
+
+
+def piece_line(kind: str, name: str, part: int, piece: bytes) -> bytes:
+    """One piece of a blob or a pack."""
+    encoded = b2a_base64(piece, newline=False)
+    return b'{"%s":"%s","part":%d,"base64":"%s"}' % (kind.encode(), name.encode(), part, encoded)
+
+
+def strict_json(data: bytes | str, *, exact: bool = False) -> Any:
+    """JSON without duplicate names, NaN or infinities; with ``exact``, without numbers beyond what
+    I-JSON (RFC 7493) holds, too.
+
+    :raises ValueError: for anything else, nesting beyond some 900 levels included.
+    """
+    numbers: dict[str, Any] = {"parse_int": _safe_int, "parse_float": _finite} if exact else {}
+    try:
+        return json.loads(
+            data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, **numbers
+        )
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+
+
+def _safe_int(text: str) -> int:
+    if len(text) > 17 or abs(number := int(text)) > 2**53 - 1:
+        raise ValueError(f"{text[:40]} is no number that JSON holds exactly")
+    return number
+
+
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text[:40]} is no number that JSON holds")
+    return number
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:60]!r} stands twice in one object")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def parse_line(line: bytes, number: int) -> Entry:
+    """The object in a line, which begins with ``{`` and ends with ``}``. ``ValueError`` if none."""
+    if found := _RECORD.fullmatch(line):
+        return Entry("record", found[1].decode(), 0, orjson.loads(found[2]).encode(), number)
+    if (found := _PIECE.match(line)) and line.endswith(b'"}'):
+        data = line[found.end() : -2]
+        return Entry(found[1].decode(), found[2].decode(), int(found[3]), data, number)
+    return _of_json(strict_json(line), number)
+
+
+def _of_json(raw: Any, number: int = 0) -> Entry:
+    if type(raw) is dict:
+        if type(key := raw.get("key")) is str and type(data := raw.get("data")) is str:
+            return Entry("record", key, 0, data.encode(), number)
+        for kind in ("blob", "pack"):
+            name, part, piece = raw.get(kind), raw.get("part"), raw.get("base64")
+            if type(name) is str and is_hex(name) and type(part) is int and type(piece) is str:
+                return Entry(kind, name, part, piece.encode("ascii"), number)
+    raise WrongLineError("an object is neither a record nor a piece of a blob")
+
+
+class WrongLineError(ValueError):
+    """A line that is one JSON object, and not one of ours: no other layout makes it right."""
+
+
+class NotInLinesError(Exception):
+    """Not in lines: reformatted, cut short, or something else altogether."""
+
+
+def put_into_lines(raw: dict[str, Any], lines: IO[bytes]) -> None:
+    objects, count, digest = raw["objects"], raw["count"], raw["sha256"]
+    if type(objects) is not list or type(count) is not int or count < 0 or not is_hex(digest):
+        raise ValueError("its objects, count or sha256 is missing or mistyped")
+    lines.write(head_line(raw["run_id"], raw["artifacts"]))
+    comma = b""
+    for item in objects:
+        entry = _of_json(item)
+        lines.write(comma)
+        if entry.kind == "record":
+            lines.write(record_line(json.dumps(entry.name)[1:-1], entry.data))
+        else:
+            lines.write(piece_line(entry.kind, entry.name, entry.part, entry.piece()))
+        comma = b",\n"
+    lines.write(b'\n],"count":%d,"sha256":"%s"}\n' % (count, digest.encode()))
+    lines.seek(0)
+
+
+class Layout:
+    """The lines after the first one."""
+
+    def __init__(self, file: IO[bytes], at: int, limits: Limits) -> None:
+        self._file = file
+        self._limits = limits
+        self.begin = self.end = at
+        self.number = 1
+        self.count = -1
+        self.digest = ""
+
+    def entries(self) -> Iterator[Entry]:
+        limit = self._limits.line_bytes
+        open_to = ("", -1)  # the blob whose parts are coming, and the last of them
+        more = True  # whether a comma said that an object follows
+        while True:
+            line = self._file.readline(limit + 1)
+            self.number += 1
+            self.begin, self.end = self.end, self.end + len(line)
+            if len(line) > limit:
+                raise WrongLineError(f"a line is longer than {limit} bytes")
+            if line[:1] == b"]":
+                if more:
+                    raise NotInLinesError(f"line {self.number} ends a list that goes on")
+                self._tail(line)
+                return
+            if not line.endswith(b"\n"):
+                raise NotInLinesError(f"it is cut short in line {self.number}")
+            if not more:
+                raise NotInLinesError(f"a comma is missing before line {self.number}")
+            more = line.endswith(b",\n")
+            try:
+                entry = parse_line(line[: -2 if more else -1], self.number)
+            except WrongLineError:
+                raise
+            except ValueError:
+                raise NotInLinesError(f"line {self.number} is no object") from None
+            if entry.kind == "record":
+                open_to = ("", -1)
+            else:
+                if entry.part and open_to != (entry.key, entry.part - 1):
+                    raise WrongLineError(f"part {entry.part} of {entry.key} does not follow part "
+                                          f"{entry.part - 1}")  # fmt: skip
+                open_to = (entry.key, entry.part)
+            yield entry
+
+    def _tail(self, line: bytes) -> None:
+        try:
+            raw = strict_json(b'{"objects":[' + line)
+            self.count, self.digest = raw["count"], raw["sha256"]
+        except (ValueError, KeyError, TypeError):
+            raise NotInLinesError(f"line {self.number} does not close it") from None
+        if self._file.read(1):
+            raise NotInLinesError("something follows its last line")

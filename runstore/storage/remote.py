@@ -1,0 +1,376 @@
+"""Storage in a bucket: how one create among many writers stays exclusive when answers get lost.
+
+The protocol of `RemoteStorage.create`, for a body that no other writer has (a nonce in it, made
+once for each logical create and sent again with every try):
+
+1. put if absent;
+2. success: won;
+3. any form of "exists": read by exact key, uncached. These bytes: won, it was my own write, whose
+   answer was lost. Other bytes: lost. Nothing there (a conflict in flight): go to 1;
+4. anything else (timeout, 5xx, reset) says nothing: back off, send the same bytes again;
+5. when the budget is spent the outcome is unknown. Never "failed": a late request may still land.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from typing import Any, BinaryIO, NoReturn, TypeVar, cast
+
+from runstore.errors import KeyExistsError, KeyMissingError, OutcomeUnknownError, StorageError
+from runstore.storage import MAX_KEY_BYTES, check_key, check_prefix, open_storage
+from runstore.storage.address import Address
+from runstore.storage.engine import Answer, Engine, Info, Verdict
+from runstore.storage.patience import Patience
+from runstore.storage.remote_care import RemoteCare
+from runstore.storage.transfer import RangeFile, Spool
+
+__all__ = ["BUDGET_SECONDS", "EXCLUSIVE_BYTES", "RemoteStorage"]
+
+BUDGET_SECONDS = 60.0
+"""How long one operation goes on trying before it gives up."""
+
+UNREACHED_SECONDS = 10.0
+"""How long a read goes on when there is not even a connection: mostly the endpoint is wrong."""
+
+EXCLUSIVE_BYTES = 1 << 30
+"""The largest object that is made exclusively: in one request, since S3 servers ignore the
+condition when a multipart upload completes. Content-addressed objects have no such limit."""
+
+_Got = TypeVar("_Got")
+
+# One at a time, and a fresh lock in a child: another thread may hold the parent's at the fork.
+_connecting = [threading.Lock()]
+os.register_at_fork(after_in_child=lambda: _connecting.__setitem__(0, threading.Lock()))
+
+
+class RemoteStorage(RemoteCare):
+    """A `Storage` over an `Engine`, which is made by ``connect`` when the first request is.
+
+    After a fork the child makes its own. ``single_writer``: the endpoint cannot create
+    exclusively, and its user has promised that nobody else writes; a create then looks first.
+
+    An operation takes at most ``budget`` seconds, and one request more.
+    """
+
+    durable = True
+
+    def __init__(
+        self,
+        address: Address,
+        connect: Callable[[], Engine],
+        *,
+        budget: float = BUDGET_SECONDS,
+        single_writer: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.url = address.url
+        self.budget = budget
+        self.single_writer = single_writer
+        self._longest = MAX_KEY_BYTES - (len(address.root.encode()) + 1 if address.root else 0)
+        self._connect = connect
+        self._arguments = dict(arguments or {})
+        self._engine: Engine | None = None
+        self._pid = 0
+        self._inherited: list[Engine | None] = []  # never closed: its threads are the parent's
+
+    def __repr__(self) -> str:
+        return f"<RemoteStorage {self.url}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_reopen, (self.url, self._arguments))
+
+    @property
+    def engine(self) -> Engine:
+        """The client of this process."""
+        if self._pid != os.getpid():
+            with _connecting[0]:
+                if self._pid != os.getpid():
+                    self._inherited.append(self._engine)
+                    self._engine = self._begin()
+                    self._pid = os.getpid()
+        return cast(Engine, self._engine)
+
+    def _begin(self) -> Engine:
+        try:
+            return self._connect()
+        except StorageError:
+            raise
+        except Exception as error:
+            # Clients refuse options and look for credentials in their constructors.
+            raise StorageError(
+                f"Cannot open {self.url}: {type(error).__name__}: {error}", url=self.url
+            ) from error
+
+    # -- create ----------------------------------------------------------------------------------
+
+    def create(self, key: str, data: bytes | BinaryIO, *, repair: bool = False) -> None:
+        self._check(key)
+        if isinstance(data, bytes) and not repair:
+            self._create(key, data)
+            return
+        with Spool(data, in_memory=not repair, limit=EXCLUSIVE_BYTES, key=key) as body:
+            if repair:
+                self._replace(key, body)
+            else:
+                self._create(key, cast(bytes, body))
+
+    def _create(self, key: str, body: bytes) -> None:
+        if len(body) > EXCLUSIVE_BYTES:
+            raise StorageError(
+                f"Cannot create {key} in {self.url}: {len(body)} bytes are more than one request "
+                f"carries. Keep it as an artifact.",
+                key=key,
+                url=self.url,
+            )
+        engine, patience = self.engine, Patience(self.budget)
+        sent = False  # whether a request may have landed, or may land still
+        while True:
+            try:
+                if self.single_writer:
+                    self._create_alone(engine, key, body)
+                else:
+                    engine.put(key, body)
+            except KeyExistsError:
+                raise
+            except Exception as error:  # noqa: BLE001 - clients raise anything; it is judged here
+                cause, verdict = error, _judged(engine, error)
+            else:
+                return
+            match verdict.answer:
+                case Answer.EXISTS:
+                    holder = self._holder(engine, key)
+                    if isinstance(holder, Verdict):
+                        sent, verdict = True, holder
+                        if holder.answer is Answer.REFUSED:
+                            self._unknown(key, verdict, patience, cause)
+                    elif holder == body:
+                        return
+                    elif holder is not None:
+                        raise self._taken(key)
+                case Answer.REFUSED | Answer.MISSING:
+                    # An earlier try may have got through before somebody shut the door.
+                    if not sent:
+                        raise self._failed("create", key, verdict, cause)
+                    self._unknown(key, verdict, patience, cause)
+                case _:
+                    sent = True
+            if not patience.wait():
+                self._unknown(key, verdict, patience, cause)
+
+    def _create_alone(self, engine: Engine, key: str, body: bytes) -> None:
+        holder = self._attempt(lambda: engine.get(key), engine)
+        if not isinstance(holder, bytes):
+            if holder.answer is not Answer.MISSING:
+                raise _Judged(holder)
+            engine.replace(key, body)
+        elif holder != body:
+            raise self._taken(key)
+
+    def _holder(self, engine: Engine, key: str) -> bytes | Verdict | None:
+        found = self._attempt(lambda: engine.get(key), engine)
+        if isinstance(found, Verdict) and found.answer is Answer.MISSING:
+            return None
+        return found
+
+    def _replace(self, key: str, body: bytes | str) -> None:
+        engine, patience = self.engine, Patience(self.budget)
+        sent = False
+        while True:
+            try:
+                engine.replace(key, body)
+            except Exception as error:  # noqa: BLE001 - clients raise anything; it is judged here
+                cause, verdict = error, _judged(engine, error)
+            else:
+                return
+            if verdict.answer in (Answer.REFUSED, Answer.MISSING):
+                if not sent:
+                    raise self._failed("create", key, verdict, cause)
+                self._unknown(key, verdict, patience, cause)
+            sent = True
+            if not patience.wait():
+                self._unknown(key, verdict, patience, cause)
+
+    # -- read ------------------------------------------------------------------------------------
+
+    def read(self, key: str) -> bytes:
+        self._check(key)
+        engine = self.engine
+        return self._insist("read", key, lambda: engine.get(key))
+
+    def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | StorageError]]:
+        engine, patience = self.engine, Patience(self.budget)
+        under_way: deque[tuple[str, Future[bytes]]] = deque()
+        try:
+            for key in keys:
+                try:
+                    self._check(key)
+                except StorageError as error:
+                    yield key, error
+                    continue
+                under_way.append((key, engine.begin_get(key)))
+                if len(under_way) >= engine.concurrency:
+                    yield self._collect(*under_way.popleft(), patience)
+            while under_way:
+                yield self._collect(*under_way.popleft(), patience)
+        finally:
+            for _, future in under_way:
+                future.cancel()
+
+    def _collect(
+        self, key: str, future: Future[bytes], patience: Patience
+    ) -> tuple[str, bytes | StorageError]:
+        engine, began = self.engine, time.monotonic()
+        found = self._attempt(future.result, engine)
+        if isinstance(found, bytes):
+            return key, found
+        try:
+            if found.answer in (Answer.MISSING, Answer.REFUSED):
+                raise self._failed("read", key, found, None)
+            # What all keys of one call wait for together is one budget.
+            return key, self._insist("read", key, lambda: engine.get(key), patience.left())
+        except StorageError as error:
+            patience.spend(time.monotonic() - began)
+            return key, error
+
+    def stream(self, key: str) -> BinaryIO:
+        info = self.info(key)
+
+        def piece(start: int, end: int) -> bytes:
+            return self._insist("read", key, lambda: self.engine.get(key, start, end))
+
+        return RangeFile(info.size, piece).buffered()
+
+    def info(self, key: str) -> Info:
+        """Size and time of an object; raises what `read` raises."""
+        self._check(key)
+        engine = self.engine
+        return self._insist("read", key, lambda: engine.info(key))
+
+    # -- list ------------------------------------------------------------------------------------
+
+    def list(self, prefix: str, *, shallow: bool = False) -> Iterator[str]:
+        check_prefix(prefix, self.url)
+        return self._pages(
+            prefix, lambda engine, after: engine.list(prefix, shallow=shallow, after=after), str
+        )
+
+    def _pages(
+        self,
+        prefix: str,
+        ask: Callable[[Engine, str], Iterator[_Got]],
+        name: Callable[[_Got], str],
+    ) -> Iterator[_Got]:
+        """A listing that goes on where it was cut off."""
+        engine, patience = self.engine, Patience(self.budget)
+        after = ""
+        while True:
+            try:
+                for each in ask(engine, after):
+                    after = name(each)
+                    yield each
+                return
+            except Exception as error:  # noqa: BLE001 - clients raise anything; it is judged here
+                cause, verdict = error, _judged(engine, error)
+            if verdict.answer is Answer.MISSING:
+                return
+            if verdict.answer is Answer.UNREACHED:
+                patience.shorten(UNREACHED_SECONDS)
+            if verdict.answer is Answer.REFUSED or not patience.wait():
+                raise self._failed("list", prefix, verdict, cause, patience)
+
+    # -- all of them -----------------------------------------------------------------------------
+
+    def _insist(
+        self, verb: str, key: str, call: Callable[[], _Got], budget: float | None = None
+    ) -> _Got:
+        """What changes nothing may be asked again at once and for long."""
+        patience = Patience(self.budget if budget is None else budget)
+        while True:
+            try:
+                return call()
+            except Exception as error:  # noqa: BLE001 - clients raise anything; it is judged here
+                cause, verdict = error, _judged(self.engine, error)
+            if verdict.answer is Answer.UNREACHED:
+                patience.shorten(UNREACHED_SECONDS)
+            final = verdict.answer in (Answer.MISSING, Answer.REFUSED)
+            if final or not patience.wait():
+                raise self._failed(verb, key, verdict, cause, patience)
+
+    def _attempt(self, call: Callable[[], bytes], engine: Engine) -> bytes | Verdict:
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001 - clients raise anything; it is judged here
+            return _judged(engine, error)
+
+    def _check(self, key: str) -> None:
+        check_key(key, self.url)
+        if len(key) > self._longest:
+            raise StorageError(
+                f"{key[:80]!r} is too long below {self.url}: a bucket takes names of "
+                f"{MAX_KEY_BYTES} bytes. Give the store a shorter prefix.",
+                key=key,
+                url=self.url,
+            )
+
+    def _taken(self, key: str) -> KeyExistsError:
+        return KeyExistsError(
+            f"{key} in {self.url} holds other bytes already: read it to see whose.",
+            key=key,
+            url=self.url,
+        )
+
+    def _failed(
+        self,
+        verb: str,
+        key: str,
+        verdict: Verdict,
+        cause: BaseException | None,
+        patience: Patience | None = None,
+    ) -> StorageError:
+        error: StorageError
+        if verb == "read" and verdict.answer is Answer.MISSING:
+            error = KeyMissingError(f"There is no {key} in {self.url}.", key=key, url=self.url)
+        else:
+            tried = ""
+            if patience and verdict.answer in (Answer.UNKNOWN, Answer.UNREACHED, Answer.EXISTS):
+                tried = f", tried {patience}"
+            error = StorageError(
+                f"Cannot {verb} {key or 'the keys'} in {self.url}{tried}: {verdict.text}",
+                key=key,
+                url=self.url,
+                answer=verdict.answer.value,
+            )
+        error.__cause__ = cause
+        return error
+
+    def _unknown(
+        self, key: str, verdict: Verdict, patience: Patience, cause: BaseException
+    ) -> NoReturn:
+        raise OutcomeUnknownError(
+            f"It is unknown whether {key} in {self.url} was created, tried {patience}; it may "
+            f"still appear. When the storage answers again, do it again: nothing is done twice. "
+            f"The last answer: {verdict.text}",
+            key=key,
+            url=self.url,
+            seconds=patience.seconds(),
+            tries=patience.tries,
+        ) from cause
+
+
+class _Judged(Exception):  # noqa: N818 - carries a verdict to where verdicts are read
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.text)
+        self.verdict = verdict
+
+
+def _judged(engine: Engine, error: BaseException) -> Verdict:
+    return error.verdict if isinstance(error, _Judged) else engine.judge(error)
+
+
+def _reopen(url: str, arguments: Mapping[str, Any]) -> Any:
+    return open_storage(url, **arguments)

@@ -1,0 +1,54 @@
+"""What a storage may offer besides the three verbs, for those who look after a store.
+
+Each is a protocol of one method, apart from `Storage`: whoever works on runs cannot delete, and
+what a backend cannot do is absent. An exported file has none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, runtime_checkable
+
+from runstore.storage.engine import Info
+
+__all__ = ["Dated", "Removing", "Sweeping", "Tagged"]
+
+
+@runtime_checkable
+class Removing(Protocol):
+    """Can delete objects."""
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Delete objects, in no order; one that is not there is no error. All are gone, durably,
+        when this returns. Raises `StorageError`: some may be gone then, and doing it again is
+        safe."""
+        ...
+
+
+@runtime_checkable
+class Dated(Protocol):
+    """Knows when its objects were written."""
+
+    def info(self, key: str) -> Info:
+        """Size and time of an object; raises what `Storage.read` raises. One request."""
+        ...
+
+
+@runtime_checkable
+class Sweeping(Protocol):
+    """Leaves unfinished writes behind when a process is killed."""
+
+    def sweep(self, before: float, *, dry_run: bool) -> Iterator[str]:
+        """Delete unfinished writes that nobody has touched since ``before`` (seconds since the
+        epoch); their names, relative to the store. ``dry_run``: only tell."""
+        ...
+
+
+@runtime_checkable
+class Tagged(Protocol):
+    """Its listings tell one content of a key from another."""
+
+    def entries(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """`Storage.list`, and with each key a tag: another one if the object has other bytes (an
+        ETag and a size); empty if none is known. Costs what the listing costs."""
+        ...

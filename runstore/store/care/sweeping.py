@@ -1,0 +1,189 @@
+"""Finding and removing what nobody will ever use.
+
+What counts as litter, and why it is safe to remove:
+
+* unfinished writes on a local disk (``.tmp-*``): the process that made one was killed;
+* folders of runs without ``run.json``: an import, fork or removal that did not get to its end;
+* blobs that no record of their run names: of attempts that were lost;
+* ``probe/``: what trying out an endpoint leaves.
+
+A blob is written before the record that names it, and an import writes ``run.json`` last; so
+whatever is younger than an age is left alone, and blobs also if the run has attempts in progress
+or was worked on within that age. Should a writer name an old blob at the very moment it goes, the
+plan finds it missing and the step runs again: never is anything taken for done that is not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from runstore import keys
+from runstore.errors import DamagedError, KeyMissingError, PathError, StorageError
+from runstore.records import Blob, End, RunRecord, parse, parse_attempt, parse_pack
+from runstore.storage import Storage
+from runstore.storage.removing import Dated, Sweeping
+from runstore.store.care.removing import in_order, open_attempts, removing
+
+__all__ = ["Litter", "Sweep"]
+
+_PROBES = "probe/"
+_THREADS = 16
+
+
+class Litter(NamedTuple):
+    """Something that may go."""
+
+    name: str
+    """A key, or, of an unfinished write, the file's name relative to the store."""
+    what: str
+    """For people: why it is litter."""
+
+
+class Sweep:
+    """One sweep of a store; iterate over :meth:`run`.
+
+    :param older_than: what was written within this age stays. A storage that cannot tell when
+        something was written (memory) gives up litter only with an age of zero.
+
+    Cost: a listing of the store; for each run that has blobs, a read of its ends and packs; and one
+    request for each candidate, to learn its age.
+    """
+
+    def __init__(self, storage: Storage, older_than: timedelta = timedelta(days=1)) -> None:
+        self.storage = storage
+        self.older_than = older_than
+        self.spared: dict[str, str] = {}
+        """Run -> why blobs of it were left alone although no record that was read names them."""
+        self._now = datetime.now(UTC)
+
+    def run(self, *, dry_run: bool = True) -> Iterator[Litter]:
+        """Find litter, and remove it unless ``dry_run``: each is gone when it is given."""
+        removing(self.storage)
+        if isinstance(self.storage, Sweeping):
+            before = time.time() - self.older_than.total_seconds()
+            for name in self.storage.sweep(before, dry_run=dry_run):
+                yield Litter(name, "an unfinished write")
+        probes = self._old(self.storage.list(_PROBES))
+        yield from self._give(probes, "left by a probe of the endpoint", dry_run=dry_run)
+        for folder in self.storage.list(keys.RUNS, shallow=True):
+            if folder.endswith("/"):
+                yield from self._of_run(folder, dry_run=dry_run)
+
+    def _of_run(self, prefix: str, *, dry_run: bool) -> Iterator[Litter]:
+        found = list(self.storage.list(prefix))
+        if prefix + keys.RUN not in found:
+            # All of it or nothing: an import that is under way has written something just now.
+            if len(self._old(found)) == len(found) == len(list(self.storage.list(prefix))):
+                for phase in in_order(found):
+                    what = "of a run that is not there"
+                    yield from self._give(phase, what, dry_run=dry_run)
+            return
+        blobs = [key for key in found if key.startswith(prefix + keys.BLOBS)]
+        if not blobs:
+            return
+        try:
+            named = self._named(prefix, found)
+        except (DamagedError, StorageError, PathError) as error:
+            self.spared[prefix] = f"what its records name is not known: {error}"
+            return
+        litter = [key for key in blobs if key.rpartition("/")[2] not in named]
+        litter = self._old(litter)
+        if litter and self._is_quiet(prefix, found):
+            yield from self._give(litter, "a blob that no record names", dry_run=dry_run)
+
+    def _named(self, prefix: str, found: list[str]) -> set[str]:
+        """Digests of the blobs that the records of a run name.
+
+        :raises DamagedError, StorageError: if a record cannot be read.
+        """
+        storage = self.storage
+        named: set[str] = set()
+        record = parse(storage.read(prefix + keys.RUN), prefix + keys.RUN)
+        if not isinstance(record, RunRecord):
+            raise DamagedError(f"{prefix}{keys.RUN} is no record of a run")
+        _note(record.parameters.values(), named)
+        packed: set[str] = set()
+        packs = [key for key in found if key.startswith(prefix + keys.PACKS)]
+        for key, data in storage.read_many(packs):
+            if not isinstance(data, bytes):
+                raise data
+            _, records, problems = parse_pack(data, key)
+            if problems:
+                raise DamagedError(problems[0])
+            for framed in records:
+                end = parse_attempt(framed, key, trusted=True)
+                if isinstance(end, End):
+                    _note_end(end, named)
+                    if end.run_id == record.run_id:
+                        packed.add(keys.attempt_key(end.run_id, end.path, end.attempt, "end"))
+        loose = [
+            key
+            for key in found
+            if key.startswith(prefix + keys.ATTEMPTS)
+            and key.endswith(".end.json")
+            and key not in packed
+        ]
+        for key, data in storage.read_many(loose):
+            if not isinstance(data, bytes):
+                raise data
+            end = parse_attempt(data, key)
+            if isinstance(end, End):
+                _note_end(end, named)
+        return named
+
+    def _is_quiet(self, prefix: str, found: list[str]) -> bool:
+        """Whether nobody can be about to name a blob; else it says why not."""
+        record = parse(self.storage.read(prefix + keys.RUN), prefix + keys.RUN)
+        busy = open_attempts(self.storage, record.run_id)
+        if busy:
+            self.spared[prefix] = f"in progress is {busy[0]}"
+            return False
+        young = [key for key in found if key.startswith(prefix + keys.INVOCATIONS)]
+        if len(self._old(young)) < len(young):
+            self.spared[prefix] = "somebody began to work on it not long ago"
+            return False
+        for folder in (keys.INVOCATIONS, keys.ATTEMPTS):
+            there = {key for key in found if key.startswith(prefix + folder)}
+            if set(self.storage.list(prefix + folder)) - there:
+                self.spared[prefix] = "somebody is at work on it"
+                return False
+        return True
+
+    def _old(self, found: Iterable[str]) -> list[str]:
+        """Those that were written long enough ago."""
+        found = list(found)
+        if not self.older_than:
+            return found
+        if not isinstance(self.storage, Dated):
+            return []
+        if len(found) == 1:
+            return [key for key in found if self._is_old(key)]
+        with ThreadPoolExecutor(_THREADS, "runstore-sweep") as pool:
+            answers = pool.map(self._is_old, found)
+            return [key for key, old in zip(found, answers, strict=True) if old]
+
+    def _is_old(self, key: str) -> bool:
+        assert isinstance(self.storage, Dated)
+        try:
+            written = self.storage.info(key).modified
+        except KeyMissingError:
+            return False
+        return written is not None and self._now - written >= self.older_than
+
+    def _give(self, found: list[str], what: str, *, dry_run: bool) -> Iterator[Litter]:
+        if found and not dry_run:
+            removing(self.storage).remove(found)
+        for key in found:
+            yield Litter(key, what)
+
+
+def _note(values: Iterable[object], named: set[str]) -> None:
+    named.update(value.sha256 for value in values if type(value) is Blob)
+
+
+def _note_end(end: End, named: set[str]) -> None:
+    _note((*end.outputs.values(), *end.artifacts.values(), end.log), named)

@@ -1,0 +1,26 @@
+"""Moving runs: export and import of one file, pull and push between any two stores.
+
+Records never change, so moving a run is copying what the other side lacks. What both sides have
+under one name must be the same; where it is not, nothing is written (`DivergedError`).
+"""
+
+from __future__ import annotations
+
+from runstore.storage.lines import Limits
+from runstore.transfer.compare import Divergence
+from runstore.transfer.copying import Transferred, transfer_run
+from runstore.transfer.export import Artifacts, Exported, export_run
+from runstore.transfer.importing import import_run
+from runstore.transfer.progress import Progress
+
+__all__ = [
+    "Artifacts",
+    "Divergence",
+    "Exported",
+    "Limits",
+    "Progress",
+    "Transferred",
+    "export_run",
+    "import_run",
+    "transfer_run",
+]

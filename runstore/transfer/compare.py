@@ -1,0 +1,178 @@
+"""What two stores hold of one run: what one of them lacks, and where they contradict each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from runstore import keys
+from runstore.errors import DamagedError, KeyMissingError, RecordDamagedError
+from runstore.records import End, Start, parse_attempt, parse_pack, unframe
+from runstore.storage import Storage
+
+__all__ = ["Divergence", "Side", "compare", "describe", "record_key"]
+
+_START = ".start.json"
+_END = ".end.json"
+
+
+class Divergence(NamedTuple):
+    """An attempt of which the two sides hold different records."""
+
+    path: str
+    attempt: int
+    source: str
+    """Who made it there, and what came of it."""
+    target: str
+
+    def __str__(self) -> str:
+        return f"attempt {self.attempt} at {self.path} ({self.source}; {self.target})"
+
+
+def record_key(record: Start | End) -> str:
+    """The key of an attempt's record, relative to the run."""
+    which = _END if type(record) is End else _START
+    return f"{keys.ATTEMPTS}{keys.encode(record.path)}.{record.attempt:06d}{which}"
+
+
+class Side:
+    """One of the two: the keys of the run there, relative to its prefix, and what packs tell.
+
+    Cost: one listing.
+    """
+
+    def __init__(self, storage: Storage, run_id: str) -> None:
+        self.storage = storage
+        self.prefix = keys.run_prefix(run_id)
+        self.keys = {key[len(self.prefix) :] for key in storage.list(self.prefix)}
+        self.packed: dict[str, tuple[bytes, str]] = {}
+        """Key of an attempt's record -> its digest, and the pack it stands in."""
+
+    def packs(self) -> set[str]:
+        return {key for key in self.keys if key.startswith(keys.PACKS)}
+
+    def read_pack(self, key: str, run_id: str) -> None:
+        """Learn what a pack holds. One read; the pack itself is not kept."""
+        _, records, _ = parse_pack(self.storage.read(self.prefix + key), self.prefix + key)
+        for framed in records:
+            try:
+                record = parse_attempt(framed, key)
+            except DamagedError:
+                continue  # it is in no pack, then: if it stands on its own it is read there
+            if record.run_id == run_id:  # not what a fork took over
+                self.packed[record_key(record)] = (bytes.fromhex(record.digest), key)
+
+    def attempts(self) -> set[str]:
+        """Keys of attempts' records, in packs or on their own."""
+        loose = {key for key in self.keys if key.startswith(keys.ATTEMPTS)}
+        return loose.union(self.packed)
+
+    def digests(self, wanted: Iterable[str]) -> dict[str, bytes]:
+        """Key -> digest. One read for each that is in no pack.
+
+        :raises RecordDamagedError: naming the store, if one is not what was written.
+        """
+        found: dict[str, bytes] = {}
+        unknown = []
+        for key in wanted:
+            if key in self.packed:
+                found[key] = self.packed[key][0]
+            else:
+                unknown.append(self.prefix + key)
+        for key, data in self.storage.read_many(sorted(unknown)):
+            if not isinstance(data, bytes):
+                raise data
+            try:
+                found[key[len(self.prefix) :]] = bytes.fromhex(unframe(data, key)[1])
+            except RecordDamagedError as error:
+                raise RecordDamagedError(f"in {self.storage.url}, {error}", key=key) from None
+        return found
+
+    def record(self, key: str) -> Start | End | None:
+        """One attempt's record, parsed; ``None`` if it is not there, or not to be read."""
+        try:
+            return parse_attempt(self.storage.read(self.prefix + key), key)
+        except DamagedError:
+            return None
+        except KeyMissingError:
+            pass
+        digest, pack = self.packed.get(key, (b"", ""))
+        if pack:
+            for framed in parse_pack(self.storage.read(self.prefix + pack), pack)[1]:
+                if framed[11:75].decode("ascii", "replace") == digest.hex():
+                    return parse_attempt(framed, key)
+        return None
+
+    def said(self, stem: str) -> str:
+        """Who made the attempt here, and what came of it, for people."""
+        start, end = self.record(stem + _START), self.record(stem + _END)
+        who = start.by if isinstance(start, Start) else None
+        if not isinstance(end, End):
+            return f"begun by {who or 'somebody unknown'} in {self.storage.url}"
+        by = f", ended by {end.ended_by}" if end.ended_by else ""
+        return f"{end.outcome}, by {who or 'somebody unknown'}{by} in {self.storage.url}"
+
+
+def compare(source: Side, target: Side, run_id: str) -> list[Divergence]:
+    """Every attempt that the two sides made under one number with different content.
+
+    An attempt that is open on one side and has ended on the other is no contradiction.
+
+    Cost: one read for each pack (one for both, if both have it), and two for each attempt that both
+    have and no pack holds. None if one side has no attempts. Some 200 bytes of memory an attempt.
+    """
+    if not all(
+        any(key.startswith((keys.ATTEMPTS, keys.PACKS)) for key in side.keys)
+        for side in (source, target)
+    ):
+        return []
+    both = source.packs() & target.packs()
+    for key in both:
+        source.read_pack(key, run_id)
+    target.packed.update(source.packed)
+    for side in (source, target):
+        for key in side.packs() - both:
+            side.read_pack(key, run_id)
+
+    here, there = source.attempts(), target.attempts()
+    ends = {key for key in here & there if key.endswith(_END)}
+    # An end names its start: where both have the same end, their starts are the same.
+    starts = {
+        key
+        for key in here & there
+        if key.endswith(_START) and key.removesuffix(_START) + _END not in ends
+    }
+    common = ends | starts
+    mine, theirs = source.digests(common), target.digests(common)
+    stems = {_stem(key) for key in common if mine[key] != theirs[key]}
+    stems.update(_mismatched(source, target, here, there))
+    stems.update(_mismatched(target, source, there, here))
+    return sorted(describe(source, target, stem) for stem in stems)
+
+
+def _mismatched(one: Side, other: Side, here: set[str], there: set[str]) -> list[str]:
+    """Attempts of which one side has only the end, and the other only a start that is not its."""
+    found = []
+    for key in here - there:
+        stem = key.removesuffix(_END)
+        start = stem + _START
+        if stem != key and start not in here and start in there:
+            end, begun = one.record(key), other.record(start)
+            if isinstance(end, End) and begun is not None and end.start not in (None, begun.digest):
+                found.append(stem)
+    return found
+
+
+def _stem(key: str) -> str:
+    return key.removesuffix(_START).removesuffix(_END)
+
+
+def describe(source: Side, target: Side, key: str) -> Divergence:
+    """The attempt that a record's key is of, as both sides have it. A few reads."""
+    stem = _stem(key)
+    name, _, number = stem[len(keys.ATTEMPTS) :].rpartition(".")
+    for side in (source, target):
+        for which in (_START, _END):
+            if (record := side.record(stem + which)) is not None:
+                name = record.path
+    return Divergence(name, int(number), source.said(stem), target.said(stem))

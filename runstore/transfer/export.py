@@ -1,0 +1,299 @@
+"""Writing a run into one file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, Literal, get_args
+
+from runstore import keys
+from runstore.dag import Dag
+from runstore.errors import InputError, KeyMissingError, RecordDamagedError, StorageError
+from runstore.history import History
+from runstore.plan import Action, Planner
+from runstore.records import (
+    Blob,
+    End,
+    Invocation,
+    RunRecord,
+    parse,
+    parse_attempt,
+    parse_pack,
+    unframe,
+)
+from runstore.storage.lines import PIECE_BYTES, Manifest, head_line, piece_line, record_line
+from runstore.store import Run
+from runstore.store.reading import needed_prefixes
+from runstore.transfer.compare import record_key
+from runstore.transfer.progress import Progress, unwatched
+
+__all__ = ["Artifacts", "Exported", "export_run"]
+
+Artifacts = Literal["none", "needed", "all"]
+"""Which files go along: none; those that a step that is still to run may load; all, and logs."""
+
+_AT_ONCE = 512
+"""Records that are held to be put in order."""
+
+
+@dataclass(slots=True)
+class Exported:
+    """What an export wrote."""
+
+    path: str
+    size: int = 0
+    """Bytes of the file."""
+    records: int = 0
+    blobs: int = 0
+    left_out: Sequence[str] = ()
+    """Digests of blobs that were asked for and are missing or damaged: a retry makes them again."""
+
+
+def export_run(
+    run: Run,
+    path: str | os.PathLike[str],
+    *,
+    artifacts: Artifacts = "none",
+    progress: Progress | None = None,
+) -> Exported:
+    """Write a run into one self-contained JSON file, which appears whole or not at all.
+
+    Records and large values are always in it: what the planner needs. A step whose artifact is not
+    in it runs again if a later one may load it. The same records give the same bytes.
+
+    :raises RecordDamagedError: for a record that is damaged: without it the run would mean
+        something else.
+    :raises StorageError: if the store cannot be read, or the file cannot be written.
+
+    Cost: three or four listings, one read for each pack, invocation and blob, and for each record
+    of an attempt that is in no pack; for ``needed`` a history, besides. Memory: one pack, and some
+    200 bytes a record.
+    """
+    if artifacts not in get_args(Artifacts):
+        raise InputError(f"artifacts are none, needed or all, not {artifacts!r:.40}")
+    target = os.path.abspath(path)
+    folder, name = os.path.split(target)
+    temp = os.path.join(folder, f".{name}.{os.getpid()}-{os.urandom(4).hex()}.part")
+    try:
+        try:
+            with open(temp, "xb+") as file:
+                writer = _Writer(run, file, progress or unwatched)
+                done = writer.write(artifacts)
+                file.flush()
+                os.fsync(file.fileno())
+                done.size = file.tell()
+            os.replace(temp, target)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(temp)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+    done.path = target
+    return done
+
+
+class _Writer:
+    def __init__(self, run: Run, file: IO[bytes], progress: Progress) -> None:
+        self.run = run
+        self.storage = run.storage
+        self.prefix = keys.run_prefix(run.run_id)
+        self.file = file
+        self.progress = progress
+        self.manifest = Manifest()
+        self.comma = b""
+        self.seen: set[str] = set()
+        self.values: set[str] = set()
+        """Digests of large values, which always go along."""
+        self.files: set[str] = set()
+        """Digests of artifacts and logs."""
+        self.dags: dict[str, Dag] = {}
+
+    def write(self, artifacts: Artifacts) -> Exported:
+        self.file.write(head_line(self.run.run_id, artifacts))
+        self.one(keys.RUN, self.read(keys.RUN))
+        self.note(self.run.record)
+        self.invocations()
+        self.attempts()
+        self.origin()
+        wanted = set(self.values)
+        if artifacts == "all":
+            wanted.update(self.files)
+        elif artifacts == "needed":
+            wanted |= self.needed()
+        records = self.manifest.count
+        left_out = list(self.blobs(sorted(wanted)))
+        self.file.write(b"\n" + self.manifest.line())
+        blobs = self.manifest.count - records
+        return Exported("", 0, records, blobs, left_out)
+
+    # -- records ---------------------------------------------------------------------------------
+
+    def read(self, key: str) -> bytes:
+        """An object that must be what its writer wrote."""
+        data = self.storage.read(self.prefix + key)
+        unframe(data, self.prefix + key)
+        return data
+
+    def listed(self, folder: str) -> list[str]:
+        return sorted(key[len(self.prefix) :] for key in self.storage.list(self.prefix + folder))
+
+    def one(self, key: str, framed: bytes) -> None:
+        self.put(record_line(key, framed))
+        self.manifest.add(key, framed[11:75].decode())
+
+    def put(self, line: bytes) -> None:
+        self.file.write(self.comma + line)
+        self.comma = b",\n"
+
+    def in_order(self, wanted: list[str]) -> Iterator[tuple[str, bytes]]:
+        """Objects in the order asked for, though storages give them as they come."""
+        for at in range(0, len(wanted), _AT_ONCE):
+            chunk = wanted[at : at + _AT_ONCE]
+            found = dict(self.storage.read_many([self.prefix + key for key in chunk]))
+            for key in chunk:
+                data = found[self.prefix + key]
+                if not isinstance(data, bytes):
+                    raise data
+                yield key, data
+            self.progress("read", at + len(chunk), len(wanted))
+
+    def invocations(self) -> None:
+        for key, data in self.in_order(self.listed(keys.INVOCATIONS)):
+            record = parse(data, self.prefix + key)
+            if not isinstance(record, Invocation) or record.run_id != self.run.run_id:
+                raise self.foreign(key)
+            if record.dag and record.structure:
+                self.dags[record.structure] = Dag.from_json(record.dag, unknown="ignore")
+            self.one(key, data)
+
+    def attempts(self) -> None:
+        """Loose, whether they stand in packs or not: only a record of its own name keeps that name
+        from being claimed again."""
+        loose = self.listed(keys.ATTEMPTS)
+        origin = (self.run.record.origin or {}).get("pack")
+        for pack in self.listed(keys.PACKS):
+            if pack != f"{keys.PACKS}{origin}.json":
+                data = self.read(pack)
+                for framed in parse_pack(data, pack)[1]:
+                    self.attempt(framed, pack)
+        rest = [key for key in loose if key not in self.seen]
+        for key, data in self.in_order(rest):
+            self.attempt(data, key)
+
+    def attempt(self, framed: bytes, where: str) -> None:
+        record = parse_attempt(framed, self.prefix + where)
+        key = record_key(record)
+        in_pack = where.startswith(keys.PACKS)
+        if record.run_id != self.run.run_id or (key != where and not in_pack):
+            raise self.foreign(where)
+        if key not in self.seen:
+            self.seen.add(key)
+            self.one(key, framed)
+            self.note(record)
+
+    def origin(self) -> None:
+        """The pack of a fork, verbatim: its records are of other runs, and have no names here."""
+        pack = (self.run.record.origin or {}).get("pack")
+        if not pack:
+            return
+        key = f"{keys.PACKS}{pack}.json"
+        data = self.read(key)
+        for framed in parse_pack(data, key)[1]:
+            record = parse_attempt(framed, self.prefix + key)
+            self.note(record)
+        for part, at in enumerate(range(0, len(data), PIECE_BYTES)):
+            self.put(piece_line("pack", pack, part, data[at : at + PIECE_BYTES]))
+        self.manifest.add(key, pack)
+
+    def foreign(self, key: str) -> RecordDamagedError:
+        return RecordDamagedError(
+            f"record {self.prefix}{key} is not of its name: `runstore verify` says more", key=key
+        )
+
+    # -- blobs -----------------------------------------------------------------------------------
+
+    def note(self, record: object) -> None:
+        if isinstance(record, RunRecord):
+            values: Iterable[object] = record.parameters.values()
+        elif isinstance(record, End):
+            values = record.outputs.values()
+            self.files.update(blob.sha256 for blob in record.artifacts.values())
+            if record.log:
+                self.files.add(record.log.sha256)
+        else:
+            return
+        self.values.update(value.sha256 for value in values if type(value) is Blob)
+
+    def needed(self) -> set[str]:
+        """Artifacts of all that a step which is to run or waits follows, in its graph and those
+        around it: what it loads is known only when it does."""
+        history: History = self.run.history()
+        prefixes: set[str] = set()
+        for dag in (self.run.dag, *self.dags.values()):
+            plan = Planner(dag).plan(history)
+            left = [s.path for s in plan.steps if s.action in (Action.RUN, Action.WAIT)]
+            prefixes.update(needed_prefixes(dag, left))
+        fewest = _fewest({keys.ATTEMPTS + prefix for prefix in prefixes})
+        found: set[str] = set()
+        for path in history.paths():
+            end = history.latest(path)
+            if isinstance(end, End) and end.artifacts and _begins(record_key(end), fewest):
+                found.update(blob.sha256 for blob in end.artifacts.values())
+        return found
+
+    def blobs(self, wanted: list[str]) -> Iterator[str]:
+        """Write blobs; gives those that are missing or damaged. After the records: whoever works on
+        the run makes blobs durable before it writes the record that names them."""
+        for count, sha256 in enumerate(wanted, 1):
+            if not self.blob(sha256):
+                yield sha256
+            self.progress("copy", count, len(wanted))
+
+    def blob(self, sha256: str) -> bool:
+        begin = self.file.tell()
+        digest = hashlib.sha256()
+        part = 0
+        try:
+            with self.storage.stream(keys.blob_key(self.run.run_id, sha256)) as source:
+                while (piece := _whole_piece(source)) or not part:
+                    digest.update(piece)
+                    self.put(piece_line("blob", sha256, part, piece))
+                    part += 1
+        except KeyMissingError:
+            return False
+        if digest.hexdigest() != sha256:
+            self.file.seek(begin)
+            self.file.truncate()
+            return False
+        self.manifest.add(f"{keys.BLOBS}{sha256[:2]}/{sha256}", sha256)
+        return True
+
+
+def _whole_piece(source: IO[bytes]) -> bytes:
+    """``PIECE_BYTES``, or what is left: streams may give less at a time."""
+    pieces, left = [], PIECE_BYTES
+    while left and (piece := source.read(left)):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
+
+
+def _fewest(prefixes: set[str]) -> list[str]:
+    """Sorted, without those that begin with another one."""
+    out: list[str] = []
+    for prefix in sorted(prefixes):
+        if not out or not prefix.startswith(out[-1]):
+            out.append(prefix)
+    return out
+
+
+def _begins(key: str, fewest: Sequence[str]) -> bool:
+    """Whether a key begins with one of the prefixes: none but the one before it can be it."""
+    at = bisect_right(fewest, key)
+    return at > 0 and key.startswith(fewest[at - 1])

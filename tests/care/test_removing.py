@@ -1,0 +1,142 @@
+"""Removing a run: gone at once, and what an interruption leaves is never taken for a run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import runstore
+from runstore import keys
+from runstore.dag import Dag
+from runstore.errors import RefusedError, RunNotFoundError, StorageError
+from runstore.storage.memory import MemoryStorage
+from runstore.store import Store
+from runstore.store.care import open_attempts, pack_run, remove_run
+from runstore.transfer import export_run, transfer_run
+from tests.care.interrupted import Interrupted
+from tests.care.test_packing import LINE
+from tests.crash.breaking import Death
+from tests.transfer.lives import files, live, memory, objects, told
+
+DAG = Dag.from_json(LINE)
+
+
+def test_a_removed_run_is_gone_and_nothing_else(tmp_path: Path) -> None:
+    store = runstore.open(tmp_path / "s", durable=False)
+    live(store, DAG, 3, "a")
+    before = files(tmp_path / "s")
+    live(store, DAG, 4, "a b")  # its key begins like the other one's
+    count = len(files(tmp_path / "s")) - len(before)
+    assert remove_run(store.storage, "a b", force=True) == count
+    assert files(tmp_path / "s") == before
+    assert [folder.name for folder in (tmp_path / "s/runs").iterdir()] == ["a"]
+    with pytest.raises(RunNotFoundError, match="runstore ls"):
+        remove_run(store.storage, "a b")
+    live(store, DAG, 4, "a b")  # the id is free again
+
+
+@pytest.mark.parametrize("how", ["dies before", "dies after"])
+def test_interrupted_anywhere_it_is_the_whole_run_or_none(how: str) -> None:
+    at = 0
+    while True:
+        store = memory()
+        live(store, DAG, 3, "r")
+        pack_run(store.run("r"))
+        before, whole = told(store.run("r")), objects(store)
+        broken = Interrupted(store.storage, at, how)  # type: ignore[arg-type]
+        try:
+            remove_run(broken, "r", force=True)
+        except Death:
+            pass
+        else:
+            break
+        if keys.run_key("r") in objects(store):
+            assert objects(store) == whole
+            assert told(store.run("r")) == before
+        else:
+            with pytest.raises(RunNotFoundError):
+                store.run("r")
+            if any("/attempts/" in key for key in objects(store)):
+                # Its attempts would count as those of a new run of this id.
+                with pytest.raises(RefusedError, match="remains of a run 'r'"):
+                    store.create_run(DAG, {"v0": 1}, run_id="r")
+            left = set(objects(store)) - {"runstore.json"}
+            if left:
+                assert remove_run(store.storage, "r") == len(left)
+        at += 1
+    assert set(objects(store)) == {"runstore.json"}
+    assert at > 20
+
+
+def test_what_is_in_progress_holds_it_up(tmp_path: Path) -> None:
+    store = runstore.open(tmp_path / "s", durable=False)
+    run = store.create_run(DAG, run_id="r")
+    run.begin_invocation("start")
+    attempt = run.begin("a")
+    before = files(tmp_path / "s")
+    with pytest.raises(RefusedError, match=r"attempt 1 at a, by process [0-9]+ on .*--force"):
+        remove_run(store.storage, "r")
+    assert files(tmp_path / "s") == before
+    attempt.succeed({"va": 1})
+    assert open_attempts(store.storage, "r") == []
+    pack_run(run, prune=True)
+    assert open_attempts(store.storage, "r") == []
+    remove_run(store.storage, "r")
+
+
+def test_an_attempt_of_a_dead_process_does_not(tmp_path: Path) -> None:
+    store = runstore.open(tmp_path / "s", durable=False)
+    run = store.create_run(DAG, run_id="r")
+    code = f"import runstore; runstore.open({str(tmp_path / 's')!r}).run('r').begin('a')"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert len(list(run.history().open())) == 1
+    remove_run(store.storage, "r")
+
+
+def test_a_start_that_cannot_be_read_is_somebody(tmp_path: Path) -> None:
+    store = runstore.open(tmp_path / "s", durable=False)
+    run = store.create_run(DAG, run_id="r")
+    attempt = run.begin("a")
+    (tmp_path / "s" / attempt.key).write_bytes(b"{")
+    with pytest.raises(RefusedError, match="cannot be read"):
+        remove_run(store.storage, "r")
+    (tmp_path / "s/runs/r/run.json").write_bytes(b"{")  # a run that cannot be opened, too
+    remove_run(store.storage, "r", force=True)
+    assert set(files(tmp_path / "s")) == {"runstore.json"}
+
+
+def test_remains_of_a_copy_are_finished_by_copying_again() -> None:
+    source, target = memory(), memory()
+    live(source, DAG, 3, "r")
+    storage = target.storage
+    assert isinstance(storage, MemoryStorage)
+    with pytest.raises(Death):
+        transfer_run(source, "r", Store(Interrupted(storage, 16)), workers=1)
+    assert any("/attempts/" in key for key in objects(target))
+    with pytest.raises(RefusedError, match="remains"):
+        target.create_run(DAG, {"v0": 1}, run_id="r")
+    transfer_run(source, "r", target)
+    assert told(target.run("r")) == told(source.run("r"))
+
+
+def test_an_exported_file_is_read_only(tmp_path: Path) -> None:
+    store = memory()
+    live(store, DAG, 3, "r")
+    export_run(store.run("r"), tmp_path / "x.json")
+    with pytest.raises(RefusedError, match="read-only"):
+        remove_run(runstore.open(tmp_path / "x.json").storage, "r")
+
+
+def test_a_disk_that_refuses_says_so(tmp_path: Path) -> None:
+    store = runstore.open(tmp_path / "s", durable=False)
+    store.create_run(DAG, run_id="r")
+    (tmp_path / "s/runs/r/run.json").unlink()
+    (tmp_path / "s/runs/r/run.json").mkdir()
+    (tmp_path / "s/runs/r/run.json/x").write_text("")
+    remove_run(store.storage, "r")  # whatever lies below the prefix
+    assert not (tmp_path / "s/runs/r").exists()
+    with pytest.raises(StorageError, match="not a key"):
+        store.storage.remove(["../x"])  # type: ignore[attr-defined]

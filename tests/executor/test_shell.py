@@ -1,0 +1,158 @@
+"""Shell tasks: environment, files, exit status, artifacts, output."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+
+import pytest
+
+from runstore import Dag, Map, Task, sequence, start
+
+
+def sh(name, command, **fields):
+    config = {"command": command}
+    config |= {key: fields.pop(key) for key in ("save", "load", "env") if key in fields}
+    return Task(name=name, type="shell", config=config, **fields)
+
+
+def run(pipeline, parameters=None, **options):
+    options.setdefault("store", "memory://shell-tasks")
+    return start(pipeline, parameters, environment={}, **options)
+
+
+PARAMETERS = {
+    "text": "two words $HOME `x`",
+    "number": 3,
+    "big": 10**30,
+    "flag": True,
+    "nothing": None,
+    "listed": [1, "a"],
+    "odd name": "in the file only",
+    "long": "x" * 200_000,
+    "nul": "a\0b",
+}
+
+PROBE = """
+import json, os
+given = json.load(open(os.environ["RUNSTORE_PARAMS"]))
+seen = {k: os.environ.get(k) for k in given}
+about = {k: v for k, v in os.environ.items() if k.startswith("RUNSTORE_")}
+json.dump({"given": given, "seen": seen, "about": about, "cwd": os.listdir("."),
+           "extra": os.environ.get("EXTRA")}, open(os.environ["RUNSTORE_RETURNS"], "w"))
+"""
+
+
+def test_parameters_come_as_environment_and_file(tmp_path):
+    probe = tmp_path / "probe.py"
+    probe.write_text(PROBE)
+    node = sh(
+        "probe",
+        f"{sys.executable} {probe}",
+        params=tuple(PARAMETERS),
+        returns=("given", "seen", "about", "cwd", "extra"),
+        env={"EXTRA": 5},
+    )
+    values = run(sequence(node), PARAMETERS, run_id="env").values
+    assert values["given"] == PARAMETERS
+    assert values["seen"] == {
+        "text": PARAMETERS["text"], "number": "3", "big": str(10**30), "flag": "true",
+        "nothing": "null", "listed": '[1,"a"]', "odd name": None, "long": None, "nul": None,
+    }  # fmt: skip
+    about = values["about"]
+    assert (about["RUNSTORE_RUN_ID"], about["RUNSTORE_PATH"]) == ("env", "probe")
+    assert about["RUNSTORE_ATTEMPT"] == "1"
+    assert about["RUNSTORE_PIPELINE_DIR"] == os.getcwd()
+    assert values["cwd"] == []
+    assert values["extra"] == "5"
+    assert not os.path.exists(about["RUNSTORE_PARAMS"])
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("echo last words; exit 3", "exit status 3: last words"),
+        ("false\necho not reached", "exit status 1"),
+        ("kill -9 $$", "killed by SIGKILL"),
+        ("kill -s TERM $$", "killed by SIGTERM"),
+        ("no-such-command-here", "exit status 127: .*no-such-command-here"),
+        ("true", r"is to return x, and wrote no JSON object"),
+        ('echo 3 > "$RUNSTORE_RETURNS"', "wrote no JSON object"),
+        ('echo "{" > "$RUNSTORE_RETURNS"', "not JSON"),
+        ('echo \'{"x": NaN}\' > "$RUNSTORE_RETURNS"', "not JSON"),
+        ('echo "{}" > "$RUNSTORE_RETURNS"', "is to return 'x'"),
+        ('echo "{\\"x\\":1,\\"y\\":2}" > "$RUNSTORE_RETURNS"', "returned 'y'"),
+        ("printf '\\377\\376'; exit 1", "exit status 1"),
+    ],
+)
+def test_how_a_command_fails(command, said):
+    result = run(Dag([sh("c", command, returns=("x",)), sh("other", "true")]))
+    assert result.status == "failed"
+    end = result.run.read_end("c", 1)
+    assert end.outcome == "failed"
+    assert re.search(said, end.error["message"]), end.error["message"]
+    assert result.run.read_end("other", 1).outcome == "succeeded"
+
+
+def test_output_is_kept_whole_and_binary():
+    result = run(sequence(sh("c", "echo out; echo err >&2; printf '\\377'; seq 100000")))
+    log = result.run.logs("c")
+    assert log.startswith(b"out\nerr\n\xff1\n2\n")
+    assert log.endswith(b"100000\n")
+    result = run(sequence(sh("quiet", "true")))
+    assert result.run.logs("quiet") == b""
+
+
+def test_returns_are_kept_exactly(tmp_path):
+    value = {"x": [10**30, 1.0, "é"], "y": None}
+    (tmp_path / "value.json").write_text(json.dumps(value))
+    node = sh("c", f'cp {tmp_path}/value.json "$RUNSTORE_RETURNS"', returns=("x", "y"))
+    result = run(sequence(node))
+    assert repr(dict(result.values)) == repr(value)
+
+
+def test_files_go_from_step_to_step(tmp_path):
+    pipeline = Dag(
+        [
+            Map(
+                name="m",
+                over="items",
+                as_="item",
+                body=sequence(
+                    sh("w", 'mkdir data; echo "$item" > data/out.txt', params=("item",), save="**")
+                ),
+            ),
+            sh(
+                "all",
+                'cat */data/out.txt | sort > all.txt; echo "[\\"$(cat all.txt | tr "\\n" ,)\\"]" '
+                '| sed "s/^/{\\"x\\":/; s/$/}/" > "$RUNSTORE_RETURNS"',
+                after=("m",),
+                load=["m[*]/data/*.txt"],
+                save=["all.txt"],
+                returns=("x",),
+            ),
+            sh("last", "test -s all.txt", after=("all",), load="*.txt"),
+        ]
+    )
+    result = run(pipeline, {"items": ["b", "a"]}, store=tmp_path, workers=4)
+    assert result.status == "succeeded", [
+        end.error
+        for path in result.run.history().paths()
+        for end in result.run.history().ends(path)
+    ]
+    assert result.values["x"] == ["a,b,"]
+
+
+def test_a_pattern_that_matches_nothing_fails_the_step():
+    result = run(Dag([sh("s", "true", save="*.csv"), sh("l", "true", load="nothing.csv")]))
+    assert "saves '*.csv'" in result.run.read_end("s", 1).error["message"]
+    assert "loads 'nothing.csv'" in result.run.read_end("l", 1).error["message"]
+
+
+def test_in_worker_processes_too(tmp_path):
+    node = sh("c", 'echo hi; echo "{\\"x\\":$n}" > "$RUNSTORE_RETURNS"', params=("n",),
+              returns=("x",))  # fmt: skip
+    result = run(sequence(node), {"n": 4}, store=tmp_path, processes=True, workers=1)
+    assert (result.status, result.values["x"], result.run.logs("c")) == ("succeeded", 4, b"hi\n")

@@ -1,0 +1,115 @@
+"""An endpoint that ignores the condition is refused by name, before a store is made there."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+import runstore
+from runstore.errors import KeyExistsError, StorageError
+from runstore.storage import open_storage
+from runstore.storage.doctor import examine
+from runstore.storage.probe import probe
+from tests.remote.conftest import enter
+from tests.servers import server
+
+DAG = runstore.Dag.from_json({"nodes": [{"name": "a", "kind": "task"}]})
+
+
+class LooksFirst(MemoryFileSystem):
+    """As sftp, ftp and others are: no create of their own."""
+
+    protocol = "looksfirst"
+    store: ClassVar = {}
+    pseudo_dirs: ClassVar = [""]
+    pipe_file = fsspec.AbstractFileSystem.pipe_file
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(str(path).replace("looksfirst://", "memory://"))
+
+
+@pytest.fixture
+def rclone(monkeypatch):
+    running = server("rclone")
+    enter(monkeypatch, running)
+    return running
+
+
+def test_a_real_server_passes_and_the_marker_is_plain(radosgw, engine):
+    bucket = radosgw.bucket()
+    store = runstore.open(f"s3://{bucket}/x", engine=engine)
+    store.create_run(DAG, run_id="r")
+    assert store.marker().single_writer is False
+    objects = radosgw.objects(bucket)
+    probes = [name for name in objects if name.startswith("x/probe/")]
+    assert len(probes) == 1
+    assert objects[probes[0]].startswith(b"first")
+    store.create_run(DAG, run_id="r2")
+    assert len(radosgw.objects(bucket)) == len(objects) + 1, "one store is tried out once"
+
+
+def test_a_server_that_ignores_the_condition_is_refused_by_name(rclone, engine):
+    bucket = rclone.bucket()
+    assert not probe(open_storage(f"s3://{bucket}", engine=engine)).exclusive
+    store = runstore.open(f"s3://{bucket}/x", engine=engine)
+    with pytest.raises(StorageError, match=f"s3://{bucket}/x.*single_writer=True"):
+        store.create_run(DAG, run_id="r")
+    assert not [name for name in rclone.objects(bucket) if "runstore.json" in name]
+
+
+def test_a_single_writer_is_allowed_and_still_looks_first(rclone, engine):
+    bucket = rclone.bucket()
+    store = runstore.open(f"s3://{bucket}/x", engine=engine, single_writer=True)
+    run = store.create_run(DAG, run_id="r")
+    run.begin("a").succeed()
+    assert runstore.open(f"s3://{bucket}/x", engine=engine).marker().single_writer is True
+    storage = store.storage
+    storage.create("k", b"1")
+    storage.create("k", b"1")
+    with pytest.raises(KeyExistsError):
+        storage.create("k", b"2")
+    assert storage.read("k") == b"1"
+
+
+def test_a_file_system_that_looks_and_then_writes_is_refused_by_name(tmp_path):
+    # fsspec's generic create passes every probe that does not race.
+    url = "looksfirst://store/x"
+    fsspec.register_implementation("looksfirst", LooksFirst, clobber=True)
+    store = runstore.open(url)
+    with pytest.raises(StorageError, match=r"LooksFirst.*looks, then writes.*single_writer=True"):
+        store.create_run(DAG, run_id="r")
+    assert LooksFirst.store == {}
+    alone = runstore.open(url, single_writer=True)
+    alone.create_run(DAG, run_id="r").begin("a").succeed()
+    assert alone.marker().single_writer is True
+    assert list(alone.runs()) == ["r"]
+    assert alone.run("r").history().last_number("a") == 1
+
+
+def test_the_doctor_finds_a_good_place_good(radosgw, engine):
+    found = {each.name: each for each in examine(f"s3://{radosgw.bucket()}/x", engine=engine)}
+    assert set(found) == {"engine", "create", "exclusive", "read", "list", "clock"}
+    assert all(each.ok is not False for each in found.values()), found
+    assert found["engine"].facts["engine"] == engine
+    assert found["read"].facts["milliseconds"] > 0
+    assert abs(found["clock"].facts["seconds"]) < 3
+
+
+def test_the_doctor_names_what_is_wrong(rclone, engine):
+    found = {each.name: each for each in examine(f"s3://{rclone.bucket()}/x", engine=engine)}
+    assert found["exclusive"].ok is False
+    assert "single_writer=True" in found["exclusive"].detail
+    (_, last) = examine(f"s3://no-such-{rclone.bucket()}/x", engine=engine, budget=2)
+    assert last.ok is False
+
+
+def test_the_doctor_looks_at_local_disks_too(tmp_path):
+    found = {each.name: each.ok for each in examine(tmp_path)}
+    assert set(found) >= {"engine", "create", "exclusive", "read", "list"}
+    assert False not in found.values()
+    (last,) = examine("nothing://x")
+    assert last.ok is False

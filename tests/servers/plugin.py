@@ -1,0 +1,14 @@
+"""What pytest says in its last lines of the servers it did without."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.servers import LEFT_OUT
+
+__all__ = ["pytest_terminal_summary"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for name, why in sorted(LEFT_OUT.items()):
+        terminalreporter.write_line(f"Left out: the tests on {name}: {why}", yellow=True)

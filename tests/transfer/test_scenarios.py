@@ -1,0 +1,53 @@
+"""A run that was moved resumes exactly like one that stayed: every acceptance scenario again, with
+a move between all its invocations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import runstore
+from runstore.transfer import export_run, import_run, transfer_run
+from tests.acceptance.scenario import play
+
+CASES = [
+    pytest.param(scenario, id=f"{file.stem}-{scenario['name']}")
+    for file in sorted((Path(__file__).parents[1] / "acceptance" / "cases").glob("*.json"))
+    for scenario in json.loads(file.read_text(encoding="utf-8"))
+    if len(scenario["invocations"]) > 1
+]
+
+
+@pytest.mark.parametrize("scenario", CASES)
+def test_exported_and_imported(scenario: dict[str, Any], tmp_path: Path) -> None:
+    moves = 0
+
+    def move(url: str) -> str:
+        nonlocal moves
+        moves += 1
+        store = runstore.open(url)
+        target = runstore.open(tmp_path / f"store{moves}", durable=False)
+        for run_id in store.runs():
+            export_run(store.run(run_id), tmp_path / "run.json")
+            import_run(target, tmp_path / "run.json")
+        return target.url
+
+    play(scenario, str(tmp_path / "store0"), between=move)
+    assert moves == len(scenario["invocations"]) - 1
+
+
+@pytest.mark.parametrize("scenario", CASES)
+def test_pushed_and_pulled(scenario: dict[str, Any], tmp_path: Path) -> None:
+    """To and fro between two stores, as between a laptop and a bucket."""
+
+    def move(url: str) -> str:
+        other = tmp_path / ("bucket" if url.endswith("laptop") else "laptop")
+        store, target = runstore.open(url), runstore.open(other, durable=False)
+        for run_id in store.runs():
+            transfer_run(store, run_id, target)
+        return target.url
+
+    play(scenario, str(tmp_path / "laptop"), between=move)
