@@ -2,6 +2,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+FUZZ_SECONDS ?= 60
 BIN := $(VENV)/bin
 
 .PHONY: demo test bench lint fuzz clean
@@ -31,7 +32,7 @@ lint: $(VENV)/.installed  ## style, types, import rules
 
 fuzz: $(VENV)/.installed  ## a minute of hostile imports, where atheris has a wheel
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary atheris -e '.[fuzz]'
-	@$(BIN)/python -m tests.fuzz.fuzz_import -max_total_time=60 -verbosity=0 -print_final_stats=1
+	@$(BIN)/python -m tests.fuzz.fuzz_import -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

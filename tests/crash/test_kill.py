@@ -50,11 +50,15 @@ def invoke(store: str, name: str, **options) -> int:
 def test_killed_again_and_again(tmp_path, name, workers):
     moments = random.Random(f"{name}{workers}")
     killed = 0
-    for run in range(6):
+    longest = 0.02
+    for run in range(60):
+        if killed >= 8:
+            break
+        before = killed
         store = str(tmp_path / f"store{run}")
         for _ in range(60):
             pid = invoke(store, name, workers=workers)
-            time.sleep(moments.uniform(0.0005, 0.02))
+            time.sleep(moments.uniform(0, longest))
             os.kill(pid, signal.SIGKILL)
             _, status = os.waitpid(pid, 0)
             if os.WIFSIGNALED(status):
@@ -76,4 +80,6 @@ def test_killed_again_and_again(tmp_path, name, workers):
                 outcomes = [end.outcome for end in history.ends(path)]
                 assert outcomes.count("succeeded") == 1, f"{path}: {outcomes}"
                 assert set(outcomes) <= {"succeeded", "lost"}
-    assert killed > 3
+        if killed == before:
+            longest /= 2  # this machine is quick
+    assert killed >= 8
