@@ -185,21 +185,18 @@ def _split(source: str) -> tuple[str, str]:
 
 def _from_python(path: str, name: str, source: str, digest: str) -> Pipeline:
     full = os.path.abspath(path)
-    module_name = os.path.splitext(os.path.basename(path))[0]
-    other = sys.modules.get(module_name)
-    if other is not None and getattr(other, "__file__", None) != full:
-        # A pipeline called json.py must not become everybody's json.
-        module_name = f"{module_name}_{sha256(full.encode()).hexdigest()[:8]}"
+    module_name = _module_name(full)
     spec = importlib.util.spec_from_file_location(module_name, full)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     folder = os.path.dirname(full)
     if folder not in sys.path:
-        sys.path.insert(0, folder)
+        sys.path.append(folder)  # what lies beside it can be imported, and hides nothing
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
+        del sys.modules[module_name]
         if isinstance(error, DagError):
             raise
         raise PipelineError(
@@ -237,6 +234,19 @@ def _from_python(path: str, name: str, source: str, digest: str) -> Pipeline:
     if not isinstance(secrets, list | tuple):
         secrets = ()
     return Pipeline(chosen, dict(parameters), tuple(secrets), source, digest)
+
+
+def _module_name(path: str) -> str:
+    """The name a pipeline file is imported under: its own, unless that means something else. A
+    pipeline called json.py must not become everybody's json."""
+    name = os.path.splitext(os.path.basename(path))[0]
+    try:
+        other = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        other = None
+    if other is None or other.origin == path:
+        return name
+    return f"{name}_{sha256(path.encode()).hexdigest()[:8]}"
 
 
 def _where(error: BaseException, path: str) -> str:

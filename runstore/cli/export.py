@@ -49,7 +49,7 @@ def command(run_id: str, output: str, artifacts: Any, store: Place) -> int:
 
     if not output.endswith(".json"):
         raise click.BadParameter("the name of an exported run ends in .json", param_hint="-o")
-    run = existing_run(store, run_id)
+    run = existing_run(store, run_id, cache=False)
     with bar() as progress:
         done = export_run(run, output, artifacts=artifacts, progress=progress)
     _tell_left_out(len(done.left_out))

@@ -33,7 +33,7 @@ def value_digest(value: Any) -> str:
     if kind is Secret:
         return _tagged(b"runstore/secret/1\n", value.name)
     if kind is list and _has_blob(value):
-        return _tagged(b"runstore/list/1\n", _replaced(value))
+        return _tagged(b"runstore/list/1\n", [value_digest(item) for item in value])
     return digest(value)
 
 
@@ -48,12 +48,6 @@ def _has_blob(value: list[Any]) -> bool:
         if list in kinds:
             stack.extend(item for item in items if type(item) is list)
     return False
-
-
-def _replaced(value: Any) -> Any:
-    if type(value) is Blob:
-        return {"sha256": value.value or value.sha256}
-    return [_replaced(item) for item in value] if type(value) is list else value
 
 
 def task_result(outputs: Mapping[str, Any], artifacts: Mapping[str, Blob], end: str) -> str:

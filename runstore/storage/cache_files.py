@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import time
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable
 from contextlib import suppress
-from typing import IO
+from typing import BinaryIO
 
 __all__ = ["Log", "Objects", "Room"]
 
 _TEMP = ".tmp-"
 _TEMP_SECONDS = 86400.0
 _FLUSH_BYTES = 4 << 20
+_HEAD_BYTES = 1200  # a key, a tag, a number
+_MOST_BYTES = 64 << 20
 
 
 class Room:
@@ -74,9 +76,10 @@ class Log:
     def __init__(self, room: Room, path: str) -> None:
         self._room = room
         self._path = path
-        self._map: mmap.mmap | None = None
-        self._index: dict[str, tuple[bytes, int, int]] = {}
-        self._seen = 0
+        self._index: dict[str, tuple[int, bytes, int]] = {}
+        """Key -> where its entry begins, the head of it, the length of the record."""
+        self._fd = -1
+        self._end = 0
         self._torn = False
         self._pending: list[bytes] = []
         self._size = 0
@@ -86,9 +89,17 @@ class Log:
 
     def get(self, key: str, tag: str) -> bytes | None:
         found = self._index.get(key)
-        if found is None or self._map is None or found[0] != _short(tag):
+        if found is None:
             return None
-        return self._map[found[1] : found[1] + found[2]]
+        at, head, length = found
+        if head != _head(key, _short(tag), length):
+            return None
+        with suppress(OSError):
+            entry = os.pread(self._fd, len(head) + length, at)
+            # The file may not be the one it was.
+            if entry.startswith(head):
+                return entry[len(head) :]
+        return None
 
     def drop(self, key: str) -> None:
         """It is damaged."""
@@ -96,7 +107,9 @@ class Log:
         self._torn = True
 
     def put(self, key: str, tag: str, data: bytes) -> None:
-        entry = b"%b %b %d\n%b\n" % (key.encode(), _short(tag), len(data), data)
+        if len(data) > _MOST_BYTES:
+            return
+        entry = b"%b%b\n" % (_head(key, _short(tag), len(data)), data)
         self._pending.append(entry)
         self._size += len(entry)
         if self._size >= _FLUSH_BYTES:
@@ -113,59 +126,56 @@ class Log:
         if not self._torn:
             fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                # One write: what other processes append does not come between.
-                if os.write(fd, data) < len(data):
-                    self._torn = True
+                os.write(fd, data)  # at once: what other processes append does not come between
             finally:
                 os.close(fd)
             return len(data)
         temp = temp_beside(self._path)
         try:
             with open(temp, "xb", opener=_private) as file:
-                for key, (tag, at, length) in self._index.items():
-                    assert self._map is not None
-                    file.write(b"%b %b %d\n" % (key.encode(), tag, length))
-                    file.write(self._map[at : at + length + 1])
+                for at, head, length in self._index.values():
+                    file.write(os.pread(self._fd, len(head) + length + 1, at))
                 file.write(data)
                 size = file.tell()
             os.replace(temp, self._path)
         except BaseException:
             forget(temp)
             raise
-        self._index, self._seen, self._torn = {}, 0, False
         return size
 
     def _load(self) -> None:
         """Learn what was appended, by whomever."""
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                self._map = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
-            finally:
-                os.close(fd)
-        except (OSError, ValueError):  # none yet, or empty
-            self._map, self._index, self._seen = None, {}, 0
-            return
-        if len(self._map) < self._seen:  # another file
-            self._index, self._seen = {}, 0
-        self._torn = False
-        for key, tag, at, length in self._entries(self._map):
-            self._index[key] = (tag, at, length)
+            with open(self._path, "rb", _FLUSH_BYTES) as file:
+                fresh = self._fd < 0 or not os.path.sameopenfile(self._fd, file.fileno())
+                if fresh:
+                    self._close()
+                    self._fd = os.dup(file.fileno())
+                    weakref.finalize(self, _close, self._fd)
+                    self._index, self._end, self._torn = {}, 0, False
+                file.seek(self._end)
+                self._scan(file)
+        except OSError:  # there is none yet
+            self._index, self._end = {}, 0
 
-    def _entries(self, data: mmap.mmap) -> Iterator[tuple[str, bytes, int, int]]:
-        size, at = len(data), self._seen
-        while at < size:
-            end = data.find(b"\n", at, at + 1200)
+    def _close(self) -> None:
+        self._fd = -1  # closed when this object goes: another thread may be reading
+
+    def _scan(self, file: BinaryIO) -> None:
+        at = self._end
+        while head := file.readline(_HEAD_BYTES):
             try:
-                key, tag, number = data[at:end].split(b" ")
-                length, begin = int(number), end + 1
-                if length < 0 or data[begin + length] != 10:
+                key, _, number = head.split(b" ")
+                length = int(number)
+                if not head.endswith(b"\n") or not 0 <= length <= _MOST_BYTES:
                     raise ValueError
-                yield key.decode(), tag, begin, length
-            except (ValueError, IndexError):
+                if file.read(length + 1)[length:] != b"\n":
+                    raise ValueError
+                self._index[key.decode()] = (at, head, length)
+            except ValueError:
                 self._torn = True
                 return
-            at = self._seen = begin + length + 1
+            at = self._end = at + len(head) + length + 1
 
 
 class Objects:
@@ -175,9 +185,9 @@ class Objects:
         self._room = room
         self._folder = folder
 
-    def open(self, name: str) -> IO[bytes] | None:
+    def open(self, name: str) -> BinaryIO | None:
         try:
-            file = open(self._path(name), "rb")
+            file = open(self._path(name), "rb")  # noqa: SIM115 - the caller's
             with suppress(OSError):
                 os.utime(file.fileno())
             return file
@@ -205,9 +215,9 @@ class Objects:
         if self.fits(len(data)):
             self._room.write(self._path(name), write)
 
-    def begin(self, name: str) -> tuple[IO[bytes], str] | None:
+    def begin(self, name: str) -> tuple[BinaryIO, str] | None:
         """A file to write an object into, and its name."""
-        made: list[tuple[IO[bytes], str]] = []
+        made: list[tuple[BinaryIO, str]] = []
 
         def write() -> int:
             temp = temp_beside(self._path(name))
@@ -221,7 +231,11 @@ class Objects:
         """It is written, and what it should be."""
 
         def write() -> int:
-            os.replace(temp, self._path(name))
+            try:
+                os.replace(temp, self._path(name))
+            except OSError:
+                forget(temp)
+                raise
             return size
 
         self._room.write(self._path(name), write)
@@ -232,6 +246,15 @@ class Objects:
 
 def _short(tag: str) -> bytes:
     return hashlib.sha256(tag.encode()).hexdigest()[:32].encode()
+
+
+def _head(key: str, tag: bytes, length: int) -> bytes:
+    return b"%b %b %d\n" % (key.encode(), tag, length)
+
+
+def _close(fd: int) -> None:
+    with suppress(OSError):
+        os.close(fd)
 
 
 def _private(path: str, flags: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from runstore import keys
@@ -19,19 +20,28 @@ __all__ = ["verify_run"]
 def verify_run(run: Run) -> Iterator[tuple[str, str | None]]:
     """``(key, problem or None)`` for every object of a run, and for blobs that are missing.
 
-    Reads every record whole and every blob in pieces: memory stays bounded.
+    Reads every record whole, packs one after the other, and every blob in pieces: memory stays
+    bounded, by the largest pack (64 MiB), what a storage reads ahead of small records, and some 100
+    bytes for each object.
     """
     prefix = keys.run_prefix(run.run_id)
     blobs: dict[str, None] = {}
     named: dict[str, Blob] = {}
     records: list[str] = []
+    packs: list[str] = []
     for key in run.storage.list(prefix):
         rest = key[len(prefix) :]
         if rest.startswith(keys.BLOBS):
             blobs[rest.rpartition("/")[2]] = None
+        elif rest.startswith(keys.PACKS):
+            packs.append(key)
         else:
             records.append(key)
-    for key, data in run.storage.read_many(sorted(records)):
+    read = chain(
+        run.storage.read_many(sorted(records)),
+        chain.from_iterable(run.storage.read_many([key]) for key in sorted(packs)),
+    )
+    for key, data in read:
         if not isinstance(data, bytes):
             yield key, str(data)
             continue

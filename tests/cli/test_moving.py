@@ -46,9 +46,9 @@ def test_an_exported_file_is_store_and_run_at_once(moved: Shell, tmp_path: Path)
         assert elsewhere(verb, "bad", "--store", file) == told
         if verb != "verify":
             assert moved(verb, "bad") == told
-    assert "4 blobs are not in this file" in told[1]
+    assert "3 blobs are not in this file" in told[1]
     assert elsewhere("ls", "--store", file)[1].splitlines()[1].split()[0] == "bad"
-    assert elsewhere("logs", file, "mp[1]/work")[0] == 0
+    assert "blobs/sha256" in elsewhere.refused(3, "logs", file, "mp[1]/work")  # was left out
     elsewhere.write("p.py", PIPELINE)
     assert elsewhere("diff", file, "p.py") == (0, "", "")
     assert not (tmp_path / ".runstore").exists()
@@ -141,8 +141,8 @@ def test_get_of_a_failed_attempt_to_see_what_went_wrong(shell: Shell) -> None:
 
 
 KEEPS = """
-from runstore import Dag, task
-def f(attempt):
+from runstore import Attempt, Dag, task
+def f(attempt: Attempt):
     attempt.save_bytes("x.txt", b"seen")
     raise ValueError
 pipeline = Dag([task(f)])
@@ -220,3 +220,21 @@ def test_a_bucket(moved: Shell, bucket: tuple[str, dict[str, str]], tmp_path: Pa
     code, out, _ = moved("doctor", url, *options, **other)
     assert code == 0
     assert "a second create of a key is refused" in out
+
+
+def test_what_was_read_from_a_bucket_is_kept(
+    moved: Shell, bucket: tuple[str, dict[str, str]], tmp_path: Path
+) -> None:
+    url, environment = bucket
+    environment = environment | {"XDG_CACHE_HOME": str(tmp_path), "RUNSTORE_URL": url}
+    assert moved("push", "bad", url, "--store", ".runstore", **environment)[0] == 0
+    assert not list(tmp_path.iterdir())
+    assert moved("plan", "bad", RUNSTORE_CACHE="0", **environment)[0] == 0
+    assert not list(tmp_path.iterdir())
+    told = moved("plan", "bad", **environment)
+    assert told == moved("plan", "bad")
+    assert len(list(tmp_path.rglob("*.records"))) == 1
+    assert moved("plan", "bad", **environment) == told
+    assert moved("show", "bad", **environment)[0] == 0
+    assert moved("rm", "bad", "--yes", **environment)[0] == 0
+    assert "no run 'bad'" in moved.refused(2, "plan", "bad", **environment)

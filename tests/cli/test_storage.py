@@ -83,7 +83,7 @@ def test_a_worker_that_is_killed(shell: Shell) -> None:
 def test_a_bug_is_called_one(shell: Shell) -> None:
     code = (
         "import runstore.store, runstore.cli\n"
-        "def broken(*_): raise ZeroDivisionError('of mine')\n"
+        "def broken(*_, **__): raise ZeroDivisionError('of mine')\n"
         "runstore.store.open_store = broken\n"
         "runstore.cli.main()"
     )
