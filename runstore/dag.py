@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pydantic.config import ExtraValues
 
 __all__ = [
+    "KINDS",
     "AnyNode",
     "Conditional",
     "Dag",
@@ -27,6 +28,7 @@ __all__ = [
     "Parallel",
     "Task",
     "Trigger",
+    "fields_of",
     "walk",
 ]
 
@@ -138,13 +140,18 @@ class Loop(_Node):
 AnyNode: TypeAlias = Task | Map | Conditional | Parallel | Loop
 """Any node."""
 
-_KINDS: dict[str, type[AnyNode]] = {
+KINDS: dict[str, type[AnyNode]] = {
     "task": Task,
     "map": Map,
     "conditional": Conditional,
     "parallel": Parallel,
     "loop": Loop,
 }
+
+
+def fields_of(kind: str) -> tuple[str, ...]:
+    """The names of a kind's fields in the JSON form."""
+    return tuple(info.alias or name for name, info in KINDS[kind].model_fields.items())
 
 
 class Dag(_Model):
@@ -307,10 +314,10 @@ def _open(raw: object, at: str) -> tuple[dict[str, Any], list[tuple[str, object]
     if not isinstance(raw, Mapping):
         raise DagError(f"a node {f'in {at!r} ' if at else ''}is no object but {raw!r}")
     item = dict(raw)
-    if not isinstance(item.get("kind"), str) or item["kind"] not in _KINDS:
+    if not isinstance(item.get("kind"), str) or item["kind"] not in KINDS:
         raise DagError(
             f"node {item.get('name')!r} is of unknown kind {item.get('kind')!r}: "
-            f"runstore knows {', '.join(_KINDS)}",
+            f"runstore knows {', '.join(KINDS)}",
             nodes=(str(item.get("name")),),
         )
     bodies: list[tuple[str, object]] = []
@@ -323,7 +330,7 @@ def _open(raw: object, at: str) -> tuple[dict[str, Any], list[tuple[str, object]
 
 
 def _build(item: dict[str, Any], at: str, extra: ExtraValues) -> Any:
-    kind = _KINDS[item["kind"]]
+    kind = KINDS[item["kind"]]
     if extra == "ignore":
         known = {info.alias or name for name, info in kind.model_fields.items()}
         item = {name: value for name, value in item.items() if name in known}

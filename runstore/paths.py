@@ -49,10 +49,11 @@ _QUALIFIER = re.compile(r"[\[:@]")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 # Inside an item only a JSON string can hold "/", so the end of a segment is found without
-# counting brackets. Possessive: nothing is tried twice, however long the item.
-_ITEM = r'\[[^"/]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"/]*+)*+'
-_SEGMENT = re.compile(rf"[^/\[]*+(?:{_ITEM})?+", re.DOTALL)
-_NOT_IN_TEMPLATE = re.compile(rf"{_ITEM}|@[^/]*+", re.DOTALL)
+# counting brackets. No part can match where the next one could, so nothing is tried twice, however
+# long the item. (Not possessive: the `re` of Python 3.11.2, Debian 12's, gets those wrong.)
+_ITEM = r'\[[^"/]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^"/]*)*'
+_SEGMENT = re.compile(rf"[^/\[]*(?:{_ITEM})?", re.DOTALL)
+_NOT_IN_TEMPLATE = re.compile(rf"{_ITEM}|@[^/]*", re.DOTALL)
 
 
 def check_run_id(run_id: str) -> str:

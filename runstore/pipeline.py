@@ -5,6 +5,7 @@ Nothing here is needed to read a store; nothing decorates or changes the functio
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -16,7 +17,7 @@ from hashlib import sha256
 from typing import Any
 
 from runstore.canonical import loads
-from runstore.dag import AnyNode, Dag, Task, Trigger, walk
+from runstore.dag import KINDS, AnyNode, Dag, Task, Trigger, fields_of, walk
 from runstore.errors import DagError, PipelineError, ValueNotJsonError
 
 __all__ = ["Pipeline", "function_of", "load_pipeline", "sequence", "task"]
@@ -199,8 +200,9 @@ def _from_python(path: str, name: str, source: str, digest: str) -> Pipeline:
         del sys.modules[module_name]
         if isinstance(error, DagError):
             raise
+        said = error.msg if isinstance(error, SyntaxError) else error
         raise PipelineError(
-            f"{path} does not import: {_where(error, full)}{type(error).__name__}: {error}"
+            f"{path} does not import: {_where(error, full)}{type(error).__name__}: {said}"
         ) from error
     found = {
         key: value
@@ -282,6 +284,8 @@ def parse_yaml(data: bytes, path: str) -> Any:
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             seen = set()
             for key, _ in node.value:
+                if key.tag == "tag:yaml.org,2002:bool":
+                    key.tag = "tag:yaml.org,2002:str"  # `on:` and `yes:` are names here
                 if key.tag != "tag:yaml.org,2002:str":
                     raise PipelineError(
                         f"{path}, line {key.start_mark.line + 1}: the key {key.value!r} is no text: "
@@ -297,65 +301,93 @@ def parse_yaml(data: bytes, path: str) -> Any:
     try:
         return yaml.load(data, Loader)  # noqa: S506 - a SafeLoader, made stricter
     except yaml.YAMLError as error:
-        raise PipelineError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        line = f", line {mark.line + 1}," if mark is not None else ""
+        raise PipelineError(f"{path}{line} is not YAML: {problem or error}") from error
     except RecursionError:
         raise PipelineError(f"{path} nests too deep to be a pipeline") from None
 
 
 _SUGAR = ("command", "save", "load", "env")
+_TOP = ("steps", "nodes", "parameters", "secrets")
 
 
 def _from_document(document: Any, source: str, digest: str) -> Pipeline:
     if not isinstance(document, dict):
-        raise PipelineError(
-            f'{source} is no pipeline: it must be an object with "nodes" or "steps"'
-        )
+        raise PipelineError(f'{source} is no pipeline: it must be an object with a list "steps"')
+    _known(document, _TOP, f"{source} has no")
     parameters = document.pop("parameters", None) or {}
     secrets = document.pop("secrets", None) or []
     if not isinstance(parameters, dict):
         raise PipelineError(f"{source}: parameters must be an object of names and values")
     if not isinstance(secrets, list) or not all(isinstance(name, str) for name in secrets):
         raise PipelineError(f"{source}: secrets must be a list of names")
-    return Pipeline(Dag.from_json(_desugar(document, source)), parameters, secrets, source, digest)
+    _desugar(document, source)
+    try:
+        dag = Dag.from_json(document)
+    except DagError as error:
+        raise DagError(f"{source}: {error.message}", **error.facts) from None
+    return Pipeline(dag, parameters, secrets, source, digest)
 
 
-def _desugar(document: Any, source: str) -> Any:
-    """``steps`` (one after the other) to ``nodes``, and ``command`` & co. to a shell task's config."""
-    stack = [document]
+def _known(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    """Refuse a name nobody knows, with the nearest one that somebody does."""
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, 1)
+            meant = f": did you mean {near[0]!r}?" if near else f"; it may have {', '.join(known)}"
+            raise PipelineError(f"{what} {name!r}{meant}")
+
+
+def _desugar(document: dict[str, Any], source: str) -> None:
+    """``steps`` (one after the other) to ``nodes``, ``command`` & co. to a shell task's config."""
+    stack: list[tuple[Any, str]] = [(document, source)]
     while stack:
-        graph = stack.pop()
-        if not isinstance(graph, dict):
-            continue
-        if "steps" in graph:
-            if "nodes" in graph:
-                raise PipelineError(f"{source}: a graph has either nodes or steps, not both")
-            graph["nodes"] = graph.pop("steps")
-            before: str | None = None
-            for node in _list(graph["nodes"]):
-                if isinstance(node, dict):
-                    if before is not None and "after" not in node:
-                        node["after"] = [before]
-                    before = node.get("name")
-        for node in _list(graph.get("nodes")):
-            if not isinstance(node, dict):
-                continue
-            for key in ("after", "params", "returns"):
-                if isinstance(node.get(key), str):
-                    node[key] = [node[key]]
-            if "command" in node:
-                node.setdefault("kind", "task")
-                node.setdefault("type", "shell")
-                config = node.setdefault("config", {})
-                if isinstance(config, dict):
-                    config.update({key: node.pop(key) for key in _SUGAR if key in node})
-            stack.append(node.get("body"))
+        graph, where = stack.pop()
+        if not isinstance(graph, dict) or not {"steps", "nodes"} & graph.keys():
+            raise PipelineError(f'{where} has neither a list "steps" nor a list "nodes"')
+        if "steps" in graph and "nodes" in graph:
+            raise PipelineError(f"{where}: a graph has either nodes or steps, not both")
+        ordered = "steps" in graph
+        nodes = graph["nodes"] = graph.pop("steps") if ordered else graph["nodes"]
+        if not isinstance(nodes, list):
+            raise PipelineError(f"{where}: steps must be a list, each with a dash before it")
+        before: str | None = None
+        for number, node in enumerate(nodes, 1):
+            if not isinstance(node, dict) or not isinstance(node.get("name"), str):
+                raise PipelineError(f"{where}: step {number} has no name: give it one (name: ...)")
+            at = f"{where}: step {node['name']!r}"
+            if ordered and before is not None:
+                node.setdefault("after", [before])
+            before = node["name"]
+            _desugar_node(node, at)
+            if "body" in node:
+                stack.append((node["body"], f"{at}: its body"))
             if isinstance(node.get("branches"), dict):
-                stack.extend(node["branches"].values())
-    return document
+                stack += [
+                    (body, f"{at}: branch {branch!r}") for branch, body in node["branches"].items()
+                ]
 
 
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _desugar_node(node: dict[str, Any], at: str) -> None:
+    for key in ("after", "params", "returns"):
+        if isinstance(node.get(key), str):
+            node[key] = [node[key]]
+    if "command" in node:
+        node.setdefault("kind", "task")
+        node.setdefault("type", "shell")
+    elif "kind" not in node:
+        near = difflib.get_close_matches("command", node, 1)
+        meant = f": did you mean 'command' by {near[0]!r}?" if near else ""
+        raise PipelineError(f"{at} has neither a command nor a kind{meant}")
+    if node.get("kind") in KINDS:
+        _known(
+            node, fields_of(node["kind"]) + (_SUGAR if "command" in node else ()), f"{at} has no"
+        )
+    if "command" in node:
+        config = node.setdefault("config", {})
+        if isinstance(config, dict):
+            config.update({key: node.pop(key) for key in _SUGAR if key in node})
 
 
 def check_runnable(dag: Dag) -> None:

@@ -135,6 +135,12 @@ def test_a_yaml_file(tmp_path: Path) -> None:
     assert show.after == ("greet",)
 
 
+def test_yaml_words_for_true_and_false_are_names(tmp_path: Path) -> None:
+    text = "parameters: {go: yes}\nsteps:\n  - {name: c, kind: conditional, on: go, branches: {yes: {steps: []}}}\n"
+    conditional = _load(tmp_path, "p.yaml", text.replace("go: yes", "go: 'yes'")).dag.nodes[0]
+    assert (conditional.on, list(conditional.branches)) == ("go", ["yes"])
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -142,13 +148,19 @@ def test_a_yaml_file(tmp_path: Path) -> None:
         ("a: &x [*x]\n", "aliases"),
         ("steps: []\nsteps: []\n", "there twice"),
         ("steps:\n  - {name: a, command: x, 1: y}\n", "no text"),
-        ("steps: [}\n", "is not YAML"),
+        ("steps: [}\n", "line 1, is not YAML"),
         ("just text\n", "no pipeline"),
+        ("stepz: []\n", "did you mean 'steps'"),
+        ("steps: {a: 1}\n", "with a dash before it"),
+        ("steps:\n  - {command: x}\n", "step 1 has no name"),
+        ("steps:\n  - {name: a, comand: x}\n", "did you mean 'command' by 'comand'"),
+        ("steps:\n  - {name: a, command: x, return: y}\n", "did you mean 'returns'"),
+        ("steps:\n  - {name: a, kind: map, over: x, as: y, body: {}}\n", "its body has neither"),
         ("steps: []\nnodes: []\n", "either nodes or steps"),
         ("steps:\n  - {name: a, command: x, comand: y}\n", "'comand'"),
         ("secrets: {a: 1}\nsteps: []\n", "list of names"),
         ("parameters: [1]\nsteps: []\n", "names and values"),
-        ("steps:\n  - {name: a, kind: thing}\n", "unknown kind 'thing'"),
+        ("steps:\n  - {name: a, kind: thing}\n", "p.yaml: node 'a' is of unknown kind 'thing'"),
     ],
 )
 def test_yaml_mistakes(tmp_path: Path, text: str, told: str) -> None:

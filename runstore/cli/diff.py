@@ -28,4 +28,6 @@ def command(run_id: str, pipeline: str, store: Place) -> int:
     changes = diff(run.dag, read_pipeline(pipeline).dag)
     for change in changes:
         click.echo(clean(str(change), 1_000))
+    if not changes:
+        click.echo("the structure is the same; code, commands and configuration are not compared")
     return FAILED if changes else DONE

@@ -25,7 +25,7 @@ __all__ = ["command"]
 @all_steps
 @store_option
 def command(run_id: str, style: str, everything: bool, store: Place) -> int:
-    """Show run RUN_ID: what it was made with, its invocations, attempts and artifacts."""
+    """Show run RUN_ID: what it was made with, what it gave, its invocations and attempts."""
     from runstore.cli.damage import tell_damage
     from runstore.cli.sources import existing_run
 
@@ -69,6 +69,15 @@ def _facts(run: Run, history: History) -> dict[str, Any]:
         (_attempt(path, each) for path in history.paths() for each in _attempts(history, path)),
         key=lambda attempt: (attempt.get("began", "~"), attempt["path"], attempt["attempt"]),
     )
+    try:
+        facts["values"] = {
+            name: _value(value)
+            for name, value in run.plan(history=history).values.items()
+            if name not in record.parameters or record.parameters[name] != value
+        }
+    except RunstoreError as error:
+        facts["values"] = {}
+        facts["plan"] = str(error)
     facts["damaged"] = [{"key": each.key, "problem": each.problem} for each in history.damaged]
     return facts
 
@@ -115,6 +124,7 @@ def _attempt(path: str, numbered: tuple[int, Attempt]) -> dict[str, Any]:
             out["error"] = {k: v for k, v in record.error.items() if k in ("type", "message")}
         out |= _sparse(
             {
+                "outputs": {n: _value(v) for n, v in record.outputs.items()},
                 "artifacts": {
                     n: {"sha256": b.sha256, "size": b.size} for n, b in record.artifacts.items()
                 },

@@ -33,6 +33,7 @@ def print_run(facts: Mapping[str, Any], everything: bool) -> None:
         click.echo(f"store       {clean(facts['store'], 400)}")
     _pairs("labels", facts.get("labels", {}))
     _pairs("parameters", {n: _json(v) for n, v in facts["parameters"].items()})
+    _pairs("values", {n: _json(v) for n, v in facts["values"].items()})
     if facts["invocations"]:
         click.echo("\ninvocations")
         print_table(
