@@ -1,7 +1,7 @@
 """runstore: a durable, shared memory for pipeline runs.
 
-The public names, nothing else. They are loaded when first used, so ``import runstore`` costs next to
-nothing: a pod that only reads a version or catches an error pays for nothing more.
+The public names, nothing else. They are loaded when first used, so ``import runstore`` costs next
+to nothing: a pod that only reads a version or catches an error pays for nothing more.
 """
 
 from __future__ import annotations

@@ -242,9 +242,10 @@ def _to_json(dag: Dag) -> dict[str, Any]:
                 if field in ("name", "kind", "body", "branches"):
                     continue
                 value = getattr(node, field)
-                if value is None or value == info.get_default(call_default_factory=True):
-                    if field not in ("type", "max_iterations"):
-                        continue
+                default = info.get_default(call_default_factory=True)
+                told = field in ("type", "max_iterations")
+                if not told and (value is None or value == default):
+                    continue
                 item[info.alias or field] = list(value) if isinstance(value, tuple) else value
             if isinstance(node, Map | Loop):
                 item["body"] = {}

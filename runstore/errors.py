@@ -209,7 +209,7 @@ class FormatVersionError(DamagedError, ValueError):
 
 
 class StorageError(RunstoreError, OSError):
-    """The storage failed: read-only, full, out of reach. ``key`` and the cause say where and why."""
+    """The storage failed: read-only, full, out of reach. ``key`` and the cause say where, why."""
 
 
 class StoreNotFoundError(StorageError, FileNotFoundError):

@@ -49,6 +49,7 @@ class History:
     """
 
     __slots__ = (
+        "__weakref__",
         "_forces",
         "_nameless",
         "adopted",
@@ -59,7 +60,6 @@ class History:
         "run",
         "touched",
         "values",
-        "__weakref__",
     )
 
     def __init__(self, run: RunRecord, records: Iterable[Any] = ()) -> None:
@@ -150,7 +150,7 @@ class History:
         return bool(self._nameless)
 
     def overriding(self, path: str) -> Damaged | None:
-        """A damaged record that no longer tells its path, and comes after all others of ``path``."""
+        """A damaged record that no longer tells its path, and comes after all others of it."""
         damaged = self.nameless(path)
         known = self.attempts.get(path)
         if damaged is None or not known or damaged.attempt > known[-1].attempt:
@@ -185,9 +185,9 @@ class History:
         if self.missing:
             for path in self.paths():
                 end = self.latest(path)
-                if type(end) is End and end.outcome == "succeeded":
-                    if not self.missing.isdisjoint(self.blobs_of(end)):
-                        yield path
+                done = type(end) is End and end.outcome == "succeeded"
+                if done and not self.missing.isdisjoint(self.blobs_of(end)):  # type: ignore[arg-type]
+                    yield path
 
     def ends(self, path: str) -> list[End]:
         """The ends at a path, by number, without what a fork took over."""

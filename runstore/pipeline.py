@@ -91,12 +91,9 @@ def sequence(*nodes: AnyNode) -> Dag:
     """A DAG of steps one after the other: each without an ``after`` follows the one before it."""
     chained: list[AnyNode] = []
     for node in nodes:
-        if chained and not node.after:
-            function = getattr(node, "_function", None)
-            node = node.model_copy(update={"after": (chained[-1].name,)})
-            if function is not None:
-                node._function = function  # type: ignore[union-attr]
-        chained.append(node)
+        follows = bool(chained) and not node.after
+        # A copy keeps its function.
+        chained.append(node.model_copy(update={"after": (chained[-1].name,)}) if follows else node)
     return Dag(chained)
 
 
@@ -188,7 +185,8 @@ def _from_python(path: str, name: str, source: str, digest: str) -> Pipeline:
     full = os.path.abspath(path)
     module_name = _module_name(full)
     spec = importlib.util.spec_from_file_location(module_name, full)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     folder = os.path.dirname(full)
@@ -288,8 +286,8 @@ def parse_yaml(data: bytes, path: str) -> Any:
                     key.tag = "tag:yaml.org,2002:str"  # `on:` and `yes:` are names here
                 if key.tag != "tag:yaml.org,2002:str":
                     raise PipelineError(
-                        f"{path}, line {key.start_mark.line + 1}: the key {key.value!r} is no text: "
-                        f"put it in quotes"
+                        f"{path}, line {key.start_mark.line + 1}: the key {key.value!r} is no "
+                        f"text: put it in quotes"
                     )
                 if key.value in seen:
                     raise PipelineError(
@@ -299,7 +297,7 @@ def parse_yaml(data: bytes, path: str) -> Any:
             return super().construct_mapping(node, deep)
 
     try:
-        return yaml.load(data, Loader)  # noqa: S506 - a SafeLoader, made stricter
+        return yaml.load(data, Loader)
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         line = f", line {mark.line + 1}," if mark is not None else ""

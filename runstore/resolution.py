@@ -1,4 +1,4 @@
-"""Static resolution: who follows whom, and where each parameter may come from, before anything runs.
+"""Static resolution: who follows whom, and where each parameter may come from, before a run.
 
 One graph at a time: the graphs inside a composite were resolved when they were built, and all that
 matters of them is what they read from outside and what they return. So the cost is linear in nodes
@@ -45,7 +45,7 @@ class Wiring:
     sure: frozenset[str] = frozenset()
     """Those among them that are surely given when this graph succeeds."""
     unclear: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Names that two nodes give of which neither follows the other: an error if anybody reads it."""
+    """Names that two nodes give, neither following the other: an error if anybody reads one."""
 
 
 def wire(nodes: Sequence[AnyNode]) -> Wiring:
@@ -147,8 +147,8 @@ def _check_node(node: AnyNode) -> None:
             raise DagError(f"conditional {node.name!r} has no branches", nodes=(node.name,))
         if node.default is not None and node.default not in node.branches:
             raise DagError(
-                f"the default of conditional {node.name!r} is {node.default!r}, which names none of "
-                f"its branches: {', '.join(map(repr, node.branches))}",
+                f"the default of conditional {node.name!r} is {node.default!r}, which names none "
+                f"of its branches: {', '.join(map(repr, node.branches))}",
                 nodes=(node.name,),
             )
     if node.kind == "conditional" or node.kind == "parallel":
@@ -376,8 +376,8 @@ def _chains(
 
 
 def _join(arrived: list[tuple[Any, frozenset[int]]]) -> tuple[Any, frozenset[int]]:
-    """What a node follows, from what each of its upstream follows: the nearest givers are those that
-    no other one of them follows."""
+    """What a node follows, from what each of its upstream follows: the nearest givers are those
+    that no other one of them follows."""
     if not arrived:
         return None, frozenset()
     if len(arrived) == 1:

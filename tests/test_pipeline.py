@@ -109,7 +109,7 @@ def test_a_file_named_like_a_module_replaces_none(tmp_path: Path, name: str) -> 
     before = sys.modules.pop("colorsys", None)
     _load(tmp_path, f"{name}.py", PYTHON)
     module = __import__(name)
-    assert module.__file__ is not None and not module.__file__.startswith(str(tmp_path))
+    assert not str(module.__file__).startswith(str(tmp_path))
     if before is not None:
         sys.modules["colorsys"] = before
 
@@ -136,8 +136,9 @@ def test_a_yaml_file(tmp_path: Path) -> None:
 
 
 def test_yaml_words_for_true_and_false_are_names(tmp_path: Path) -> None:
-    text = "parameters: {go: yes}\nsteps:\n  - {name: c, kind: conditional, on: go, branches: {yes: {steps: []}}}\n"
-    conditional = _load(tmp_path, "p.yaml", text.replace("go: yes", "go: 'yes'")).dag.nodes[0]
+    node = "{name: c, kind: conditional, on: go, branches: {yes: {steps: []}}}"
+    text = f"parameters: {{go: 'yes'}}\nsteps:\n  - {node}\n"
+    conditional = _load(tmp_path, "p.yaml", text).dag.nodes[0]
     assert (conditional.on, list(conditional.branches)) == ("go", ["yes"])
 
 

@@ -29,7 +29,7 @@ AFTER = (
 CONFLICT = b"<Error><Code>ConditionalRequestConflict</Code><Message>in flight</Message></Error>"
 
 
-class Dropped(Exception):  # noqa: N818 - an event, not an error
+class Dropped(Exception):
     """The connection is to be cut here."""
 
 

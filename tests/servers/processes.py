@@ -20,7 +20,7 @@ SECONDS = 60
 PR_SET_PDEATHSIG = 1
 
 
-class NotStarted(Exception):  # noqa: N818 - a state, told to the user as it is
+class NotStarted(Exception):
     """``str()``: what is missing, and how to get it."""
 
 
