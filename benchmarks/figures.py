@@ -17,6 +17,7 @@ import orjson
 
 from benchmarks.fixtures import RUN_ID, finished_map, map_dag
 from benchmarks.measure import Figure, in_turn, median_in_turn, raw_write, timed
+from benchmarks.remote import remote_attempt, remote_history, remote_pack, transfer
 from runstore import structure
 from runstore.dag import Dag, Map, Parallel, Task
 from runstore.executor import start
@@ -327,4 +328,8 @@ FIGURES: dict[str, Measure] = {
     "import": imports,
     "help": command_line,
     "executor": executor,
+    "remote-history": remote_history,
+    "remote-pack": remote_pack,
+    "remote-attempt": remote_attempt,
+    "transfer": transfer,
 }

@@ -89,6 +89,14 @@ class Consumed:
     results: dict[str, str] = field(default_factory=dict)
     ends: dict[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Consumed:
+        """What :meth:`to_json` gave.
+
+        :raises KeyError, TypeError, AttributeError, ValueError: for anything else.
+        """
+        return _consumed(document)
+
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {}
         if self.params:
@@ -143,6 +151,8 @@ class End:
     ended: str = ""
     ended_by: Holder | None = None
     digest: str = ""
+    names_blobs: bool = False
+    """Of one that was read: whether an output, an artifact or its error names a blob."""
 
 
 @dataclass(slots=True, eq=False)
@@ -251,29 +261,42 @@ def _load(body: bytes, key: str) -> dict[str, Any]:
 def _blobs(raw: Mapping[str, Any] | None) -> dict[str, Blob]:
     if not raw:
         return {}
-    return {name: _blob_of(blob) for name, blob in raw.items()}
+    return {name: _blob(blob) for name, blob in raw.items()}
 
 
-def _blob_of(raw: Mapping[str, Any]) -> Blob:
+def _values(raw: Mapping[str, Any] | None) -> dict[str, Blob]:
+    """Large values, each of which tells the digest of what it is."""
+    blobs = _blobs(raw)
+    for name, blob in blobs.items():
+        value = (raw or {})[name].get("value")
+        if type(value) is not str or _is_digest(value) is None:
+            raise ValueError(f"{value!r:.80} is no digest of a value")
+        blobs[name] = blob._replace(value=value)
+    return blobs
+
+
+def _blob(raw: Mapping[str, Any]) -> Blob:
     digest, size = raw["sha256"], raw["size"]
     if _is_digest(digest) is None or type(size) is not int:
         raise ValueError(f"{digest!r:.80} names no blob")
-    return Blob(digest, size, raw.get("value"))
-
-
-def _blob(raw: Mapping[str, Any] | None) -> Blob | None:
-    return _blob_of(raw)._replace(value=None) if raw else None
+    return Blob(digest, size)
 
 
 def _holder(raw: Mapping[str, Any] | None) -> Holder | None:
     if not raw:
         return None
-    return Holder(
-        raw["host"], raw.get("pid"), raw.get("pid_start"), raw.get("boot"), raw.get("pod")
-    )
+    get = raw.get
+    host, boot, pod = raw["host"], get("boot"), get("pod")
+    _texts(host, boot or "", pod or "")
+    pid, started = get("pid"), get("pid_start")
+    if type(pid or 0) is not int or type(started or 0) is not int:
+        raise TypeError("a process is no number")
+    return Holder(host, pid, started, boot, pod)
 
 
 _NONE: dict[str, Any] = {}
+_all_texts = "".join
+"""Raises TypeError for what is no text: the quickest way there is to look at a few."""
 
 
 def _consumed(raw: Mapping[str, Any] | None) -> Consumed:
@@ -284,8 +307,20 @@ def _consumed(raw: Mapping[str, Any] | None) -> Consumed:
     results, ends = get("results") or _NONE, get("ends") or _NONE
     if type(params) is not dict or type(results) is not dict or type(ends) is not dict:
         raise TypeError("what was consumed is no object")
+    # Whether they are digests is found when they are compared: what is none equals none.
+    # Plain loops: there are one or two of each, and anything else takes longer to begin.
+    for value in params.values():
+        if type(value) is not str:
+            raise TypeError("a digest of what was consumed is no text")
+    for value in results.values():
+        if type(value) is not str:
+            raise TypeError("a digest of what was consumed is no text")
+    if ends:
+        _texts(*ends.values())
     if artifacts:
         artifacts = {n: (a["sha256"], a.get("from")) for n, a in artifacts.items()}
+        for digest, source in artifacts.values():
+            _texts(digest, source or "")
     return Consumed(params, artifacts or _NONE, results, ends)
 
 
@@ -301,49 +336,70 @@ def _texts(*values: Any) -> None:
             raise TypeError(f"a text is expected where {value!r:.40} stands")
 
 
+def _list_of_texts(value: Any) -> tuple[str, ...]:
+    if not value:
+        return ()
+    if type(value) is not list:
+        raise TypeError(f"a list is expected where {value!r:.40} stands")
+    _texts(*value)
+    return tuple(value)
+
+
 _OUTCOMES = frozenset(("succeeded", "failed", "lost", "cancelled"))
 
 
 def _end(raw: dict[str, Any], key: str, digest: str) -> End:
     get = raw.get
     outputs, metrics = get("outputs") or _NONE, get("metrics") or _NONE
-    error, invocation, ended = get("error") or _NONE, raw["invocation"], get("ended") or ""
+    error, invocation, ended = get("error"), raw["invocation"], get("ended") or ""
+    nonce, start, began = raw["nonce"], get("start"), get("began") or ""
     # Not by `_dicts` and `_texts`: an end is read for every attempt of a run.
-    if type(outputs) is not dict or type(metrics) is not dict or type(error) is not dict:
-        raise TypeError("outputs, metrics or error is no object")
-    if type(invocation) is not str or type(ended) is not str:
-        raise TypeError("invocation or time is no text")
-    large = get("large")
+    if type(outputs) is not dict or type(metrics) is not dict:
+        raise TypeError("outputs or metrics are no object")
+    _all_texts((invocation, nonce, start or "", began, ended))
+    large, naming = get("large"), False
     if large:
-        outputs = {**outputs, **_blobs(large)}
+        outputs = {**outputs, **_values(large)}
+        naming = True
     if raw["outcome"] not in _OUTCOMES:
         _damaged(key, f"has the unknown outcome {raw['outcome']!r}")
     # Most ends have none of these: asked for here, not in four calls (0.3 of 4.7 us a record).
     artifacts, log, ended_by = get("artifacts"), get("log"), get("ended_by")
+    if error:
+        _dicts(error)
+        _texts(*error.values())
+        naming = naming or "sha256" in error
+    if artifacts:
+        artifacts = _blobs(artifacts)
+        naming = True
     return End(
         raw["run_id"],
         raw["path"],
         raw["attempt"],
-        raw["nonce"],
+        nonce,
         invocation,
         raw["outcome"],
         _consumed(get("consumed")),
-        get("start"),
+        start,
         outputs,
-        _blobs(artifacts) if artifacts else _NONE,
+        artifacts or _NONE,
         metrics,
         error or None,
         _blob(log) if log else None,
-        get("began") or "",
+        began,
         ended,
         _holder(ended_by) if ended_by else None,
         digest,
+        naming,
     )
 
 
 def _start(raw: dict[str, Any], _key: str, digest: str) -> Start:
     get = raw.get
-    _texts(raw["invocation"], get("time") or "")
+    code = get("code")
+    _texts(raw["invocation"], raw["nonce"], get("time") or "")
+    if code:
+        _dicts(code)
     return Start(
         raw["run_id"],
         raw["path"],
@@ -353,17 +409,24 @@ def _start(raw: dict[str, Any], _key: str, digest: str) -> Start:
         _holder(raw["by"]) or Holder("unknown"),
         get("time") or "",
         _consumed(get("consumed")),
-        get("code"),
+        code,
         digest,
     )
 
 
 def _run(raw: dict[str, Any], _key: str, digest: str) -> RunRecord:
-    parameters = dict(raw.get("parameters") or {})
-    parameters.update(_blobs(raw.get("large")))
-    parameters.update({name: Secret(name) for name in raw.get("secrets") or ()})
-    _dicts(raw["dag"], raw.get("labels") or _NONE, raw.get("origin") or _NONE)
-    _texts(raw["run_id"], raw["structure"], *parameters)
+    given, labels = raw.get("parameters") or _NONE, raw.get("labels") or _NONE
+    origin = raw.get("origin") or _NONE
+    _dicts(raw["dag"], given, labels, origin)
+    parameters = dict(given)
+    parameters.update(_values(raw.get("large")))
+    parameters.update({name: Secret(name) for name in _list_of_texts(raw.get("secrets"))})
+    _texts(raw["run_id"], raw["nonce"], raw["structure"], raw.get("created") or "")
+    _texts(*labels.values(), *origin.values())
+    if origin:
+        _texts(origin["run_id"])
+        if _is_digest(origin.get("pack") or "0" * 64) is None:
+            raise ValueError(f"{origin['pack']!r:.80} names no pack")
     return RunRecord(
         raw["run_id"],
         raw["nonce"],
@@ -371,16 +434,17 @@ def _run(raw: dict[str, Any], _key: str, digest: str) -> RunRecord:
         raw["dag"],
         raw["structure"],
         parameters,
-        raw.get("labels") or {},
-        raw.get("origin"),
+        labels or {},
+        origin or None,
         digest,
     )
 
 
 def _invocation(raw: dict[str, Any], _key: str, digest: str) -> Invocation:
-    force = raw.get("force") or _NONE
-    _dicts(force, raw.get("dag") or _NONE)
-    _texts(raw["id"], raw["mode"], raw.get("time") or "", raw.get("structure") or "")
+    force, code = raw.get("force") or _NONE, raw.get("code") or None
+    _dicts(force, code or _NONE, raw.get("dag") or _NONE)
+    _texts(raw["run_id"], raw["id"], raw["mode"])
+    _texts(raw.get("time") or "", raw.get("structure") or "")
     if not all(type(number) is int for number in force.values()):
         raise TypeError("force is not a number")
     return Invocation(
@@ -389,10 +453,10 @@ def _invocation(raw: dict[str, Any], _key: str, digest: str) -> Invocation:
         raw["mode"],
         raw.get("time") or "",
         _holder(raw.get("by")),
-        tuple(raw.get("command") or ()),
-        raw.get("code"),
+        _list_of_texts(raw.get("command")),
+        code,
         force,
-        tuple(raw.get("ignored") or ()),
+        _list_of_texts(raw.get("ignored")),
         raw.get("structure") or None,
         raw.get("dag") or None,
         digest,
@@ -400,9 +464,9 @@ def _invocation(raw: dict[str, Any], _key: str, digest: str) -> Invocation:
 
 
 def _marker(raw: dict[str, Any], _key: str, digest: str) -> Marker:
-    return Marker(
-        raw.get("created", ""), raw.get("version", ""), bool(raw.get("single_writer")), digest
-    )
+    created, version = raw.get("created") or "", raw.get("version") or ""
+    _texts(created, version)
+    return Marker(created, version, bool(raw.get("single_writer")), digest)
 
 
 _KINDS: dict[str, Any] = {

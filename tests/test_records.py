@@ -116,7 +116,8 @@ def framed(record) -> bytes:
 
 
 def fields(record) -> dict:
-    return {name: getattr(record, name) for name in record.__slots__}
+    # Whether it names blobs is found when it is read.
+    return {n: getattr(record, n) for n in record.__slots__ if n != "names_blobs"}
 
 
 def sealed(body: dict) -> bytes:

@@ -12,6 +12,7 @@ from runstore.cli.place import Place
 from runstore.cli.progress import Display, Lines, reporter
 from runstore.cli.text import clean, command_line, count, error_line, shown, symbols
 from runstore.plan import Action, Reason, Step
+from runstore.plan.steps import BY_VALUE
 from runstore.records import End, Start
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["work"]
 
 _LISTED = 10
-_BY_VALUE = (Reason.NO_BRANCH, Reason.NOT_A_LIST, Reason.LOOP_LIMIT, Reason.PARAMETER_MISSING)
-"""Reasons for which a composite fails by itself, and not because of what is in it."""
 
 
 def work(call: Callable[[Lines | Display], Result], pipeline: str | None, store: Place) -> int:
@@ -43,7 +42,7 @@ class _Summary:
         self.failed = [
             step
             for step in result.plan.steps
-            if step.action is Action.FAILED and (step.kind == "task" or step.reason in _BY_VALUE)
+            if step.action is Action.FAILED and (step.kind == "task" or step.reason in BY_VALUE)
         ]
 
     def _command(self, verb: str, *words: str) -> str:

@@ -6,24 +6,26 @@ Steps that are ready run at the same time, on threads by default, or on any
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
 from runstore.dag import Dag, walk
-from runstore.errors import InputError, ParameterError, RunNotFailedError, StorageError
-from runstore.executor.loop import Cancelled, Loop, Reporter, Silent
-from runstore.executor.tasks import begin_worker
+from runstore.errors import InputError, RunNotFailedError
+from runstore.executor.given import check_secrets, code_of, ignored_of, may_run, secrets_of
+from runstore.executor.loop import Loop
+from runstore.executor.pool import Pool
+from runstore.executor.reporter import Reporter, Silent
+from runstore.executor.signals import Cancelled
 from runstore.history import Damaged, History
-from runstore.paths import template
 from runstore.pipeline import Pipeline, check_runnable
-from runstore.plan import Action, Plan, Planner, Reason, expand, select
-from runstore.plan.values import value_digest
-from runstore.records import Secret, Start
-from runstore.store import Run, Store, Takeover, compare, open_store
+from runstore.plan import Plan, Planner, expand, select
+from runstore.plan.steps import BY_VALUE
+from runstore.records import Invocation, Secret, Start
+from runstore.store import Run, Store, Takeover, check_takeover, compare, open_store
+from runstore.structure import digest
 
 __all__ = ["Cancelled", "Reporter", "Result", "Silent", "fork", "retry", "start"]
 
@@ -108,11 +110,11 @@ def start(
         )  # fmt: skip
     check_runnable(pipeline.dag)
     options = _Options(executor, workers, processes, reporter or Silent(), command)
-    hidden = _secrets(pipeline, secrets)
+    hidden = secrets_of(pipeline, secrets)
     given = {**pipeline.parameters, **(parameters or {})}
     given = {name: value for name, value in given.items() if name not in hidden}
     run = store.create_run(pipeline.dag, given, run_id=run_id, labels=labels, secrets=hidden)
-    run.begin_invocation("start", command=command, code=_code(pipeline))
+    run.begin_invocation("start", command=command, code=code_of(pipeline))
     return _work(run, pipeline, History(run.record), options)
 
 
@@ -144,30 +146,34 @@ def retry(
     :raises RunNotFoundError, RunNotFailedError, StructureChangedError, ForceError: before anything
         is written.
     """
+    check_takeover(takeover)
     store = _store(store, processes=processes)
     run = store.run(run_id)
     pipeline = Pipeline(run.dag) if pipeline is None else _pipeline(pipeline)
     history = run.history(dag=pipeline.dag)
-    changes = compare(run, pipeline.dag, history, keep_unchanged=keep_unchanged)
+    compare(run, pipeline.dag, history, keep_unchanged=keep_unchanged)
     check_runnable(pipeline.dag)
-    run.secrets.update(_secrets(pipeline, secrets, run))
+    run.secrets.update(secrets_of(pipeline, secrets, run))
     planner = Planner(pipeline.dag)
     plan = planner.plan(history)
     forces = expand(force, pipeline.dag, history, plan) if force else {}
     chosen = select(only, until, pipeline.dag, history, plan) if only or until else _everything
-    if plan.status == "succeeded" and not _would_run(planner, history, forces):
+    forced = _as_forced(planner, history, forces) if forces else plan
+    if plan.status == "succeeded" and not (forces and forced.ready):
         raise RunNotFailedError(
             f"run {run_id!r} has succeeded, and nothing is left to do"
             + (": what was forced would not run" if force else "; --force runs a step again"),
             run_id=run_id,
         )
-    left = {template(step.path) for step in plan.steps if step.action in _LEFT}
-    _check_secrets(run, run.secrets, left, pipeline.dag)
-    ignored = _ignored(run, {**pipeline.parameters, **(parameters or {})}, parameters or {})
+    check_secrets(run, run.secrets, may_run(forced, pipeline.dag), pipeline.dag)
+    ignored = ignored_of(run, {**pipeline.parameters, **(parameters or {})}, parameters or {})
     options = _Options(executor, workers, processes, reporter or Silent(), command)
+    # Also where an earlier invocation was allowed that structure: an invocation without a DAG is
+    # taken to work on the run's own, and what succeeds in it would count as made with that.
+    changed = pipeline.dag if digest(pipeline.dag) != run.record.structure else None
     invocation = run.begin_invocation(
-        "retry", force=forces, ignored=ignored, dag=pipeline.dag if changes else None,
-        command=command, code=_code(pipeline),
+        "retry", force=forces, ignored=ignored, dag=changed, command=command,
+        code=code_of(pipeline),
     )  # fmt: skip
     history.add(invocation)
     open_still = run.take_over(history, takeover, [step.path for step in plan.steps])
@@ -207,15 +213,15 @@ def fork(
     pipeline = Pipeline(origin.dag) if pipeline is None else _pipeline(pipeline)
     check_runnable(pipeline.dag)
     # A secret stays one, also where its new value comes among the parameters.
-    hidden = _secrets(pipeline, {**(parameters or {}), **(secrets or {})}, origin)
+    hidden = secrets_of(pipeline, {**(parameters or {}), **(secrets or {})}, origin)
     hidden |= {n: v for n, v in (secrets or {}).items() if n in pipeline.secrets}
-    _check_secrets(origin, hidden, {path for path, _ in walk(pipeline.dag)}, pipeline.dag)
+    check_secrets(origin, hidden, {path for path, _ in walk(pipeline.dag)}, pipeline.dag)
     run = store.fork_run(
         origin, pipeline.dag, parameters, run_id=new_run_id, labels=labels, secrets=hidden,
         keep_unchanged=keep_unchanged,
     )  # fmt: skip
     history = run.history()
-    history.add(run.begin_invocation("fork", command=command, code=_code(pipeline)))
+    history.add(run.begin_invocation("fork", command=command, code=code_of(pipeline)))
     options = _Options(executor, workers, processes, reporter or Silent(), command)
     return _work(run, pipeline, history, options)
 
@@ -242,77 +248,12 @@ def _pipeline(pipeline: Pipeline | Dag) -> Pipeline:
     return Pipeline(pipeline)
 
 
-def _secrets(
-    pipeline: Pipeline, given: Mapping[str, Any] | None, run: Run | None = None
-) -> dict[str, Any]:
-    """The secrets that were given. For a start, all that the pipeline names must be."""
-    values = dict(given or {})
-    if run is not None:
-        return {n: v for n, v in values.items() if type(run.record.parameters.get(n)) is Secret}
-    for name in pipeline.secrets:
-        if name not in values:
-            raise InputError(
-                f"the pipeline asks for the secret {name!r}: give it "
-                f"(secrets={{...}}, or RUNSTORE_SECRET_{name.upper()} for the command line)",
-                parameter=name,
-            )
-    return values
-
-
-_LEFT = (Action.RUN, Action.WAIT)
-
-
-def _check_secrets(run: Run, given: Mapping[str, Any], left: set[str], dag: Dag) -> None:
-    """Refuse to go on without a secret that something left to do (template paths) reads."""
-    missing = {
-        name
-        for name, value in run.record.parameters.items()
-        if type(value) is Secret and name not in given
-    }
-    if not missing:
-        return
-    for path, node in walk(dag):
-        if node.kind == "task" and path in left:
-            for name in node.params:
-                if name in missing:
-                    raise ParameterError(
-                        f"{path} reads the secret {name!r}, which is never stored: give it again "
-                        f"(secrets={{...}}, or RUNSTORE_SECRET_{name.upper()} on the command line)",
-                        parameter=name,
-                    )
-
-
-def _code(pipeline: Pipeline) -> dict[str, Any] | None:
-    if pipeline.source is None:
-        return None
-    return {"pipeline": os.path.abspath(pipeline.source), "sha256": pipeline.digest}
-
-
-def _ignored(run: Run, offered: Mapping[str, Any], explicit: Mapping[str, Any]) -> list[str]:
-    """Names of parameters that were offered and differ from the run's own."""
-    ignored = []
-    for name, value in offered.items():
-        original = run.record.parameters.get(name)
-        if type(original) is Secret:
-            continue
-        if name not in run.record.parameters:
-            if name in explicit:
-                ignored.append(name)
-        elif value_digest(value) != value_digest(original):
-            ignored.append(name)
-    return ignored
-
-
-def _would_run(planner: Planner, history: History, forces: Mapping[str, int]) -> bool:
-    """Whether a forced path would run, as things stand."""
-    if not forces:
-        return False
-    from runstore.records import Invocation
-
+def _as_forced(planner: Planner, history: History, forces: Mapping[str, int]) -> Plan:
+    """The plan as it would be with an invocation that forces these."""
     trial = Invocation(history.run.run_id, "trial", "retry", force=forces)
     history.add(trial)
     try:
-        return bool(planner.plan(history).ready)
+        return planner.plan(history)
     finally:
         history.remove(trial)
 
@@ -338,63 +279,36 @@ def _work(
     chosen: Callable[[str], bool] = _everything,
     warnings: Sequence[str] = (),
 ) -> Result:
-    workers = options.workers or max(4, 2 * (os.cpu_count() or 1))
-
-    def make() -> Executor:
-        if callable(options.executor):
-            return options.executor()
-        if options.processes:
-            # spawn: a fork of a process with threads may inherit a lock that nobody will release.
-            context = multiprocessing.get_context("spawn")
-            return ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
-        return ThreadPoolExecutor(workers, thread_name_prefix="runstore")
-
-    own = options.executor is None or callable(options.executor)
-    pool = make() if own else options.executor
-    assert isinstance(pool, Executor) or hasattr(pool, "submit")
-    run.keep_for_pack()
-    loop = Loop(
-        run, planner or Planner(pipeline.dag), history, pool, workers,  # type: ignore[arg-type]
-        folder=pipeline.folder, source=pipeline.source, code=_code(pipeline), chosen=chosen,
-        reporter=options.reporter, renew=make if own else None,
-    )  # fmt: skip
-    for warning in warnings:
-        loop.warn(warning)
+    pool = Pool(options.executor, options.workers, processes=options.processes)
     number: int | None = None
     try:
-        plan = loop.go()
-        status = plan.status
-        if status == "pending":
-            status = "failed" if loop.stuck else "stopped" if loop.held_back else "waiting"
-        if status == "failed" and not loop.ran:
-            loop.warn(_stuck(plan))
-    except Cancelled as cancelled:
-        status, plan, number = "cancelled", loop.plan(), cancelled.signal
-    finally:
-        if own:
-            loop.pool.shutdown(wait=False, cancel_futures=True)
+        run.keep_for_pack()
+        planner = planner or Planner(pipeline.dag)
+        loop = Loop(run, pipeline, planner, history, pool, options.reporter, chosen)
+        for warning in warnings:
+            loop.warn(warning)
         try:
-            run.write_pack()
-        except StorageError as error:
-            # The records stand on their own: what has come of the run is not to be lost for this.
-            loop.warn(f"the records were not packed for quick reading: {error}")
+            plan = loop.go()
+            status = plan.status
+            if status == "pending":
+                status = "failed" if loop.stuck else "stopped" if loop.held_back else "waiting"
+            if status == "failed" and not loop.ran:
+                loop.warn(_stuck(plan))
+        except Cancelled as cancelled:
+            status, plan, number = "cancelled", loop.plan(), cancelled.signal
+        finally:
+            loop.pack()
+    finally:
+        pool.close()
     return Result(status, run, plan, tuple(loop.ran), tuple(loop.warnings), number)
 
 
 def _stuck(plan: Plan) -> str:
     """Nothing could run, and the run has failed: what to force."""
-    causes = [step for step in plan.steps if step.detail and step.reason in _BY_VALUE]
+    causes = [step for step in plan.steps if step.detail and step.reason in BY_VALUE]
     if not causes:
         return "nothing could run: `runstore plan` shows why; --force runs a step again"
     return (
         f"nothing could run: {causes[0].detail}. "
         f"Force the step that gave that value (--force PATH), or change the pipeline"
     )
-
-
-_BY_VALUE = (
-    Reason.NO_BRANCH,
-    Reason.NOT_A_LIST,
-    Reason.LOOP_LIMIT,
-    Reason.PARAMETER_MISSING,
-)

@@ -2,67 +2,47 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 import signal
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
+from dataclasses import replace
+from typing import Any
 
 from runstore.errors import (
     AttemptEndedError,
     BlobDamagedError,
     BlobMissingError,
     DamagedError,
-    PipelineError,
     RunstoreError,
+    StorageError,
 )
 from runstore.executor.capture import routed
-from runstore.executor.tasks import Done, Shell, as_job, do, do_in_process
+from runstore.executor.given import code_of
+from runstore.executor.pool import Pool
+from runstore.executor.reporter import Reporter
+from runstore.executor.shell import Shell
+from runstore.executor.signals import AtOnce, Cancelled, Signals
+from runstore.executor.tasks import Done, do
+from runstore.executor.worker import Sender, do_in_process
 from runstore.history import History
+from runstore.pipeline import Pipeline
 from runstore.plan import Plan, Planner, Step
 from runstore.records import Blob, End, Start
 from runstore.store import Attempt, Run
+from runstore.store.holder import abandon
 from runstore.store.reading import deciding_names
 
-__all__ = ["Cancelled", "Loop", "Reporter", "Silent"]
+__all__ = ["Loop"]
 
 
-class Reporter(Protocol):
-    """Who is told what happens, in the thread of the caller."""
+_PLANNING = 10
+"""While steps are queued, planning takes at most one part in so many of the time."""
 
-    def planned(self, plan: Plan) -> None:
-        """The first plan of the invocation, before anything runs."""
-
-    def began(self, step: Step) -> None:
-        """A step was handed to a worker."""
-
-    def ended(self, step: Step, end: End | None, error: Exception | None) -> None:
-        """It ended; or it was not run here, because of ``error``."""
-
-    def warned(self, message: str) -> None:
-        """Something the user should know."""
-
-
-class Silent:
-    """A reporter that says nothing; others derive from it what they say."""
-
-    def planned(self, plan: Plan) -> None: ...
-    def began(self, step: Step) -> None: ...
-    def ended(self, step: Step, end: End | None, error: Exception | None) -> None: ...
-    def warned(self, message: str) -> None: ...
-
-
-class Cancelled(Exception):  # noqa: N818 - a state, not an error
-    """A signal came."""
-
-    def __init__(self, number: int) -> None:
-        self.signal = signal.Signals(number)
-        super().__init__(self.signal.name)
+_UNBEGUN = 3
+"""How often a step may be lost before it began."""
 
 
 class Loop:
@@ -71,43 +51,44 @@ class Loop:
     def __init__(
         self,
         run: Run,
+        pipeline: Pipeline,
         planner: Planner,
         history: History,
-        pool: Executor,
-        workers: int,
-        *,
-        folder: str,
-        source: str | None,
-        code: Mapping[str, Any] | None,
-        chosen: Callable[[str], bool],
+        pool: Pool,
         reporter: Reporter,
-        renew: Callable[[], Executor] | None,
+        chosen: Callable[[str], bool],
     ) -> None:
         self.run = run
         self.planner = planner
         self.history = history
         self.pool = pool
-        self.workers = workers
-        self.folder = folder
-        self.source = source
-        self.code = code
-        self.chosen = chosen
         self.reporter = reporter
-        self.renew = renew
+        self.chosen = chosen
+        self.folder = pipeline.folder
+        self.code = code_of(pipeline)
         self.shell = Shell()
         self.ran: list[str] = []
         self.warnings: list[str] = []
         self.held_back = False
-        self._in_processes = isinstance(pool, ProcessPoolExecutor) or not _shares_memory(pool)
+        self.stuck = False
+        """Something cannot run, for lack of what nothing makes again."""
+        self._sender: Sender | None = None
+        if pool.in_processes:
+            self._sender = Sender(run, pipeline, self.code)
         self._lock = threading.Lock()
         self._open: dict[str, Attempt] = {}
         self._futures: dict[Future[Done], Step] = {}
+        self._queue: deque[Step] = deque()
+        self._news = False
+        self._planned = self._planning = 0.0
         self._refused: set[str] = set()
         self._lacking: set[tuple[str, str]] = set()
-        self.stuck = False
-        """Something cannot run, for lack of what nothing makes again."""
+        self._suspects: deque[Step] = deque()
+        """To be run one at a time: one of them broke the executor, and nobody knows which."""
+        self._lost: dict[str, End] = {}
+        """Path of a suspect -> how its last attempt ended."""
         self._unbegun: Counter[str] = Counter()
-        self._signal: int | None = None
+        self._signals = Signals()
         self._deciding = deciding_names(planner.dag)
         self._learn(run.record.parameters)
 
@@ -120,90 +101,140 @@ class Loop:
 
         :raises Cancelled: on SIGINT or SIGTERM, after every attempt in progress was ended.
         """
-        queue: deque[Step] = deque()
-        plan = self.plan()
-        self.reporter.planned(plan)
-        fresh, looked_again = True, False
-        with self._signals(), routed():
+        with self._signals.noted(), routed():
             try:
-                while True:
-                    if self._signal is not None:
-                        raise Cancelled(self._signal)
-                    if not queue and fresh:
-                        plan = self.plan()
-                        queue.extend(self._startable(plan))
-                        fresh = False
-                    while queue and len(self._futures) < self.workers:
-                        self._submit(queue.popleft())
-                    if self._futures:
-                        if self._collect():
-                            fresh = True
-                    elif not queue and not fresh:
-                        if plan.waiting and not looked_again:
-                            # What others are at may have ended meanwhile: look once more.
-                            self._reread()
-                            fresh = looked_again = True
-                            continue
-                        return plan
-            except Cancelled:
-                self._cancel_all()
+                try:
+                    return self._go()
+                except Cancelled:
+                    self._cancel()
+                    raise
+                except Exception:
+                    # The store failed, or something here did: let what is at work end as it can.
+                    self._drain()
+                    raise
+            except Exception:
                 raise
-            except BaseException:
-                # The store failed, or something here did: let what is at work end as it can.
-                self._drain()
+            except BaseException as error:
+                self._cancel(now=True)
+                if isinstance(error, AtOnce):
+                    raise Cancelled(error.number) from None
                 raise
 
+    def _go(self) -> Plan:
+        plan = self._replan()
+        self.reporter.planned(plan)
+        looked_again = False
+        while True:
+            self._signals.check()
+            if self._news and (not self._queue or self._is_time_to_plan()):
+                plan = self._replan()
+            self._submit_some()
+            if self._futures:
+                self._news |= self._collect()
+                if self.run.pack_due:
+                    self.pack()
+            elif not self._queue and not self._news:
+                if not plan.waiting or looked_again:
+                    return plan
+                # What others are at may have ended meanwhile: look once more.
+                self._reread()
+                self._news = looked_again = True
+
+    # -- what is next ----------------------------------------------------------------------------
+
+    def _is_time_to_plan(self) -> bool:
+        return time.monotonic() - self._planned > _PLANNING * self._planning
+
+    def _replan(self) -> Plan:
+        """Plan, and queue what is ready: what became so just now comes first, since it may be what
+        most of the run waits for; what was queued stays so, as far as it is to run still."""
+        began = time.monotonic()
+        plan = self.plan()
+        ready = {step.path: step for step in self._startable(plan)}
+        queued = [ready.pop(step.path) for step in self._queue if step.path in ready]
+        self._queue = deque(ready.values())
+        self._queue.extend(queued)
+        self._news = False
+        self._planned = time.monotonic()
+        self._planning = self._planned - began
+        return plan
+
     def _startable(self, plan: Plan) -> Iterator[Step]:
-        running = {step.path for step in self._futures.values()}
+        taken = {step.path for step in (*self._futures.values(), *self._suspects)}
         for step in plan.ready:
-            if step.path in running or step.path in self._refused:
+            if step.path in taken or step.path in self._refused:
                 continue
             if self.chosen(step.path):
                 yield step
             else:
                 self.held_back = True
 
-    def _submit(self, step: Step) -> None:
-        self.reporter.began(step)
-        if self._in_processes:
-            job = as_job(self.run, step, self.folder, self.source, self.code)
-            try:
-                future = self.pool.submit(do_in_process, job)
-            except BrokenProcessPool:
-                self._renew_pool()
-                future = self.pool.submit(do_in_process, job)
+    def _submit_some(self) -> None:
+        if self._suspects or self._lost:
+            if not self._futures and self._suspects:
+                self._submit(self._suspects.popleft())
+            return
+        while self._queue and len(self._futures) < self.pool.workers:
+            if not self._submit(self._queue[0]):
+                return
+            self._queue.popleft()
+
+    def _submit(self, step: Step) -> bool:
+        """Whether it was handed over: not to a broken executor, before all that it had is back."""
+        call: tuple[Any, ...]
+        if self._sender is not None:
+            call = (do_in_process, self._sender.job(step))
         else:
-            future = self.pool.submit(
-                do, self.run, step, self.folder, self.shell, self._began, self.code
-            )
+            call = (do, self.run, step, self.folder, self.shell, self._began, self.code)
+        try:
+            future = self.pool.submit(*call)
+        except BrokenExecutor:
+            if self._futures:
+                return False
+            self._renew()
+            future = self.pool.submit(*call)
         self._futures[future] = step
+        self.reporter.began(step)
+        return True
 
     def _began(self, attempt: Attempt) -> bool:
         with self._lock:
             self._open[attempt.path] = attempt
             return not self.shell.stopping
 
+    # -- what came of it -------------------------------------------------------------------------
+
     def _collect(self) -> bool:
         """Wait for one to be done, and take all that are. Whether there is news."""
         # A timeout: a signal only leaves a note, and does not end the waiting.
         finished, _ = wait(self._futures, timeout=0.2, return_when=FIRST_COMPLETED)
-        for future in finished:
+        gone: list[Step] = []
+        broke = self._take_all(finished, gone)
+        if broke and not self.pool.alone:
+            # Whatever else was at work there is gone too, or done.
+            broke += self._take_all(wait(self._futures).done, gone)
+        if gone:
+            self._gone(gone, guilty=self.pool.alone or (broke == 1 and len(gone) == 1))
+        if broke:
+            self._renew()
+        return bool(finished)
+
+    def _take_all(self, futures: set[Future[Done]], gone: list[Step]) -> int:
+        """Take what came of each; add to ``gone`` those of which nothing came. How many of them
+        were in an executor that broke."""
+        broke = 0
+        for future in futures:
             step = self._futures.pop(future)
             with self._lock:
                 self._open.pop(step.path, None)
             try:
                 done = future.result()
-            except BrokenProcessPool:
-                done = self._died(step)
-            except (pickle.PicklingError, AttributeError, TypeError) as error:
-                if not self._in_processes:
-                    raise
-                raise PipelineError(
-                    f"{step.path} cannot be sent to another process ({error}): define its function "
-                    f"at the top level of a module, or use threads"
-                ) from error
+            except (BrokenExecutor, CancelledError) as error:
+                gone.append(step)
+                broke += isinstance(error, BrokenExecutor)
+                continue
             self._take(step, done)
-        return bool(finished)
+        return broke
 
     def _learn(self, values: Mapping[str, Any]) -> None:
         """Fetch what the planner must see (map lists, branch choices) and stands in a blob."""
@@ -217,6 +248,8 @@ class Loop:
 
     def _take(self, step: Step, done: Done) -> None:
         self.run.keep(done.records)
+        if lost := self._lost.pop(step.path, None):
+            self.history.add(lost)
         if done.warning:
             self.warn(done.warning)
         if done.end is not None:
@@ -257,78 +290,87 @@ class Loop:
         self.warnings.append(message)
         self.reporter.warned(message)
 
-    # -- worker processes ------------------------------------------------------------------------
+    def pack(self) -> None:
+        """Pack the records for quick reading. They stand on their own: what has come of the run is
+        not to be lost for this."""
+        try:
+            self.run.write_pack()
+        except StorageError as error:
+            self.warn(f"the records were not packed for quick reading: {error}")
 
-    def _died(self, step: Step) -> Done:
-        """A worker process is gone, and with it what it was at."""
-        self._renew_pool()
-        history = self.run.history([step.path])
-        latest = history.latest(step.path)
-        if isinstance(latest, Start) and latest.invocation == self.run.invocation:
-            end = self.run.end_for(latest, "failed", "WorkerDied", "its worker process died")
-            return Done(step.path, end if isinstance(end, End) else None)
-        if isinstance(latest, End) and latest.invocation == self.run.invocation:
-            return Done(step.path, latest)
-        # It had not begun: the next plan has it again, unless workers do nothing but die.
-        self._unbegun[step.path] += 1
-        if self._unbegun[step.path] > 3:
-            raise RunstoreError(
-                f"worker processes die before they begin {step.path}: "
-                f"does its module import, and is there memory enough?"
+    # -- steps whose process is gone -------------------------------------------------------------
+
+    def _gone(self, steps: list[Step], *, guilty: bool) -> None:
+        """The processes that these steps were given to are gone.
+
+        :param guilty: there is one step for each that died. Else each that began is run again,
+            and nothing at the same time: the one that brings the executor down alone has failed.
+        """
+        history = self.run.history([step.path for step in steps])
+        for step in steps:
+            assert step.work is not None
+            latest = history.latest(step.path)
+            ours = isinstance(latest, Start | End) and (
+                (latest.invocation, latest.attempt) == (self.run.invocation, step.work.number)
             )
-        return Done(step.path)
+            if ours and isinstance(latest, Start):
+                if guilty or step.path in self._lost:
+                    latest = self.run.end_for(latest, "failed", "WorkerDied", _DIED)
+                else:
+                    said = f"{_DIED}, or that of another step"
+                    latest = self.run.end_for(latest, "lost", "WorkerDied", said)
+            if ours:
+                end = latest if isinstance(latest, End) else None
+                # An executor that breaks ends its workers, and one that can still says so.
+                again = end is not None and end.outcome in ("lost", "cancelled") and not guilty
+                if end is None or not again or step.path in self._lost:
+                    self._take(step, Done(step.path, end))
+                    continue
+                # What this invocation has tried is settled for the planner: it is told later.
+                self._lost[step.path] = end
+                work = replace(step.work, number=end.attempt + 1)
+                self._suspects.append(replace(step, work=work))
+            else:
+                # The next plan has it again, unless workers do nothing but die.
+                self._unbegun[step.path] += 1
+                if self._unbegun[step.path] > _UNBEGUN:
+                    raise RunstoreError(
+                        f"worker processes die before they begin {step.path}: "
+                        f"does its module import, and is there memory enough?"
+                    )
+                if step.path in self._lost:
+                    self._suspects.append(step)
 
-    def _renew_pool(self) -> None:
-        if self.renew is None:
+    def _renew(self) -> None:
+        if not self.pool.renew():
             raise RunstoreError(
                 "a worker process died and the executor is broken: give runstore a fresh one, "
                 "or let it make its own"
             )
-        if getattr(self.pool, "_broken", False):
-            self.pool.shutdown(wait=False)
-            self.pool = self.renew()
 
     # -- the end of it ---------------------------------------------------------------------------
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM leave a note; a second one of them does what it always does.
-
-        Only where signals can be had: in the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def note(number: int, _: Any) -> None:
-            self._signal = number
-            signal.signal(number, old[number] or signal.SIG_DFL)
-
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        old: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
-        for number in numbers:
-            signal.signal(number, note)
-        try:
-            yield
-        finally:
-            for which, handler in old.items():
-                signal.signal(which, handler or signal.SIG_DFL)
 
     def _drain(self) -> None:
         for future in self._futures:
             future.cancel()
-        wait(self._futures)
+        while wait(self._futures, timeout=0.2).not_done:
+            if self._signals.number is not None:
+                self._cancel()
+                return
 
-    def _cancel_all(self) -> None:
-        """End what is in progress as cancelled. A task that goes on finds its end taken."""
-        self.shell.stop()
+    def _cancel(self, *, now: bool = False) -> None:
+        """End what is in progress as cancelled. A task that goes on finds its end taken.
+
+        :param now: kill what can be killed, and wait for nothing.
+        """
+        self.shell.stop(signal.SIGKILL if now else signal.SIGTERM)
         for future in self._futures:
             future.cancel()
-        if self._in_processes:
-            if self.renew is not None:
-                # Those too that have not begun: nobody is to begin after this.
-                for process in list((getattr(self.pool, "_processes", None) or {}).values()):
-                    process.terminate()
-                    process.join(1)
+        for end in self._lost.values():
+            self.history.add(end)
+        if self._sender is not None:
+            # Those too that have not begun: nobody is to begin after this.
+            self.pool.end_processes(self.shell.grace, now=now)
             paths = [step.path for step in self._futures.values()]
             history = self.run.history(paths) if paths else None
             for start in list(history.open()) if history else ():
@@ -336,28 +378,21 @@ class Loop:
                     self._cancelled(
                         self.run.end_for(start, "cancelled", "Cancelled", "interrupted")
                     )
-                    if start.by.pid and start.by.pid != os.getpid():
-                        _kill(start.by.pid)
             return
         with self._lock:
             attempts = list(self._open.values())
         for attempt in attempts:
-            with suppress(AttemptEndedError):  # it was quicker
+            try:
                 self._cancelled(attempt.cancel("interrupted"))
+            except AttemptEndedError:  # it was quicker
+                pass
+            except StorageError as error:
+                abandon(attempt.start.nonce)
+                self.warn(f"attempt {attempt.number} at {attempt.path} was left open: {error}")
 
     def _cancelled(self, end: Any) -> None:
         self.ran.append(end.path)
         self.history.add(end)
 
 
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGTERM)
-
-
-def _shares_memory(pool: Executor) -> bool:
-    """Whether what is submitted runs in this process. Threads do; of others that is not known, so
-    they are sent something that can be pickled."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    return isinstance(pool, ThreadPoolExecutor) or bool(getattr(pool, "shares_memory", False))
+_DIED = "its worker process died"

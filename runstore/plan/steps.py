@@ -13,7 +13,7 @@ from runstore.records import Blob, Consumed, End
 if TYPE_CHECKING:
     from runstore.dag import Task
 
-__all__ = ["Action", "Evidence", "Plan", "Reason", "Step", "Work"]
+__all__ = ["BY_VALUE", "Action", "Evidence", "Plan", "Reason", "Step", "Work"]
 
 
 class Action(enum.StrEnum):
@@ -56,6 +56,12 @@ class Reason(enum.StrEnum):
     NO_BRANCH = "no branch matches"
     LOOP_LIMIT = "loop limit"
     NOT_A_LIST = "not a list"
+
+
+BY_VALUE = frozenset(
+    {Reason.NO_BRANCH, Reason.NOT_A_LIST, Reason.LOOP_LIMIT, Reason.PARAMETER_MISSING}
+)
+"""Reasons for which a node fails by itself: without an attempt, and whatever is in it."""
 
 
 class Evidence(NamedTuple):

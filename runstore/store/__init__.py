@@ -12,8 +12,10 @@ from typing import Any
 from runstore.plan import Step
 from runstore.records import Consumed, End
 from runstore.store.attempt import Attempt
-from runstore.store.run import Run, Takeover
-from runstore.store.store import Store, compare, open_store
+from runstore.store.forking import compare
+from runstore.store.run import Run
+from runstore.store.store import Store, open_store
+from runstore.store.takeover import Takeover, check_takeover
 
 __all__ = [
     "Attempt",
@@ -22,6 +24,7 @@ __all__ = [
     "Takeover",
     "begin",
     "cancel",
+    "check_takeover",
     "compare",
     "fail",
     "open_store",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
@@ -20,6 +20,7 @@ from runstore.errors import (
     KeyExistsError,
     ParameterError,
     PathError,
+    RefusedError,
     ValueNotJsonError,
 )
 from runstore.keys import encode
@@ -28,6 +29,8 @@ from runstore.plan import Work
 from runstore.records import Blob, Consumed, End, Start
 from runstore.store.blobs import INLINE_BYTES
 from runstore.store.clock import now
+from runstore.store.masking import refuse_secrets
+from runstore.store.token import to_token
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -49,12 +52,21 @@ class Attempt:
     ``KeyboardInterrupt`` cancels it. Methods may be called from any thread.
     """
 
-    def __init__(self, run: Run, start: Start, key: str, work: Work | None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        start: Start,
+        key: str,
+        work: Work | None,
+        returns: Sequence[str] | None = None,
+    ) -> None:
         self.run = run
         self.start = start
         self.key = key
         """Object key of the start."""
         self.work = work
+        self.returns = work.task.returns if work is not None else returns
+        """The names the node returns; ``None`` where they are not known, and not checked."""
         self.outputs: dict[str, Any] = {}
         self.metrics: dict[str, Any] = {}
         self.log: Blob | None = None
@@ -83,19 +95,9 @@ class Attempt:
 
     @property
     def token(self) -> str:
-        """A text by which another process can end this attempt: ``run.attempt_of(token)``."""
-        consumed = self.start.consumed.to_json()
-        return orjson.dumps(
-            {
-                "path": self.path,
-                "attempt": self.number,
-                "nonce": self.start.nonce,
-                "invocation": self.start.invocation,
-                "time": self.start.time,
-                "start": self.start.digest,
-                "consumed": consumed,
-            }
-        ).decode()
+        """A text by which another process can end this attempt: ``run.attempt_of(token)``. It holds
+        no values."""
+        return to_token(self.start, self.returns)
 
     # -- what goes in ----------------------------------------------------------------------------
 
@@ -105,11 +107,21 @@ class Attempt:
 
         :raises ParameterError: for a secret that was not given again.
         :raises BlobMissingError, BlobDamagedError: for a large value.
+        :raises RefusedError: for an attempt that was not begun with a step of a plan.
         """
         if self._params is None:
-            values = self.work.params if self.work else {}
-            self._params = self.run.materialise(values, self.path)
+            self._params = self.run.materialise(self._known_work().params, self.path)
         return self._params
+
+    def _known_work(self) -> Work:
+        if self.work is None:
+            raise RefusedError(
+                f"attempt {self.number} at {self.path} was not begun here with a step of a plan, "
+                f"so its inputs are not known: read them where it was, or begin it with "
+                f"run.step({self.path!r})",
+                path=self.path,
+            )
+        return self.work
 
     def load(self, pattern: str, to: str = ".") -> list[str]:
         """Fetch artifacts that an upstream step saved; returns the files written, relative names.
@@ -122,6 +134,7 @@ class Attempt:
         :param to: the folder to write below.
         :raises BlobMissingError: if nothing in sight matches, or the store lost it.
         :raises BlobDamagedError: if it is not what was saved.
+        :raises RefusedError: for an attempt that was not begun with a step of a plan.
 
         Each file appears whole or not at all. What was loaded becomes part of what this attempt
         consumed: if it changes, the step is stale.
@@ -151,9 +164,7 @@ class Attempt:
         return written
 
     def _visible(self) -> Visible:
-        if self.work is None:
-            return {}
-        return self.work.artifacts()
+        return self._known_work().artifacts()
 
     # -- what comes out --------------------------------------------------------------------------
 
@@ -164,7 +175,8 @@ class Attempt:
         :raises InputError: if nothing matches, or a name leads out of ``base``.
 
         Streamed, hashed while written, and kept once however often the run saves them. They are
-        served to later steps only if this attempt succeeds.
+        served to later steps only if this attempt succeeds. What is in them is kept as it is:
+        nothing looks for secrets there.
         """
         found = sorted(
             name
@@ -198,12 +210,16 @@ class Attempt:
             that are not given are an error; others are, too.
         :raises ValueNotJsonError: naming node and parameter. Nothing was written: the attempt is
             still open.
+        :raises InputError: for an output that is, or has in it, the value of a secret; neither was
+            anything written. What was derived from one is not recognised.
         :raises AttemptLostError: somebody declared this attempt dead: stop, the result is refused.
         :raises AttemptEndedError: it was ended before.
         """
         values = {**self.outputs, **(outputs or {})}
-        if self.work is not None:
-            _check_names(self.path, self.work.task.returns, values)
+        if self.returns is not None:
+            _check_names(self.path, self.returns, values)
+        if self.run.secrets:
+            refuse_secrets(values, self.run.secrets, "output", self.path)
         kept = {
             name: self.run.blobs.value(value, f"{name!r} returned by {self.path}")
             for name, value in values.items()
@@ -211,12 +227,17 @@ class Attempt:
         return self._finish("succeeded", outputs=kept, metrics=metrics)
 
     def fail(self, error: BaseException | str, *, metrics: Mapping[str, Any] | None = None) -> End:
-        """End as failed, with type, message, traceback of the error. Raises as :meth:`succeed`."""
-        return self._finish("failed", error=_described(error), metrics=metrics)
+        """End as failed, with type, message, traceback of the error. Raises as :meth:`succeed`.
+
+        The values of secrets are masked in them; what was derived from one is not recognised.
+        """
+        said = _described(error, self.run.mask)
+        return self._finish("failed", error=said, metrics=metrics)
 
     def cancel(self, reason: str = "cancelled") -> End:
         """End as cancelled: nobody's fault, to be run again. Raises as :meth:`succeed`."""
-        return self._finish("cancelled", error={"type": "Cancelled", "message": reason})
+        said = {"type": "Cancelled", "message": _clean(self.run.mask(str(reason)))}
+        return self._finish("cancelled", error=said)
 
     def _finish(
         self,
@@ -243,7 +264,9 @@ class Attempt:
         for name, value in list(measured.items()):
             try:
                 _check_metric(name, value, self.path)
-            except ValueNotJsonError:
+                if self.run.secrets:
+                    refuse_secrets({name: value}, self.run.secrets, "metric", self.path)
+            except InputError:
                 if outcome == "succeeded":
                     raise
                 del measured[name]  # an attempt that failed must be able to end
@@ -341,21 +364,34 @@ def _check_names(path: str, returns: Iterable[str], values: Mapping[str, Any]) -
             )
 
 
-def _described(error: BaseException | str) -> dict[str, str]:
+def _described(error: BaseException | str, mask: Callable[[str], str]) -> dict[str, str]:
+    """What a record says of an error. Never raises, whatever a task has made of its exceptions."""
     if isinstance(error, str):
-        return {"type": "Error", "message": _clean(error)}
+        return {"type": "Error", "message": _clean(mask(str(error)))}
     kind = type(error)
-    known = kind.__module__ == "builtins" or kind.__module__.startswith("runstore.")
-    name = kind.__name__ if known else f"{kind.__module__}.{kind.__name__}"
-    text = "".join(traceback.format_exception(error))
-    try:
-        message = str(error)
-    except Exception as broken:  # noqa: BLE001 - an exception of the task's own making
-        message = f"(its message cannot be had: {type(broken).__name__})"
-    said = {"type": _clean(name), "message": _clean(message), "traceback": _clean(text)}
-    if isinstance(error, BlobMissingError | BlobDamagedError) and "sha256" in error.facts:
-        said["sha256"] = error.facts["sha256"]  # so that a retry makes that blob again
+    module = kind.__module__  # type: str | None  # a class may say anything of itself
+    known = not isinstance(module, str) or module == "builtins" or module.startswith("runstore.")
+    name = kind.__name__ if known else f"{module}.{kind.__name__}"
+    # Masked before it is cut: half a secret would not be found.
+    said = {
+        "type": _clean(mask(name)),
+        "message": _clean(mask(_attempted(lambda: str(error), "its message"))),
+        "traceback": _clean(
+            mask(_attempted(lambda: "".join(traceback.format_exception(error)), "its traceback"))
+        ),
+    }
+    if isinstance(error, BlobMissingError | BlobDamagedError):
+        sha256 = getattr(error, "facts", {}).get("sha256")
+        if isinstance(sha256, str):
+            said["sha256"] = sha256  # so that a retry makes that blob again
     return said
+
+
+def _attempted(say: Callable[[], str], what: str) -> str:
+    try:
+        return say()
+    except BaseException as broken:  # noqa: BLE001 - an exception of the task's own making
+        return f"({what} cannot be had: {type(broken).__name__})"
 
 
 def _clean(text: str, limit: int = 16_384) -> str:

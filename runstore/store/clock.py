@@ -6,7 +6,9 @@ import os
 import time
 from datetime import UTC, datetime
 
-__all__ = ["new_id", "new_nonce", "now"]
+__all__ = ["may_force", "new_id", "new_invocation_id", "new_nonce", "now"]
+
+_FORCE = "-force"
 
 
 def now() -> str:
@@ -28,6 +30,16 @@ def new_id() -> str:
     )
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def new_invocation_id(*, forces: bool) -> str:
+    """A :func:`new_id`; that of an invocation that forces something tells so, that whoever reads a
+    few attempts need not read every invocation (FORMAT.md, section 5)."""
+    return new_id() + _FORCE if forces else new_id()
+
+
+def may_force(invocation: str) -> bool:
+    return invocation.endswith(_FORCE)
 
 
 def new_nonce() -> str:

@@ -41,9 +41,17 @@ def _started(pid: int) -> int | None:
 
     Field 22 of ``/proc/<pid>/stat`` (proc(5)); the second one, the name, may hold anything.
     """
+    seen = _stat(pid)
+    return seen[1] if seen else None
+
+
+def _stat(pid: int) -> tuple[bytes, int] | None:
+    """State and start of a process, as far as they can be read. ``None`` says nothing: there may be
+    no such process, or no more file handles, or no right to look (``hidepid``)."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+            fields = file.read().rpartition(b")")[2].split()
+        return fields[0], int(fields[19])
     except (OSError, IndexError, ValueError):
         return None
 
@@ -56,16 +64,24 @@ def is_dead(holder: Holder | None) -> bool:
         return False
     if holder.host != me.host or holder.boot != me.boot:
         return False
-    return _started(holder.pid) != holder.pid_start or _is_zombie(holder.pid)
+    seen = _stat(holder.pid)
+    if seen is not None:
+        # A zombie has ended, and only waits for its parent to ask how.
+        return seen[1] != holder.pid_start or seen[0] in (b"Z", b"X")
+    return _is_gone(holder.pid)
 
 
-def _is_zombie(pid: int) -> bool:
-    """Whether a process has ended and only waits for its parent to ask how."""
+def _is_gone(pid: int) -> bool:
+    """Whether the kernel says that there is no such process: nothing else is taken for it."""
+    if pid <= 0:
+        return False  # to kill(2) that is no process but a group
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
-    except (OSError, IndexError):
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return True
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 def abandon(nonce: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
+from hashlib import sha256
 from typing import Any
 
 from runstore import keys
@@ -22,6 +23,7 @@ from runstore.records import (
 )
 from runstore.storage import Storage
 from runstore.store.blobs import Blobs
+from runstore.store.clock import may_force
 
 __all__ = ["deciding_names", "needed_prefixes", "read_history", "read_raw"]
 
@@ -53,13 +55,18 @@ def read_history(
     Cost: three listings (one a prefix, and two, for a partial history), one read for each pack and
     invocation, and one for each attempt that is in no pack; the start of an ended attempt is never
     read. One more listing if a record names a blob.
+
+    A partial history reads of the invocations those that its records name, and those that force
+    something. It reads every pack: an older attempt may stand in one alone (`runstore pack
+    --prune`), and in a store that another tool wrote the latest one, too. Of packs there is at most
+    one for each invocation of the executor and each `runstore pack`; pods write none.
     """
     with no_collection():
         history = History(run)
         reader = _Reader(storage, history)
         reader.read_packs()
-        reader.read_invocations()
         reader.read_attempts(prefixes)
+        reader.read_invocations(None if prefixes is None else reader.named())
         reader.read_deciding(dag)
     return history
 
@@ -72,7 +79,7 @@ class _Reader:
         self.prefix = keys.run_prefix(self.run_id)
         self.packed_ends: set[str] = set()
         self.packed: list[Start | End] = []
-        self.naming: list[Start | End] = []
+        self.naming: list[End] = []
         """Those that name a blob: few do, and the others are not looked at again."""
 
     def _damage(self, key: str, problem: object) -> None:
@@ -94,10 +101,24 @@ class _Reader:
         for key, data in self.storage.read_many(names):
             if not isinstance(data, bytes):
                 raise data  # what could not be read is not known: it is neither damaged nor absent
-            _, records, problems = parse_pack(data, key)
+            run_id, records, problems = parse_pack(data, key)
+            # What counts as attempt 0 is that pack and no other: under its name must stand what has
+            # its digest, or, where that is damaged, what says so of itself.
+            name = _name(key)
+            digests = [data[11:75].decode("ascii", "replace")]
+            ours = run_id == self.run_id
+            if problems:
+                digests.append(sha256(data[86:-1]).hexdigest())
+            elif not ours:
+                problems.append(f"pack {key} belongs to run {run_id!r}")
+            if name not in digests:
+                problems.append(f"pack {key} is not of its name")
+                ours = False
+            elif len(digests) > 1:
+                ours = True  # what it says of itself is damaged with it
             for problem in problems:
                 self._damage(key, problem)
-            adopted = key.endswith(f"/{origin}.json") if origin else False
+            adopted = ours and name == origin
             self._take(key, records, adopted=adopted, trusted=not problems)
 
     def _take(self, key: str, records: list[bytes], *, adopted: bool, trusted: bool) -> None:
@@ -117,7 +138,7 @@ class _Reader:
                 else:
                     history.add(record)
                     self.packed.append(record)
-                if framed.count(_DIGEST) > 1:
+                if type(record) is End and record.names_blobs:
                     self.naming.append(record)
             except DamagedError as error:
                 self._damage(key, error)
@@ -137,8 +158,20 @@ class _Reader:
             if start.run_id == self.run_id:
                 history.add(start)
 
-    def read_invocations(self) -> None:
+    def named(self) -> set[str]:
+        """The invocations that began what was read."""
+        known = self.history.attempts.values()
+        found = {a.invocation for attempts in known for a in attempts if not isinstance(a, Damaged)}
+        return found | {end.invocation for end in self.history.adopted.values()}
+
+    def read_invocations(self, named: Set[str] | None) -> None:
+        """
+        :param named: leave out those that are not among these and force nothing: whether an attempt
+            was made with another structure, its own invocation says.
+        """
         names = list(self.storage.list(self.prefix + keys.INVOCATIONS))
+        if named is not None:
+            names = [key for key in names if (name := _name(key)) in named or may_force(name)]
         for key, data in self.storage.read_many(names):
             if not isinstance(data, bytes):
                 raise data
@@ -186,8 +219,8 @@ class _Reader:
                     self.history.add(record)
                 else:
                     attempts[path] = [record]
-                if data.count(_DIGEST) > 1:  # type: ignore[union-attr]
-                    self.naming.append(record)
+                if suffix == "end" and record.names_blobs:  # type: ignore[union-attr]
+                    self.naming.append(record)  # type: ignore[arg-type]
             except TypeError:
                 if isinstance(data, bytes):
                     raise
@@ -213,7 +246,7 @@ class _Reader:
 
         look(history.run.parameters)
         for end in self.naming:
-            if type(end) is not End or history.latest(end.path) is not end:
+            if history.latest(end.path) is not end:
                 continue
             look(end.outputs)
             named.update(blob.sha256 for blob in end.artifacts.values())
@@ -226,12 +259,12 @@ class _Reader:
         there = {key.rpartition("/")[2] for key in self.storage.list(folder)}
         history.missing = (named - there) | (named & broken)
         blobs = Blobs(self.storage, self.run_id)
-        for sha256, blob in deciding.items():
+        for digest, blob in deciding.items():
             try:
-                history.values[sha256] = blobs.load(blob)
+                history.values[digest] = blobs.load(blob)
             except DamagedError as error:
-                history.missing.add(sha256)
-                self._damage(blobs.key(sha256), error)
+                history.missing.add(digest)
+                self._damage(blobs.key(digest), error)
 
 
 def read_raw(storage: Storage, run_id: str, ends: Iterable[End]) -> Iterator[bytes]:
@@ -255,7 +288,6 @@ def read_raw(storage: Storage, run_id: str, ends: Iterable[End]) -> Iterator[byt
         yield data
 
 
-_DIGEST = b'"sha256":'
 _A_START = b'{"format":"runstore/1","kind":"start",'
 
 
@@ -281,3 +313,7 @@ def _fewest(prefixes: set[str]) -> list[str]:
         if not out or not prefix.startswith(out[-1]):
             out.append(prefix)
     return out
+
+
+def _name(key: str) -> str:
+    return key.rpartition("/")[2].removesuffix(".json")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
+import re
+import shlex
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
-
-import orjson
 
 from runstore import keys
 from runstore.dag import Dag
@@ -15,11 +14,14 @@ from runstore.errors import (
     AttemptEndedError,
     AttemptTakenError,
     DamagedError,
+    InputError,
     KeyExistsError,
     KeyMissingError,
     ParameterError,
+    RecordDamagedError,
     RefusedError,
 )
+from runstore.history import Attempt as Known
 from runstore.history import Damaged, History
 from runstore.plan import Action, Plan, Planner, Step, Work
 from runstore.records import (
@@ -31,29 +33,26 @@ from runstore.records import (
     Secret,
     Start,
     frame,
+    parse,
     parse_attempt,
     to_body,
-    to_pack,
 )
 from runstore.store.attempt import Attempt
 from runstore.store.blobs import Blobs
-from runstore.store.clock import new_id, new_nonce, now
-from runstore.store.holder import is_dead, myself, was_abandoned
+from runstore.store.clock import new_invocation_id, new_nonce, now
+from runstore.store.holder import myself
+from runstore.store.keeping import Keeping
+from runstore.store.masking import mask
 from runstore.store.reading import needed_prefixes, read_history
+from runstore.store.takeover import Takeover, take_over
+from runstore.store.token import read_token
 
 if TYPE_CHECKING:
     from runstore.storage import Storage
 
-__all__ = ["Run", "Takeover"]
+__all__ = ["Run"]
 
-Takeover = Literal["dead", "all"] | datetime.timedelta
-"""Whose open attempts may be ended as lost: those known to be dead (same host and boot), all, or
-besides the dead those that began longer ago than this."""
-
-_UNKNOWN = "unknown"
-"""The invocation that began an attempt whose start cannot be read: not the one that gives it up."""
-
-_PACK_BYTES = 64 << 20
+_is_invocation = re.compile(r"[a-z0-9-]{1,64}").fullmatch
 
 
 class Run:
@@ -70,9 +69,9 @@ class Run:
         self.invocation: str | None = None
         """The invocation that new attempts are recorded under."""
         self._dag: Dag | None = None
+        self._working: Dag | None = None
         self._planner: Planner | None = None
-        self._unpacked: list[bytes] | None = None
-        self._unpacked_bytes = 0
+        self._keeping = Keeping(storage, record.run_id)
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -100,12 +99,14 @@ class Run:
         """What is known of the run, read afresh.
 
         :param paths: only what these node paths and their upstream need; the number of requests
-            then depends on the DAG, not on how many items or attempts there are.
+            then depends on the DAG, on the packs and on the invocations that forced something, not
+            on how many items, attempts or other invocations there are.
 
         Cost: three listings, one read for each pack and invocation, and one for each attempt that
-        is in no pack.
+        is in no pack. With ``paths``, a listing for each node that is needed and two more, and of
+        the invocations only those that are named, or force.
         """
-        dag = dag or self.dag
+        dag = dag or self._working or self.dag
         prefixes = None if paths is None else needed_prefixes(dag, paths)
         return read_history(self.storage, self.record, dag, prefixes)
 
@@ -118,11 +119,14 @@ class Run:
     ) -> Plan:
         """What is left to do. Reads the history unless it is given.
 
-        :param dag: the pipeline as it is now, if it is not the run's own.
+        :param dag: the pipeline as it is now; by default that of the invocation that was begun or
+            joined, or the run's own.
         """
         if dag is None:
-            dag = self.dag
-            planner = self._planner = self._planner or Planner(dag)
+            dag = self._working or self.dag
+            planner = self._planner
+            if planner is None or planner.dag is not dag:
+                planner = self._planner = Planner(dag)
         else:
             planner = Planner(dag)
         if history is None:
@@ -165,20 +169,60 @@ class Run:
                 out[name] = self.blobs.load(value)
         return out
 
-    def logs(self, path: str, number: int | None = None) -> bytes:
-        """What an attempt wrote to stdout and stderr; of the latest one by default.
+    def recorded(
+        self, path: str, number: int | None = None, *, history: History | None = None
+    ) -> Known:
+        """The record that says most of an attempt: its end, else its start; of the latest attempt
+        by default. What a fork took over is attempt 0.
 
-        :raises RefusedError: if there is no such attempt, or it has no log.
+        :raises RefusedError: if there is no such attempt.
         """
-        ends = {end.attempt: end for end in self.history([path]).ends(path) if end.path == path}
-        number = number or max(ends, default=0)
-        if number not in ends:
+        history = history or self.history([path])
+        known: dict[int, Known] = {each.attempt: each for each in history.attempts.get(path, ())}
+        if path in history.adopted:
+            known[0] = history.adopted[path]
+        damaged = history.nameless(path)
+        if damaged is not None:
+            known.setdefault(damaged.attempt, damaged)
+        if number is None and known:
+            return known[max(known)]
+        if number in known:
+            return known[number]
+        which = "attempt" if number is None else f"attempt {number}"
+        there = f"; it has {', '.join(map(str, sorted(known)))}" if known else ""
+        raise RefusedError(
+            f"run {self.run_id!r} has no {which} at {path!r}{there}: "
+            f"`runstore show {shlex.quote(self.run_id)}` lists the attempts"
+        )
+
+    def logs(self, path: str, number: int | None = None) -> bytes:
+        """What an attempt wrote to stdout and stderr; of the latest one by default, and of one that
+        a fork took over, too. Empty if it wrote nothing.
+
+        :raises RefusedError: if there is no such attempt, or it has not ended.
+        :raises RecordDamagedError: if its record cannot be read.
+        """
+        return self.log_of(self.recorded(path, number), path)
+
+    def log_of(self, record: Known, path: str) -> bytes:
+        """:meth:`logs`, of a record that is known. One read, none if it wrote nothing."""
+        if isinstance(record, Damaged):
+            raise RecordDamagedError(record.problem, key=record.key)
+        if isinstance(record, Start):
             raise RefusedError(
-                f"run {self.run_id!r} has no ended attempt {number or ''} at {path!r}: "
-                f"`runstore show` lists them"
+                f"attempt {record.attempt} at {path} is in progress ({record.by}, "
+                f"since {record.time}): its log is there when it has ended"
             )
-        log = ends[number].log
-        return self.blobs.read(log) if log else b""
+        return self.blobs.read(record.log) if record.log else b""
+
+    def mask(self, text: str) -> str:
+        """``text`` with the values of this run's secrets replaced by ``***``: strings of at least
+        four characters, also within other values, and the canonical JSON of those.
+
+        Errors, reasons and command lines go through it before they are recorded. What was derived
+        from a secret (a hash, base64, a part) is not found, nor are shorter ones.
+        """
+        return mask(text, self.secrets)
 
     # -- invocations -----------------------------------------------------------------------------
 
@@ -196,18 +240,51 @@ class Run:
 
         :param force: see :func:`runstore.plan.expand`.
         :param dag: the pipeline as it is now, if its structure is not the run's own.
+
+        One create. Processes that work together, as the pods of one workflow, :meth:`join` one.
         """
         from runstore.structure import digest
 
         invocation = Invocation(
-            self.run_id, new_id(), mode, now(), myself(), tuple(map(_utf8, command)), code,
-            dict(force or {}), tuple(ignored),
+            self.run_id, new_invocation_id(forces=bool(force)), mode, now(), myself(),
+            tuple(self.mask(_utf8(word)) for word in command), code, dict(force or {}),
+            tuple(ignored),
         )  # fmt: skip
         if dag is not None:
             invocation.structure, invocation.dag = digest(dag), dag.to_json()
         self._write(keys.invocation_key(self.run_id, invocation.id), invocation)
-        self.invocation = invocation.id
+        self.invocation, self._working = invocation.id, dag
         return invocation
+
+    def join(self, invocation: str) -> Invocation:
+        """Work under an invocation that another process began: new attempts are recorded under it,
+        and plans are made with its pipeline. One read.
+
+        A workflow begins one and hands its id on; were each of ten thousand pods to begin its own,
+        each would have ten thousand to list.
+
+        :raises InputError: for what is no id of an invocation.
+        :raises RefusedError: if the run has none of this id.
+        """
+        if not isinstance(invocation, str) or _is_invocation(invocation) is None:
+            raise InputError(f"{invocation!r:.80} is no id of an invocation: pass on Invocation.id")
+        key = keys.invocation_key(self.run_id, invocation)
+        try:
+            record = parse(self.storage.read(key), key)
+        except KeyMissingError:
+            raise RefusedError(
+                f"run {self.run_id!r} has no invocation {invocation!r}: "
+                f"begin it before the processes that join it",
+                run_id=self.run_id,
+            ) from None
+        if type(record) is not Invocation or (record.run_id, record.id) != (
+            self.run_id,
+            invocation,
+        ):
+            raise RecordDamagedError(f"{key} is not invocation {invocation!r} of it", key=key)
+        self._working = None if record.dag is None else Dag.from_json(record.dag, unknown="ignore")
+        self.invocation = record.id
+        return record
 
     # -- attempts --------------------------------------------------------------------------------
 
@@ -227,6 +304,8 @@ class Run:
         :raises AttemptTakenError: another writer claimed it; the message names it.
         :raises AttemptEndedError: for a path that has succeeded already.
         :raises RefusedError: for a path whose turn has not come.
+
+        A run that no invocation was begun for, or joined, begins one: a listing and a create.
         """
         work: Work | None = None
         if isinstance(step, str):
@@ -254,26 +333,18 @@ class Run:
         return Attempt(self, start, key, work)
 
     attempt = begin
-    """The same, for a ``with`` block."""
+    """The same, under the name that reads well in a block: ``with run.attempt(path) as attempt``.
+    Who cannot hold a block open calls :meth:`begin`, as one calls :func:`runstore.begin`."""
 
     def attempt_of(self, token: str) -> Attempt:
-        """The attempt that :attr:`Attempt.token` was made of, to be ended by this process."""
-        raw = orjson.loads(token)
-        consumed = raw["consumed"]
-        start = Start(
-            self.run_id, raw["path"], raw["attempt"], raw["nonce"], raw["invocation"], myself(),
-            raw["time"],
-            Consumed(
-                consumed.get("params", {}),
-                {n: (a["sha256"], a.get("from")) for n, a in consumed.get("artifacts", {}).items()},
-                consumed.get("results", {}),
-                consumed.get("ends", {}),
-            ),
-            None,
-            raw["start"],
-        )  # fmt: skip
+        """The attempt that :attr:`Attempt.token` was made of, to be ended by this process. Reads
+        nothing. It has no inputs: those who began it have them.
+
+        :raises InputError: for what is no token, or one of another run.
+        """
+        start, returns = read_token(token, self.run_id)
         key = keys.attempt_key(self.run_id, start.path, start.attempt, "start")
-        return Attempt(self, start, key, None)
+        return Attempt(self, start, key, None, returns)
 
     def _work(self, step: Step) -> Work:
         if step.work is not None:
@@ -311,10 +382,13 @@ class Run:
         )
 
     def _invocation(self) -> str:
-        if self.invocation is None:
-            self.begin_invocation("retry")
-        assert self.invocation is not None
-        return self.invocation
+        with self._lock:  # of threads that begin at once, one begins the invocation
+            if self.invocation is None:
+                folder = keys.run_prefix(self.run_id) + keys.INVOCATIONS
+                first = next(iter(self.storage.list(folder)), None) is None
+                self.begin_invocation("start" if first else "retry")
+            assert self.invocation is not None
+            return self.invocation
 
     # -- takeover --------------------------------------------------------------------------------
 
@@ -324,38 +398,13 @@ class Run:
         """End as ``lost`` the open attempts whose writers are dead, or that the caller gives up.
 
         :param paths: node paths to think of where a damaged start no longer tells its own.
+        :raises InputError: for a ``takeover`` that is none; to be known before an invocation is
+            begun, ask :func:`runstore.store.check_takeover`.
 
-        ``history`` learns of the ends. Returns the attempts that stay open.
+        ``history`` learns of the ends. Returns the attempts that stay open. An attempt whose start
+        does not tell when it began is not given up by age.
         """
-        left: list[Start | Damaged] = []
-        for start in list(history.open()):
-            if not (
-                is_dead(start.by) or was_abandoned(start.nonce) or _given_up(start.time, takeover)
-            ):
-                left.append(start)
-                continue
-            history.add(self.end_for(start, "lost", "Lost", f"declared dead: {start.by}"))
-        for damaged in list(history.damaged):
-            if damaged.kind != "start":
-                continue
-            path = damaged.path
-            if path is None:
-                path = next((p for p in paths if keys.encode(p) == damaged.node_key), None)
-                if path is None:
-                    continue
-            latest = history.latest(path)
-            if not isinstance(latest, Damaged) or latest.attempt != damaged.attempt:
-                continue
-            if takeover == "dead":
-                left.append(damaged)
-                continue
-            end = End(
-                self.run_id, path, damaged.attempt, new_nonce(), _UNKNOWN, "lost",
-                Consumed(), error={"type": "Lost", "message": "its start record is damaged"},
-                ended=now(), ended_by=myself(),
-            )  # fmt: skip
-            history.add(self._end_or_other(end))
-        return left
+        return take_over(self, history, takeover, paths)
 
     def end_for(self, start: Start, outcome: str, kind: str, message: str) -> End | Damaged:
         """End an attempt that another process began; if it was ended meanwhile, that end."""
@@ -364,9 +413,10 @@ class Run:
             start.consumed, start.digest, error={"type": kind, "message": message},
             began=start.time, ended=now(), ended_by=myself(),
         )  # fmt: skip
-        return self._end_or_other(end)
+        return self.end_or_other(end)
 
-    def _end_or_other(self, end: End) -> End | Damaged:
+    def end_or_other(self, end: End) -> End | Damaged:
+        """Create an end; if the attempt has another one already, that one."""
         try:
             self.write_attempt(end)
         except KeyExistsError:
@@ -388,7 +438,7 @@ class Run:
             return None
         return record if isinstance(record, End) else None
 
-    # -- writing ---------------------------------------------------------------------------------
+    # -- for executors and copiers ---------------------------------------------------------------
 
     def write_attempt(self, end: End) -> None:
         """Create an end record. :raises KeyExistsError: if the attempt has another end."""
@@ -398,42 +448,34 @@ class Run:
         data, record.digest = frame(to_body(record))
         self.storage.create(key, data)
         if type(record) is not Invocation:
-            self.keep([data])
+            self._keeping.add([data])
 
     def keep_for_pack(self) -> None:
         """From now on keep what is written, for :meth:`write_pack`."""
-        self._unpacked = []
-        self._unpacked_bytes = 0
+        self._keeping.begin()
 
     def kept(self) -> list[bytes]:
         """What was kept so far, framed."""
-        return list(self._unpacked or ())
+        return self._keeping.records
 
     def keep(self, records: Iterable[bytes]) -> None:
-        """Keep records that another process of this invocation wrote."""
-        with self._lock:
-            if self._unpacked is None:
-                return
-            for data in records:
-                self._unpacked.append(data)
-                self._unpacked_bytes += len(data)
-            full = self._unpacked_bytes > _PACK_BYTES
-        if full:
-            self.write_pack()
+        """Keep records that another process of this invocation wrote. Writes nothing."""
+        self._keeping.add(records)
+
+    @property
+    def pack_due(self) -> bool:
+        """Whether 64 MiB are kept, in memory: time for :meth:`write_pack`."""
+        return self._keeping.full
 
     def write_pack(self) -> str | None:
         """Put the records that were kept into one object, for quick reading; its key.
 
-        The records stay as they are. One create, none if there is nothing to pack.
+        The records stay as they are, so a failure costs nothing but time: they are not packed then,
+        and not kept any longer. One create, none if there is nothing to pack.
+
+        :raises StorageError: if the storage failed.
         """
-        with self._lock:
-            kept, self._unpacked, self._unpacked_bytes = self._unpacked or [], [], 0
-        if len(kept) < 3:
-            return None
-        data, digest = to_pack(self.run_id, kept)
-        key = keys.pack_key(self.run_id, digest)
-        self.storage.create(key, data)
-        return key
+        return self._keeping.write()
 
     def _attempts(self) -> str:
         return keys.run_prefix(self.run_id) + keys.ATTEMPTS
@@ -450,15 +492,3 @@ class Run:
 def _utf8(text: str) -> str:
     """What a record can hold of a command line, whose bytes may be anything."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _given_up(since: str, takeover: Takeover) -> bool:
-    if takeover == "all":
-        return True
-    if takeover == "dead":
-        return False
-    try:
-        began = datetime.datetime.fromisoformat(since)
-    except ValueError:
-        return True
-    return datetime.datetime.now(datetime.UTC) - began > takeover

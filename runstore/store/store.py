@@ -18,15 +18,11 @@ from runstore.errors import (
     RefusedError,
     RunExistsError,
     RunNotFoundError,
-    StructureChangedError,
     ValueNotJsonError,
 )
-from runstore.history import History
-from runstore.paths import check_run_id, template
-from runstore.plan import Planner, Reason
+from runstore.paths import check_run_id
 from runstore.records import (
     Blob,
-    End,
     Marker,
     RunRecord,
     Secret,
@@ -38,11 +34,12 @@ from runstore.records import (
 from runstore.storage import Storage, open_storage, prove
 from runstore.store.blobs import Blobs
 from runstore.store.clock import new_id, new_nonce, now
+from runstore.store.forking import adoptable, compare
 from runstore.store.reading import read_raw
 from runstore.store.run import Run
-from runstore.structure import Change, changed, comparable, diff, digest
+from runstore.structure import digest
 
-__all__ = ["Store", "compare", "open_store"]
+__all__ = ["Store", "open_store"]
 
 
 def open_store(
@@ -127,7 +124,7 @@ class Store:
         :raises ValueNotJsonError: for a parameter JSON cannot hold.
 
         Cost: a read, and one create (two in a new store), and one for each large parameter; with a
-        ``run_id``, a listing.
+        ``run_id``, a listing, and one more for each folder of remains.
         """
         given_id = run_id is not None
         run_id = check_run_id(run_id) if run_id is not None else new_id()
@@ -176,19 +173,36 @@ class Store:
             return False
         return True
 
-    def _check_free(self, run_id: str, *, given: bool) -> None:
-        """:raises RunExistsError, RefusedError: unless there is nothing of a run of this id."""
+    def _check_free(self, run_id: str, *, given: bool, but: str = "") -> None:
+        """:raises RunExistsError, RefusedError: unless there is nothing of a run of this id.
+
+        Blobs may be there: nothing is done for them, and they are what their names say.
+        :param but: a key that may be there, too.
+        """
         if self._exists(run_id):
             raise self._taken(run_id)
-        # What was removed or imported in part must not be taken for this run's own. An id that was
-        # made a moment ago has no past.
-        folder = keys.run_prefix(run_id) + keys.ATTEMPTS
-        if given and next(iter(self.storage.list(folder)), None) is not None:
-            raise RefusedError(
-                f"{self.url} holds remains of a run {run_id!r} that was being removed, imported or "
-                f"copied: finish that (`runstore rm` removes them), or choose another id",
-                run_id=run_id,
-            )
+        if not given:
+            return  # an id that was made a moment ago has no past
+        # What was removed, imported or forked in part must not be taken for this run's own.
+        prefix = keys.run_prefix(run_id)
+        for key in self._remains(prefix):
+            if key == prefix + keys.RUN:
+                raise self._taken(run_id)  # a moment ago
+            if key != but:
+                raise RefusedError(
+                    f"{self.url} holds remains of a run {run_id!r} that was being removed, "
+                    f"imported, copied or forked ({key}): finish that, remove them "
+                    f"(`runstore rm`, or `runstore gc`), or choose another id",
+                    run_id=run_id,
+                    key=key,
+                )
+
+    def _remains(self, prefix: str) -> Iterator[str]:
+        for key in list(self.storage.list(prefix, shallow=True)):
+            if not key.endswith("/"):
+                yield key
+            elif key != prefix + keys.BLOBS and not (prefix + keys.BLOBS).startswith(key):
+                yield from self.storage.list(key)
 
     def _taken(self, run_id: str) -> RunExistsError:
         return RunExistsError(
@@ -197,10 +211,19 @@ class Store:
             run_id=run_id,
         )
 
-    def run(self, run_id: str, *, secrets: Mapping[str, Any] | None = None) -> Run:
+    def run(
+        self,
+        run_id: str,
+        *,
+        secrets: Mapping[str, Any] | None = None,
+        invocation: str | None = None,
+    ) -> Run:
         """A run that exists. One read.
 
+        :param invocation: work under this one, which another process began; see :meth:`Run.join`.
+            One read more.
         :raises RunNotFoundError: if there is none of this id.
+        :raises RefusedError: if it has no such invocation.
         :raises RecordDamagedError, FormatVersionError: if its record cannot be read.
         """
         key = keys.run_key(check_run_id(run_id))
@@ -213,7 +236,10 @@ class Store:
             ) from None
         if not isinstance(record, RunRecord) or record.run_id != run_id:
             raise RefusedError(f"record {key} is not of run {run_id!r}: was the folder renamed?")
-        return Run(self.storage, record, secrets)
+        run = Run(self.storage, record, secrets)
+        if invocation is not None:
+            run.join(invocation)
+        return run
 
     def runs(self) -> Iterator[str]:
         """The ids of the runs in the store, in no order. One listing; one read for a long id."""
@@ -244,19 +270,25 @@ class Store:
         """A new run that takes over what has succeeded in another one.
 
         Each path whose latest attempt succeeded, or is a handled failure, and that no force waits
-        for, is taken over, stale or not. The new run is self-contained: the origin may be deleted.
+        for, is taken over, stale or not, if it was made with the structure that the node has here.
+        The new run is self-contained: the origin may be deleted. A fork that was cut short can be
+        made again under its id, as long as the origin is what it was.
 
         :param parameters: replace those of the same name; what read a changed one is stale.
         :param keep_unchanged: go on with a changed structure, taking over unchanged nodes only.
         :raises StructureChangedError: if the structure changed, without ``keep_unchanged``.
         :raises RunExistsError: if the id is taken.
+        :raises RefusedError: if remains of another run lie under the id.
 
         Cost: the history of the origin, one pack, and a copy of each blob that is named.
         """
         given_id = run_id is not None
         run_id = check_run_id(run_id) if run_id is not None else new_id()
         dag = dag or origin.dag
-        compare(origin, dag, keep_unchanged=keep_unchanged)
+        if self._exists(run_id):
+            raise self._taken(run_id)
+        history = origin.history()
+        compare(origin, dag, history, keep_unchanged=keep_unchanged)
         hidden = dict(secrets or {})
         # What was declared secret stays so, whichever way its new value comes in.
         for name in parameters or ():
@@ -265,10 +297,15 @@ class Store:
         merged = {**origin.record.parameters, **(parameters or {})}
         merged |= {name: Secret(name) for name in hidden}
         document = _storable(dag.check(merged))
-        self._check_free(run_id, given=given_id)
         _check(parameters or {}, labels or {})
-        history = origin.history()
-        ends = self._taken_over(origin, history, dag)
+        source, framed, pack_key = {"run_id": origin.run_id}, b"", ""
+        ends = list(adoptable(origin, history, dag))
+        if ends:
+            # In one order, so that the same fork makes the same pack.
+            taken = sorted(read_raw(origin.storage, origin.run_id, ends))
+            framed, source["pack"] = to_pack(run_id, taken)
+            pack_key = keys.pack_key(run_id, source["pack"])
+        self._check_free(run_id, given=given_id, but=pack_key)
         self._mark()
         blobs = Blobs(self.storage, run_id)
         given: dict[str, Any] = {}
@@ -282,35 +319,13 @@ class Store:
                 if type(blob) is Blob and blob.sha256 not in history.missing:
                     with origin.storage.stream(origin.blobs.key(blob.sha256)) as file:
                         self.storage.create(blobs.key(blob.sha256), file, repair=True)
-        source = {"run_id": origin.run_id}
-        if ends:
-            data, pack = to_pack(run_id, list(read_raw(origin.storage, origin.run_id, ends)))
-            self.storage.create(keys.pack_key(run_id, pack), data)
-            source["pack"] = pack
+        if framed:
+            self.storage.create(pack_key, framed, repair=True)
         record = RunRecord(
             run_id, new_nonce(), now(), document, digest(dag), given, dict(labels or {}),
             source,
         )  # fmt: skip
         return self._create(record, hidden)
-
-    def _taken_over(self, origin: Run, history: History, dag: Dag) -> list[End]:
-        handled = {
-            step.path
-            for step in Planner(origin.dag).plan(history).steps
-            if step.reason is Reason.HANDLED
-        }
-        other = changed(origin.dag, dag)
-        ends: list[End] = []
-        for path in history.paths():
-            end = history.latest(path)
-            if not isinstance(end, End) or template(path) in other:
-                continue
-            number = history.last_number(path)
-            if history.forces.get(path, -1) >= number:
-                continue
-            if end.outcome == "succeeded" or path in handled:
-                ends.append(end)
-        return ends
 
 
 def _storable(dag: Dag) -> dict[str, Any]:
@@ -351,31 +366,3 @@ def _check(parameters: Mapping[str, Any], labels: Mapping[str, str]) -> None:
         if type(name) is not str or type(text) is not str:
             raise ValueNotJsonError(f"label {name!r} is {text!r:.60}: labels are texts")
         dumps({name: text})
-
-
-def compare(
-    run: Run, dag: Dag, history: History | None = None, *, keep_unchanged: bool = False
-) -> list[Change]:
-    """What changed in the structure since the run was made.
-
-    :raises StructureChangedError: naming every difference, if there is one and it is not to be
-        kept. A structure that an earlier invocation of the run was allowed to change to is fine.
-    """
-    now_is = digest(dag)
-    allowed = {run.record.structure}
-    if history is not None:
-        allowed |= {each.structure for each in history.invocations.values() if each.structure}
-    if now_is in allowed:
-        return []
-    changes = diff(run.dag, dag)
-    if not comparable(now_is, run.record.structure) and not changes:
-        return []
-    if not keep_unchanged:
-        listed = "; ".join(map(str, changes[:8]))
-        more = f"; and {len(changes) - 8} more" if len(changes) > 8 else ""
-        raise StructureChangedError(
-            f"the structure of run {run.run_id!r} has changed: {listed}{more}. "
-            f"Undo that, fork the run, or go on with --keep-unchanged",
-            changes=[str(change) for change in changes],
-        )
-    return changes

@@ -254,6 +254,8 @@ class _Copier:
             # Made a moment ago, after we compared.
             found = describe(self._source, self._target, rest)
             raise _diverged([found], self._run.run_id) from None
+        if self._run.pack_due:
+            self._run.write_pack()
 
     def _blob(self, key: str) -> None:
         sha256 = key.rpartition("/")[2]

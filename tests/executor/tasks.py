@@ -98,3 +98,39 @@ def counts(folder: Any, x):
 
 def length(key):
     return len(key)
+
+
+def naps(item, folder):
+    """Waits for the others to be at it, so that a worker dies while they are."""
+    Path(folder, f"{item}-{time.monotonic_ns()}").touch()
+    deadline = time.monotonic() + 20
+    while not list(Path(folder).glob("doomed-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    return item
+
+
+def doomed(folder):
+    """Dies when the others are at it; they do not return before."""
+    deadline = time.monotonic() + 20
+    while len(list(Path(folder).glob("[ab]-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    Path(folder, f"doomed-{time.monotonic_ns()}").touch()
+    os._exit(3)
+
+
+def looks(attempt: Attempt):
+    """What a task can ask of its run."""
+    run = attempt.run
+    steps = {step.path: step.action.value for step in run.plan().steps}
+    return [[node.name for node in run.dag.nodes], run.record.parameters["x"], steps]
+
+
+def opened(attempt: Attempt):
+    return type(attempt.run.storage).__name__, getattr(attempt.run.storage, "option", None)
+
+
+def tells(token):
+    print(f"the token is {token}", flush=True)
+    print("x" * (1 << 20) + token + "y" * 100)
+    raise RuntimeError(f"cannot log in with {token}")

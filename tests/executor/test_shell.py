@@ -156,3 +156,34 @@ def test_in_worker_processes_too(tmp_path):
               returns=("x",))  # fmt: skip
     result = run(sequence(node), {"n": 4}, store=tmp_path, processes=True, workers=1)
     assert (result.status, result.values["x"], result.run.logs("c")) == ("succeeded", 4, b"hi\n")
+
+
+def test_parameters_beyond_what_a_process_takes_are_in_the_file(tmp_path):
+    """The kernel counts bytes, and all of them together."""
+    given = {f"p{n}": "é" * 45_000 for n in range(30)} | {"wide": "é" * 80_000, "small": "s"}
+    node = sh(
+        "many",
+        "python3 -c \"import json, os; p = json.load(open(os.environ['RUNSTORE_PARAMS'])); "
+        "n = [k for k in p if os.environ.get(k) == p[k]]; "
+        "json.dump({'all': len(p), 'seen': n}, open(os.environ['RUNSTORE_RETURNS'], 'w'))\"",
+        params=tuple(given),
+        returns=("all", "seen"),
+    )
+    values = run(sequence(node), given).values
+    assert values["all"] == len(given)
+    assert {"p0", "small"} <= set(values["seen"]) < set(given)
+    assert "wide" not in values["seen"]
+
+
+def test_the_file_of_parameters_is_nobody_elses(tmp_path):
+    node = sh(
+        "modes",
+        'stat -c %a "$RUNSTORE_PARAMS" "$(dirname "$RUNSTORE_PARAMS")" | paste -sd, > modes; '
+        'printf \'{"modes": "%s"}\' "$(cat modes)" > "$RUNSTORE_RETURNS"',
+        returns=("modes",),
+    )
+    old = os.umask(0)
+    try:
+        assert run(sequence(node)).values["modes"] == "600,700"
+    finally:
+        os.umask(old)

@@ -163,8 +163,8 @@ def history_pid(attempts) -> int | None:
 
 
 STUBBORN = """
-import runstore.executor.tasks as tasks
-tasks.GRACE_SECONDS = 0.3
+import runstore.executor.shell as shell
+shell.GRACE_SECONDS = 0.3
 from runstore import Task, sequence, start
 command = "trap '' TERM; echo $$ > {marker}; while :; do sleep 0.1; done"
 pipeline = sequence(Task(name="c", type="shell", config={{"command": command}}))
@@ -191,3 +191,45 @@ def test_the_handlers_are_put_back():
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     runstore.start(Dag([task(t.one)]), store="memory://handlers", environment={})
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_a_second_signal_ends_it_at_once(tmp_path, kind):
+    """A command that hears no SIGTERM is killed, and its attempt ends as cancelled."""
+    marker = tmp_path / "marker"
+    script = STUBBORN.replace("0.3", "300").format(marker=marker, store=str(tmp_path / "store"))
+    if kind == "processes":
+        script = script.replace("run_id=", "processes=True, run_id=")
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    try:
+        wait_for(marker)
+        child.send_signal(signal.SIGINT)
+        time.sleep(0.03)
+        child.send_signal(signal.SIGINT)
+        out, _ = child.communicate(timeout=30)
+    finally:
+        child.kill()
+    assert out.split() == ["cancelled"]
+    assert not alive(int(marker.read_text()))
+    assert runstore.open(tmp_path / "store").run("r").read_end("c", 1).outcome == "cancelled"
+
+
+def test_an_interrupt_that_is_no_signal_ends_commands_too(tmp_path):
+    marker = tmp_path / "marker"
+
+    class Interrupting(runstore.executor.Silent):
+        def ended(self, step, end, error):
+            wait_for(marker)
+            raise KeyboardInterrupt
+
+    command = f"echo $$ > {marker}; sleep 60"
+    dag = Dag([task(t.one), Task(name="c", type="shell", config={"command": command})])
+    with pytest.raises(KeyboardInterrupt):
+        runstore.start(
+            dag, store=tmp_path / "s", run_id="r", reporter=Interrupting(), environment={}
+        )
+    assert runstore.open(tmp_path / "s").run("r").read_end("c", 1).outcome == "cancelled"
+    deadline = time.monotonic() + 30
+    while alive(int(marker.read_text())):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

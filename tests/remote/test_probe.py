@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import ClassVar
 
 import fsspec
@@ -30,6 +31,25 @@ class LooksFirst(MemoryFileSystem):
     @classmethod
     def _strip_protocol(cls, path):
         return super()._strip_protocol(str(path).replace("looksfirst://", "memory://"))
+
+
+class Exclusive(LooksFirst):
+    """One that nobody has heard of, and that creates as it should."""
+
+    protocol = "exclusive"
+    store: ClassVar = {}
+    pseudo_dirs: ClassVar = [""]
+    lock = threading.Lock()
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(str(path).replace("exclusive://", "memory://"))
+
+    def pipe_file(self, path, value, mode="overwrite", **kwargs):
+        with self.lock:
+            if mode == "create" and self.exists(path):
+                raise FileExistsError(path)
+            super().pipe_file(path, value, **kwargs)
 
 
 @pytest.fixture
@@ -88,6 +108,18 @@ def test_a_file_system_that_looks_and_then_writes_is_refused_by_name(tmp_path):
     assert alone.marker().single_writer is True
     assert list(alone.runs()) == ["r"]
     assert alone.run("r").history().last_number("a") == 1
+
+
+def test_any_other_file_system_that_passes_is_a_store_like_others():
+    fsspec.register_implementation("exclusive", Exclusive, clobber=True)
+    store = runstore.open("exclusive://store/x")
+    run = store.create_run(DAG, run_id="r")
+    run.begin("a").succeed()
+    assert store.marker().single_writer is False
+    again = runstore.open("exclusive://store/x").run("r")
+    assert again.plan().status == "succeeded"
+    with pytest.raises(KeyExistsError):
+        store.storage.create("runs/r/run.json", b"other")
 
 
 def test_the_doctor_finds_a_good_place_good(radosgw, engine):

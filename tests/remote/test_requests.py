@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,6 +11,7 @@ import runstore
 from runstore.records import Consumed
 from runstore.storage import open_storage
 from tests.remote.conftest import Proxy
+from tests.servers import server
 
 
 @pytest.fixture
@@ -60,12 +62,23 @@ def test_a_read_is_one_get_and_a_listing_one_list(proxy, engine):
     assert counted(proxy) == {"LIST": 1}
 
 
-def test_a_few_keys_of_a_full_folder_are_one_list(proxy, engine):
+@pytest.fixture(scope="module")
+def full() -> str:
+    """A bucket with a full folder, written past the proxy and many at a time."""
+    running = server("radosgw")
+    bucket, s3 = running.bucket(), running.s3()
+
+    def put(n: int) -> None:
+        s3.put_object(Bucket=bucket, Key=f"a/{n:05d}.x", Body=b"x")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, range(0, 4000, 2)))
+    return bucket
+
+
+def test_a_few_keys_of_a_full_folder_are_one_list(proxy, engine, full):
     # Of 10,000 siblings a pod lists its own: the requests do not grow with the run.
-    storage = open_storage(f"s3://{proxy.upstream.bucket()}", engine=engine)
-    for n in range(0, 4000, 2):
-        proxy.upstream.s3().put_object(Bucket=storage.url[5:], Key=f"a/{n:05d}.x", Body=b"x")
-    proxy.log()
+    storage = open_storage(f"s3://{full}", engine=engine)
     assert list(storage.list("a/01234.")) == ["a/01234.x"]
     assert list(storage.list("a/01235.")) == []
     assert counted(proxy) == {"LIST": 2}

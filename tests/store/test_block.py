@@ -86,3 +86,27 @@ def test_a_failure_is_recorded_whatever_comes_with_it(run):
     with pytest.raises(RuntimeError), again(run).attempt("a"):
         raise RuntimeError("\ud800 half a pair " + "x" * 100_000)
     assert len(run.read_end("a", 3).error["message"]) < 20_000
+
+
+class NamelessError(Exception):
+    def __str__(self):
+        raise SystemExit(3)
+
+
+NamelessError.__module__ = None  # type: ignore[assignment]
+
+
+class EmptyError(NamelessError):
+    __notes__ = 5
+
+
+EmptyError.__module__ = 5  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("kind", [NamelessError, EmptyError])
+def test_whatever_an_exception_says_of_itself(run, kind):
+    with pytest.raises(kind), run.attempt("a"):
+        raise kind
+    end = run.read_end("a", 1)
+    assert (end.outcome, end.error["type"]) == ("failed", kind.__name__)
+    assert "SystemExit" in end.error["message"]

@@ -4,6 +4,7 @@ a move between all its invocations."""
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 import runstore
 from runstore.transfer import export_run, import_run, transfer_run
 from tests.acceptance.scenario import play
+from tests.remote.conftest import enter
+from tests.servers import server
 
 CASES = [
     pytest.param(scenario, id=f"{file.stem}-{scenario['name']}")
@@ -51,3 +54,30 @@ def test_pushed_and_pulled(scenario: dict[str, Any], tmp_path: Path) -> None:
         return target.url
 
     play(scenario, str(tmp_path / "laptop"), between=move)
+
+
+@pytest.fixture(scope="module")
+def bucket() -> str:
+    return server("radosgw").bucket()
+
+
+@pytest.mark.parametrize("scenario", CASES)
+def test_pushed_to_a_bucket_and_pulled(
+    scenario: dict[str, Any], tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every other invocation on the laptop, the others on the real server."""
+    enter(monkeypatch, server("radosgw"))
+    laptop, remote = str(tmp_path / "laptop"), f"s3://{bucket}/{uuid.uuid4().hex}"
+    moves = 0
+
+    def move(url: str) -> str:
+        nonlocal moves
+        moves += 1
+        there = laptop if url == remote else remote
+        store, target = runstore.open(url), runstore.open(there, durable=False)
+        for run_id in store.runs():
+            transfer_run(store, run_id, target)
+        return there
+
+    play(scenario, laptop, between=move)
+    assert moves == len(scenario["invocations"]) - 1

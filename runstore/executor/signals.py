@@ -1,0 +1,66 @@
+"""SIGINT and SIGTERM while a run is worked at."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["AtOnce", "Cancelled", "Signals"]
+
+
+class Cancelled(Exception):  # noqa: N818 - a state, not an error
+    """A signal came."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(self.signal.name)
+
+
+class AtOnce(KeyboardInterrupt):
+    """A second signal came: whatever is going on here is left."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class Signals:
+    """What has come."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        """The first one."""
+
+    def check(self) -> None:
+        """:raises Cancelled: if one has come."""
+        if self.number is not None:
+            raise Cancelled(self.number)
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """The first one leaves a note; a second one raises :class:`AtOnce`, and a third one does
+        what it always does. Only where signals can be had: in the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        old: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
+
+        def restore() -> None:
+            for which, handler in old.items():
+                signal.signal(which, handler or signal.SIG_DFL)
+
+        def note(number: int, _: Any) -> None:
+            if self.number is not None:
+                restore()
+                raise AtOnce(number)
+            self.number = number
+
+        for number in numbers:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            restore()

@@ -1,0 +1,223 @@
+"""One step in another process: what is sent there, and what is done with it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from runstore.dag import Dag, Task, walk
+from runstore.errors import PipelineError, RunstoreError
+from runstore.executor.capture import routed
+from runstore.executor.shell import Shell
+from runstore.executor.tasks import Done, do
+from runstore.history import History
+from runstore.paths import template
+from runstore.pipeline import Pipeline, load_pipeline
+from runstore.plan import Action, Plan, Reason, Step, Work
+from runstore.records import Consumed, RunRecord
+from runstore.storage import Storage
+from runstore.store import Run, Store
+
+__all__ = ["Sender", "do_in_process"]
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What all steps of an invocation have in common. Sent as bytes, and loaded once."""
+
+    storage: Storage
+    """As it was opened: its options and its engine go along."""
+    run_id: str
+    secrets: Mapping[str, Any]
+    invocation: str
+    folder: str
+    source: str | None
+    code: Mapping[str, Any] | None
+
+
+@dataclass(slots=True)
+class _Job:
+    """A ready step."""
+
+    shared: bytes
+    path: str
+    task: Task
+    number: int
+    params: Mapping[str, Any]
+    consumed: Consumed
+    artifacts: Mapping[str, Any]
+
+
+class Sender:
+    """Makes of ready steps what can be sent to another process.
+
+    :raises PipelineError: if the store cannot be used from there.
+    """
+
+    def __init__(self, run: Run, pipeline: Pipeline, code: Mapping[str, Any] | None) -> None:
+        assert run.invocation is not None
+        self._source = pipeline.source
+        shared = _Shared(
+            run.storage, run.run_id, run.secrets, run.invocation, pipeline.folder, pipeline.source,
+            code,
+        )  # fmt: skip
+        self._shared = _pickled(shared, f"the store {run.storage.url}", "use threads")
+
+    def job(self, step: Step) -> bytes:
+        """:raises PipelineError: for a step that cannot be sent, naming it."""
+        work = step.work
+        assert work is not None
+        task = work.task
+        if self._source is not None and task._function is not None:
+            # The file's functions are found by loading the file there: its module is no import.
+            task = task.model_copy()
+            task._function = None
+        job = _Job(
+            self._shared, step.path, task, work.number, dict(work.params), work.consumed,
+            work.artifacts(),
+        )  # fmt: skip
+        advice = "define its function at the top level of a module, or use threads"
+        return _pickled(job, step.path, advice)
+
+
+def _pickled(value: object, what: str, advice: str) -> bytes:
+    try:
+        return pickle.dumps(value)
+    except Exception as error:
+        raise PipelineError(
+            f"{what} cannot be sent to another process ({error}): {advice}"
+        ) from error
+
+
+class _SentRun(Run):
+    """A run in a worker: its record, and with which pipeline it is worked at, are read when a task
+    asks for them, since few do."""
+
+    def __init__(self, shared: _Shared) -> None:
+        self._whole: RunRecord | None = None
+        record = RunRecord(shared.run_id, "", "", {}, "", {}, {}, None)
+        super().__init__(shared.storage, record, shared.secrets)
+        self._run_id = shared.run_id
+        self.invocation = shared.invocation
+        self._joined = False
+
+    def history(self, paths: Iterable[str] | None = None, *, dag: Dag | None = None) -> History:
+        self._join()
+        return super().history(paths, dag=dag)
+
+    def plan(
+        self,
+        dag: Dag | None = None,
+        *,
+        history: History | None = None,
+        paths: Sequence[str] | None = None,
+    ) -> Plan:
+        self._join()
+        return super().plan(dag, history=history, paths=paths)
+
+    def _join(self) -> None:
+        if not self._joined and self.invocation is not None:
+            self.join(self.invocation)
+        self._joined = True
+
+    @property
+    def run_id(self) -> str:
+        return self._run_id
+
+    @property
+    def record(self) -> RunRecord:
+        if self._whole is None:
+            self._whole = Store(self.storage).run(self._run_id).record
+        return self._whole
+
+    @record.setter
+    def record(self, _: RunRecord) -> None:
+        """What :class:`Run` is made with here says nothing but the id."""
+
+
+@functools.lru_cache(maxsize=2)
+def _shared(data: bytes) -> _Shared:
+    # Bytes of the process that started this one; connections are kept from step to step.
+    shared = pickle.loads(data)
+    assert isinstance(shared, _Shared)
+    return shared
+
+
+def do_in_process(data: bytes) -> Done:
+    """One step, in a worker process that knows nothing but the job.
+
+    :raises PipelineError: if its function cannot be loaded here, or is another one by now.
+    """
+    try:
+        job = pickle.loads(data)
+        assert isinstance(job, _Job)
+        shared = _shared(job.shared)
+    except RunstoreError:
+        raise
+    except Exception as error:
+        raise PipelineError(
+            f"a worker process cannot load its step ({type(error).__name__}: {error}): can what "
+            f"the pipeline uses be imported there?"
+        ) from error
+    run = _SentRun(shared)
+    run.keep_for_pack()
+    work = Work(
+        _task_here(job, shared), job.number, job.params, job.consumed, lambda: job.artifacts
+    )
+    step = Step(job.path, Action.RUN, Reason.NEVER_RAN, work=work)
+    shell = Shell()
+    with routed(), _sigterm_ends(shell):
+        done = do(run, step, shared.folder, shell, lambda _: True, shared.code)
+    done.records = run.kept()
+    return done
+
+
+@contextmanager
+def _sigterm_ends(shell: Shell) -> Iterator[None]:
+    """SIGTERM, by which the parent cancels, ends this process, and its command with it; a second
+    one at once, without unwinding the task."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        if shell.stopping:
+            shell.stop(signal.SIGKILL)
+            os._exit(128 + signal.SIGTERM)
+        shell.stop()
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        if shell.stopping:
+            os._exit(128 + signal.SIGTERM)
+        signal.signal(signal.SIGTERM, old)
+
+
+def _task_here(job: _Job, shared: _Shared) -> Task:
+    """The task with its function, as this process can load it: from the pipeline file, once."""
+    if shared.source is None or job.task.type != "python":
+        return job.task
+    digest, tasks = _load(shared.source)
+    if shared.code is not None and digest != shared.code["sha256"]:
+        raise PipelineError(
+            f"{shared.source} was changed while it was running: retry the run to go on with the "
+            f"file as it is now",
+        )
+    return tasks.get(template(job.path), job.task)
+
+
+@functools.lru_cache(maxsize=2)
+def _load(source: str) -> tuple[str | None, Mapping[str, Task]]:
+    pipeline = load_pipeline(source)
+    tasks = {path: node for path, node in walk(pipeline.dag) if isinstance(node, Task)}
+    return pipeline.digest, tasks

@@ -1,0 +1,83 @@
+"""Takeover: ending attempts of writers that are dead, or that the caller gives up."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
+
+from runstore import keys
+from runstore.errors import InputError
+from runstore.history import Damaged, History
+from runstore.records import Consumed, End, Start
+from runstore.store.clock import new_nonce, now
+from runstore.store.holder import is_dead, myself, was_abandoned
+
+if TYPE_CHECKING:
+    from runstore.store.run import Run
+
+__all__ = ["Takeover", "check_takeover", "take_over"]
+
+Takeover = Literal["dead", "all"] | datetime.timedelta
+"""Whose open attempts may be ended as lost: those known to be dead (same host and boot), all, or
+besides the dead those that began longer ago than this."""
+
+_UNKNOWN = "unknown"
+"""The invocation that began an attempt whose start cannot be read: not the one that gives it up."""
+
+
+def check_takeover(takeover: object) -> None:
+    """To be asked before anything is written.
+
+    :raises InputError: for what is no :data:`Takeover`.
+    """
+    if takeover in ("dead", "all"):
+        return
+    if not isinstance(takeover, datetime.timedelta) or takeover < datetime.timedelta(0):
+        raise InputError(
+            f"takeover is {takeover!r:.60}: it is 'dead', 'all', or an age as a timedelta"
+        )
+
+
+def take_over(
+    run: Run, history: History, takeover: Takeover, paths: Iterable[str]
+) -> list[Start | Damaged]:
+    """See :meth:`Run.take_over`."""
+    check_takeover(takeover)
+    left: list[Start | Damaged] = []
+    for start in list(history.open()):
+        if is_dead(start.by) or was_abandoned(start.nonce) or _given_up(start.time, takeover):
+            history.add(run.end_for(start, "lost", "Lost", f"declared dead: {start.by}"))
+        else:
+            left.append(start)
+    for damaged in list(history.damaged):
+        if damaged.kind != "start":
+            continue
+        path = damaged.path
+        if path is None:
+            path = next((p for p in paths if keys.encode(p) == damaged.node_key), None)
+            if path is None:
+                continue
+        latest = history.latest(path)
+        if not isinstance(latest, Damaged) or latest.attempt != damaged.attempt:
+            continue
+        if takeover == "dead":
+            left.append(damaged)
+            continue
+        end = End(
+            run.run_id, path, damaged.attempt, new_nonce(), _UNKNOWN, "lost",
+            Consumed(), error={"type": "Lost", "message": "its start record is damaged"},
+            ended=now(), ended_by=myself(),
+        )  # fmt: skip
+        history.add(run.end_or_other(end))
+    return left
+
+
+def _given_up(since: str, takeover: Takeover) -> bool:
+    if not isinstance(takeover, datetime.timedelta):
+        return takeover == "all"
+    try:
+        age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(since)
+    except (ValueError, TypeError):
+        return False  # when it began is not known; nor is it where a time names no zone
+    return age > takeover

@@ -1,0 +1,67 @@
+"""An attempt as a text, by which another process ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+from runstore.errors import InputError
+from runstore.records import Consumed, Start
+from runstore.store.holder import myself
+
+__all__ = ["read_token", "to_token"]
+
+_TEXTS = ("run_id", "path", "nonce", "invocation", "time", "start")
+
+
+def to_token(start: Start, returns: Sequence[str] | None) -> str:
+    """
+    :param returns: the names the node returns; ``None`` if they are not known.
+    """
+    return orjson.dumps(
+        {
+            "run_id": start.run_id,
+            "path": start.path,
+            "attempt": start.attempt,
+            "nonce": start.nonce,
+            "invocation": start.invocation,
+            "time": start.time,
+            "start": start.digest,
+            "consumed": start.consumed.to_json(),
+            "returns": None if returns is None else list(returns),
+        }
+    ).decode()
+
+
+def read_token(token: str, run_id: str) -> tuple[Start, tuple[str, ...] | None]:
+    """The claim, and the names that are to be returned.
+
+    :raises InputError: if it is no token, or one of another run.
+    """
+    try:
+        raw = orjson.loads(token)
+        texts = [raw[name] for name in _TEXTS]
+        number, returns = raw["attempt"], raw["returns"]
+        if (
+            not all(type(text) is str for text in (*texts, *(returns or ())))
+            or type(number) is not int
+            or not 1 <= number <= 999_999
+        ):
+            raise TypeError("a field is of another type")
+        consumed = Consumed.from_json(raw["consumed"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{token!r:.60} is not what Attempt.token gave ({error}): pass it on as it is"
+        ) from None
+    if raw["run_id"] != run_id:
+        raise InputError(
+            f"the token is of an attempt in run {raw['run_id']!r}, and this is run {run_id!r}: "
+            f"open that one",
+            run_id=raw["run_id"],
+        )
+    start = Start(
+        run_id, raw["path"], number, raw["nonce"], raw["invocation"], myself(), raw["time"],
+        consumed, None, raw["start"],
+    )  # fmt: skip
+    return start, None if returns is None else tuple(returns)

@@ -1,0 +1,123 @@
+"""An attempt that another process ends, and what it knows of it; logs, wherever they come from."""
+
+from __future__ import annotations
+
+import pytest
+
+from runstore import Dag, Task, fork, sequence, start, task
+from runstore.errors import (
+    AttemptEndedError,
+    InputError,
+    ParameterError,
+    RefusedError,
+    StorageError,
+)
+from runstore.records import Consumed
+from runstore.storage.memory import MemoryStorage
+from runstore.store import Store
+
+DAG = Dag([Task(name="a", returns=("x",)), Task(name="b", params=("x",), after=("a",))])
+
+
+def new(name, run_id="r"):
+    return Store(MemoryStorage(name)).create_run(DAG, run_id=run_id)
+
+
+def test_it_checks_what_is_returned_and_has_no_inputs():
+    run = new("returns")
+    run.begin("a").succeed({"x": 1})
+    token = run.begin("b").token
+    again = Store(run.storage).run("r").attempt_of(token)
+    with pytest.raises(RefusedError, match="inputs are not known"):
+        again.params  # noqa: B018 - asking is what is tested
+    with pytest.raises(RefusedError, match="inputs are not known"):
+        again.load("*")
+    with pytest.raises(ParameterError, match="b returned 'y'"):
+        again.succeed({"y": 1})
+    assert again.succeed().outcome == "succeeded"
+    with pytest.raises(RefusedError, match="inputs are not known"):
+        run.begin("b", number=2, consumed=Consumed()).params  # noqa: B018
+
+
+def test_a_token_of_another_run_is_refused():
+    token = new("one").begin("a").token
+    with pytest.raises(InputError, match="run 'r', and this is run 'q'"):
+        new("two", "q").attempt_of(token)
+
+
+def tokens():
+    token = new("bad").begin("a").token
+    yield from ("", "{}", "[]", "5", "no", '"text"', token[:-1], None, 5)
+    for field in ("path", "nonce", "invocation", "time", "start", "run_id"):
+        yield token.replace(f'"{field}":"', f'"{field}":5,"was":"')
+    yield token.replace('"attempt":1', '"attempt":0')
+    yield token.replace('"attempt":1', '"attempt":true')
+    yield token.replace('"consumed":{}', '"consumed":{"params":{"x":1}}')
+    yield token.replace('"consumed":{}', '"consumed":[1]')
+    yield token.replace('"returns":["x"]', '"returns":[5]')
+    yield token.replace('"returns":["x"]', '"returns":5')
+
+
+@pytest.mark.parametrize("token", list(tokens()))
+def test_what_is_no_token(token):
+    with pytest.raises(InputError, match=r"Attempt\.token"):
+        new(f"no token {token!r}").attempt_of(token)
+
+
+def says():
+    print("it was me")
+    return 1
+
+
+def test_the_log_of_what_a_fork_took_over():
+    store = Store(MemoryStorage("logs"))
+    pipeline = sequence(task(says, returns="x"), task(says, name="quiet", returns="y"))
+    start(pipeline, store=store, run_id="r", environment={})
+    run = fork("r", pipeline, store=store, new_run_id="f").run
+    assert run.logs("says") == run.logs("says", 0) == b"it was me\n"
+    assert run.recorded("says").run_id == "r"
+    with pytest.raises(RefusedError, match="no attempt 1 at 'says'; it has 0"):
+        run.logs("says", 1)
+    with pytest.raises(RefusedError, match="no attempt at 'nowhere'"):
+        run.logs("nowhere")
+    open_ = new("open")
+    open_.begin("a")
+    with pytest.raises(RefusedError, match="in progress"):
+        open_.logs("a")
+
+
+class Packless(MemoryStorage):
+    def create(self, key, data, *, repair=False):
+        if "/packs/" in key:
+            raise StorageError("no packs today")
+        super().create(key, data, repair=repair)
+
+
+def test_packing_never_comes_in_the_way_of_an_attempt(monkeypatch):
+    monkeypatch.setattr("runstore.store.keeping._PACK_BYTES", 1)
+    run = Store(Packless("no packs")).create_run(DAG, run_id="r")
+    run.keep_for_pack()
+    run.begin("a").succeed({"x": 1})
+    run.begin("b").succeed()
+    assert run.pack_due
+    assert len(run.kept()) == 4
+    with pytest.raises(StorageError, match="no packs"):
+        run.write_pack()
+    assert not run.pack_due
+    assert run.plan().status == "succeeded"
+
+
+def test_a_damaged_pack_of_the_same_name_is_made_good():
+    run = new("same name")
+    run.keep_for_pack()
+    run.begin("a").succeed({"x": 1})
+    run.begin("b").succeed()
+    kept = run.kept()
+    key = run.write_pack()
+    whole = run.storage.read(key)
+    run.storage._objects[key] = b"damaged"
+    run.keep(kept)
+    assert run.write_pack() == key
+    assert run.storage.read(key) == whole
+    with pytest.raises(AttemptEndedError):
+        run.begin("b")
