@@ -333,7 +333,7 @@ def _dicts(*values: Any) -> None:
 def _texts(*values: Any) -> None:
     for value in values:
         if type(value) is not str:
-            raise TypeError(f"a text is expected where {value!r:.40} stands")
+            raise TypeError(f"{value!r:.40} is not a text")
 
 
 def _list_of_texts(value: Any) -> tuple[str, ...]:

@@ -29,5 +29,7 @@ def command(run_id: str, pipeline: str, store: Place) -> int:
     for change in changes:
         click.echo(clean(str(change), 1_000))
     if not changes:
-        click.echo("the structure is the same; code, commands and configuration are not compared")
+        click.echo(
+            "the structure is the same; code, commands and configuration are not compared", err=True
+        )
     return FAILED if changes else DONE

@@ -95,16 +95,17 @@ class Planner:
         return found
 
     def _stale_structure(self, history: History) -> Mapping[str, frozenset[str]]:
-        """Invocation -> the template paths whose own structure was another one there."""
+        """Invocation -> the template paths whose own structure was another one there; "" for
+        attempts whose invocation is not known."""
         stale: dict[str, frozenset[str]] = {}
-        for invocation in history.invocations.values():
-            own = invocation.dag
-            key = (history.run.run_id, "" if own is None else invocation.id)
+        known = [("", None), *((each.id, each.dag) for each in history.invocations.values())]
+        for invocation, own in known:
+            key = (history.run.run_id, "" if own is None else invocation)
             if key not in self._changed:
                 made_with = Dag.from_json(history.run.dag if own is None else own, unknown="ignore")
                 self._changed[key] = changed(made_with, self.dag)
             if self._changed[key]:
-                stale[invocation.id] = self._changed[key]
+                stale[invocation] = self._changed[key]
         return stale
 
 

@@ -190,7 +190,9 @@ class Tasks(Context):
         if not vertex.cutoff and had.ends != ends:
             return "something it follows ran again, and it asks for that (cutoff: false)"
         if self.stale_structure:
-            changed = self.stale_structure.get(end.invocation)
+            # An attempt whose invocation is not known (a fork took it over) is as the run itself.
+            made_by = end.invocation if end.invocation in self.history.invocations else ""
+            changed = self.stale_structure.get(made_by)
             if changed is not None and vertex.template in changed:
                 return "its structure has changed"
         return ""

@@ -20,6 +20,7 @@ from runstore.errors import StorageError
 from runstore.storage import is_key
 from runstore.storage.address import PACKAGES, Address
 from runstore.storage.engine import REQUEST_SECONDS, Answer, Info, Verdict, by_status, in_words
+from runstore.storage.transfer import PART_BYTES
 
 __all__ = ["FsspecEngine", "check_scheme"]
 
@@ -84,7 +85,9 @@ class FsspecEngine:
         if not self._family:
             self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         if isinstance(body, str):
-            self._call("put_file", body, path, timeout=_TRANSFER_SECONDS)
+            # s3fs holds ten parts of 50 MiB, or all of what is below 100 MiB, if not told.
+            few = {"chunksize": PART_BYTES, "max_concurrency": 4} if self._family == "s3" else {}
+            self._call("put_file", body, path, timeout=_TRANSFER_SECONDS, **few)
         else:
             extra = {}
             if self._family == "gs" and _GCSFS_BOUNDARY in body:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
+import shutil
+import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -74,6 +77,9 @@ class Attempt:
         self._loaded: dict[str, tuple[str, str]] = {}
         self._end: End | None = None
         self._params: Mapping[str, Any] | None = None
+        self._folder: str | None = None
+        self.since = time.monotonic()
+        """When this process took it up, by its own clock."""
 
     def __repr__(self) -> str:
         return f"<Attempt {self.number} at {self.path} of {self.run.run_id!r}>"
@@ -123,7 +129,17 @@ class Attempt:
             )
         return self.work
 
-    def load(self, pattern: str, to: str = ".") -> list[str]:
+    @property
+    def folder(self) -> str:
+        """An empty folder of this attempt's own, made on first use and gone when it has ended.
+
+        Steps that run at the same time share the current folder; what they write there they may
+        take from one another."""
+        if self._folder is None:
+            self._folder = tempfile.mkdtemp(prefix="runstore-")
+        return self._folder
+
+    def load(self, pattern: str, to: str | None = None) -> list[str]:
         """Fetch artifacts that an upstream step saved; returns the files written, relative names.
 
         :param pattern: a name as it was saved (``data/hello.csv``), or a glob in which ``*``
@@ -131,7 +147,7 @@ class Attempt:
             map's body saved is addressed with the item's path in front
             (``scan["eu"]/hello.csv``, ``scan[*]/hello.csv``), and written below the key form of
             that path.
-        :param to: the folder to write below.
+        :param to: the folder to write below; :attr:`folder` if that was used, else the current one.
         :raises BlobMissingError: if nothing in sight matches, or the store lost it.
         :raises BlobDamagedError: if it is not what was saved.
         :raises RefusedError: for an attempt that was not begun with a step of a plan.
@@ -149,6 +165,7 @@ class Attempt:
                 pattern=pattern,
             )
         written = []
+        to = to or self._folder or "."
         for address in matches:
             blob, source = seen[address]
             if source == "?":
@@ -168,16 +185,19 @@ class Attempt:
 
     # -- what comes out --------------------------------------------------------------------------
 
-    def save(self, pattern: str, base: str = ".") -> list[str]:
+    def save(self, pattern: str, base: str | None = None) -> list[str]:
         """Keep files as artifacts of this attempt; returns their names.
 
         :param pattern: a path or a glob (``**`` descends), relative to ``base``.
-        :raises InputError: if nothing matches, or a name leads out of ``base``.
+        :param base: :attr:`folder` if that was used, else the current folder.
+        :raises InputError: if nothing matches, a name leads out of ``base``, or another step that
+            was at work at the same time saved the very same file: one of them saves the other's.
 
         Streamed, hashed while written, and kept once however often the run saves them. They are
         served to later steps only if this attempt succeeds. What is in them is kept as it is:
         nothing looks for secrets there.
         """
+        base = base or self._folder or "."
         found = sorted(
             name
             for name in glob.glob(pattern, root_dir=base, recursive=True, include_hidden=True)
@@ -190,6 +210,13 @@ class Attempt:
             )
         for name in found:
             clean = _relative(name)
+            other = self.run.saves_too(os.path.realpath(os.path.join(base, name)), self)
+            if other is not None:
+                raise InputError(
+                    f"{self.path} saves {name!r}, which {other} saved while both were at work: "
+                    f"write below attempt.folder, which is each attempt's own",
+                    pattern=pattern,
+                )
             with open(os.path.join(base, name), "rb") as file:
                 self._saved[clean] = self.run.blobs.put_file(file)
         return [_relative(name) for name in found]
@@ -291,6 +318,9 @@ class Attempt:
             self.run.write_attempt(end)
         except KeyExistsError:
             raise self.refusal() from None
+        finally:
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
         self._end = end
         return end
 

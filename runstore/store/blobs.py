@@ -74,7 +74,7 @@ class Blobs:
                 pass  # an integer beyond 2^53, or nesting beyond orjson's: exact in a blob
             else:
                 return value
-        blob = self.put(_exact(value, canonical))
+        blob = self.put(_exact(value))
         return blob._replace(value=hashlib.sha256(canonical).hexdigest())
 
     def read(self, blob: Blob) -> bytes:
@@ -161,27 +161,12 @@ class Blobs:
         )
 
 
-def _exact(value: Any, canonical: bytes) -> bytes:
-    """JSON that reads back as the very same value: canonical JSON writes ``1.0`` as ``1``."""
-    if loads(canonical) == value and not _has_whole_float(value):
-        return canonical
+def _exact(value: Any) -> bytes:
+    """JSON that reads back as the very same value: canonical JSON writes ``1.0`` as ``1``, and
+    puts members in another order."""
     import json
 
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _has_whole_float(value: Any) -> bool:
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if type(item) is float:
-            if item.is_integer():
-                return True
-        elif type(item) is list:
-            stack.extend(item)
-        elif type(item) is dict:
-            stack.extend(item.values())
-    return False
 
 
 class _Checked:

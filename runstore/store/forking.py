@@ -41,7 +41,8 @@ def compare(
         more = f"; and {len(changes) - 8} more" if len(changes) > 8 else ""
         raise StructureChangedError(
             f"the structure of run {run.run_id!r} has changed: {listed}{more}. "
-            f"Undo that, fork the run, or go on with --keep-unchanged",
+            f"Undo that, start a new run, or go on with --keep-unchanged: what did not change "
+            f"is kept then",
             changes=[str(change) for change in changes],
         )
     return changes

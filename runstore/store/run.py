@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -73,6 +74,7 @@ class Run:
         self._planner: Planner | None = None
         self._keeping = Keeping(storage, record.run_id)
         self._lock = threading.Lock()
+        self._saved: dict[str, tuple[float, str]] = {}
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id!r} in {self.storage.url}>"
@@ -389,6 +391,15 @@ class Run:
                 self.begin_invocation("start" if first else "retry")
             assert self.invocation is not None
             return self.invocation
+
+    def saves_too(self, file: str, attempt: Attempt) -> str | None:
+        """Another path of this process that saved the same file after ``attempt`` was taken up."""
+        with self._lock:
+            when, path = self._saved.get(file, (0.0, attempt.path))
+            if path != attempt.path and when > attempt.since:
+                return path
+            self._saved[file] = (time.monotonic(), attempt.path)
+        return None
 
     # -- takeover --------------------------------------------------------------------------------
 

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 import runstore
 from runstore.transfer import export_run, import_run, transfer_run
 from tests.servers import Server
@@ -31,12 +29,7 @@ def small(what: str) -> Iterator[None]:
     assert peak < MOST, f"{what}: {peak >> 20} MiB"
 
 
-def test_artifacts_are_never_held_whole(
-    radosgw: Server, engine: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    if engine == "fsspec":
-        reason = "s3fs's put_file holds ten parts of 50 MiB, or all of what is below 100 MiB"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_artifacts_are_never_held_whole(radosgw: Server, engine: str, tmp_path: Path) -> None:
     with open(tmp_path / "large", "wb") as file:
         for _ in range(SIZE >> 20):
             file.write(os.urandom(1 << 20))
