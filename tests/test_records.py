@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runstore import Dag, keys
+from runstore.bodies import parse, parse_attempt, to_body
 from runstore.errors import DamagedError, FormatVersionError, RecordDamagedError
+from runstore.framing import frame, parse_pack, to_pack, unframe
 from runstore.records import (
     Blob,
     Consumed,
@@ -22,13 +24,6 @@ from runstore.records import (
     RunRecord,
     Secret,
     Start,
-    frame,
-    parse,
-    parse_attempt,
-    parse_pack,
-    to_body,
-    to_pack,
-    unframe,
 )
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store

@@ -55,8 +55,9 @@ def command(status: bool, style: str, store: Place) -> int:
 def _records(store: Store) -> Iterator[tuple[RunRecord | None, str, str]]:
     """Each run's record, or what is wrong with it and what it is called."""
     from runstore import keys
+    from runstore.bodies import parse
     from runstore.errors import KeyMissingError, PathError, RunstoreError
-    from runstore.records import RunRecord, parse
+    from runstore.records import RunRecord
 
     folders = store.storage.list(keys.RUNS, shallow=True)
     wanted = [f"{folder}{keys.RUN}" for folder in folders if folder.endswith("/")]

@@ -95,7 +95,8 @@ def _file_of(source: str) -> str:
 
 def _latest_source(run: Run) -> str | None:
     from runstore import keys
-    from runstore.records import Invocation, parse
+    from runstore.bodies import parse
+    from runstore.records import Invocation
 
     folder = keys.run_prefix(run.run_id) + keys.INVOCATIONS
     for key in sorted(run.storage.list(folder), reverse=True):

@@ -32,7 +32,7 @@ from typing import BinaryIO, cast
 
 from runstore import keys
 from runstore.errors import RecordDamagedError, StorageError
-from runstore.records import unframe
+from runstore.framing import unframe
 from runstore.storage import CHUNK_BYTES, Storage
 from runstore.storage.cache_files import Log, Objects, Room
 from runstore.storage.removing import Tagged

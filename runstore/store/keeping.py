@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable
 
 from runstore import keys
-from runstore.records import to_pack
+from runstore.framing import to_pack
 from runstore.storage import Storage
 
 __all__ = ["Keeping"]

@@ -7,20 +7,13 @@ from hashlib import sha256
 from typing import Any
 
 from runstore import keys
+from runstore.bodies import parse, parse_attempt
 from runstore.dag import Dag, walk
 from runstore.errors import DamagedError, KeyMissingError, PathError
+from runstore.framing import parse_pack
 from runstore.history import Damaged, History, no_collection
 from runstore.plan import needed
-from runstore.records import (
-    Blob,
-    End,
-    Invocation,
-    RunRecord,
-    Start,
-    parse,
-    parse_attempt,
-    parse_pack,
-)
+from runstore.records import Blob, End, Invocation, RunRecord, Start
 from runstore.storage import Storage
 from runstore.store.blobs import Blobs
 from runstore.store.clock import may_force

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from runstore import keys
+from runstore.bodies import parse, parse_attempt, to_body
 from runstore.dag import Dag
 from runstore.errors import (
     AttemptEndedError,
@@ -22,22 +23,11 @@ from runstore.errors import (
     RecordDamagedError,
     RefusedError,
 )
+from runstore.framing import frame
 from runstore.history import Attempt as Known
 from runstore.history import Damaged, History
 from runstore.plan import Action, Plan, Planner, Step, Work
-from runstore.records import (
-    Consumed,
-    End,
-    Holder,
-    Invocation,
-    RunRecord,
-    Secret,
-    Start,
-    frame,
-    parse,
-    parse_attempt,
-    to_body,
-)
+from runstore.records import Consumed, End, Holder, Invocation, RunRecord, Secret, Start
 from runstore.store.attempt import Attempt
 from runstore.store.blobs import Blobs
 from runstore.store.clock import new_invocation_id, new_nonce, now

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from runstore import keys
+from runstore.bodies import parse, to_body
 from runstore.canonical import dumps
 from runstore.dag import Dag, walk
 from runstore.errors import (
@@ -20,17 +21,9 @@ from runstore.errors import (
     RunNotFoundError,
     ValueNotJsonError,
 )
+from runstore.framing import frame, to_pack
 from runstore.paths import check_run_id
-from runstore.records import (
-    Blob,
-    Marker,
-    RunRecord,
-    Secret,
-    frame,
-    parse,
-    to_body,
-    to_pack,
-)
+from runstore.records import Blob, Marker, RunRecord, Secret
 from runstore.storage import Storage, open_storage, prove
 from runstore.store.blobs import Blobs
 from runstore.store.clock import new_id, new_nonce, now

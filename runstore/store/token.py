@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import orjson
 
+from runstore.bodies import parse_consumed
 from runstore.errors import InputError
-from runstore.records import Consumed, Start
+from runstore.records import Start
 from runstore.store.holder import myself
 
 __all__ = ["read_token", "to_token"]
@@ -49,7 +50,7 @@ def read_token(token: str, run_id: str) -> tuple[Start, tuple[str, ...] | None]:
             or not 1 <= number <= 999_999
         ):
             raise TypeError("a field is of another type")
-        consumed = Consumed.from_json(raw["consumed"])
+        consumed = parse_consumed(raw["consumed"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"{token!r:.60} is not what Attempt.token gave ({error}): pass it on as it is"

@@ -7,8 +7,10 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from runstore import keys
+from runstore.bodies import parse, parse_attempt
 from runstore.errors import DamagedError, StorageError
-from runstore.records import Blob, End, Marker, RunRecord, Start, parse, parse_attempt, parse_pack
+from runstore.framing import parse_pack
+from runstore.records import Blob, End, Marker, RunRecord, Start
 from runstore.store.blobs import Blobs
 
 if TYPE_CHECKING:

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from runstore import keys
+from runstore.bodies import parse_attempt
 from runstore.errors import DamagedError, KeyMissingError, RecordDamagedError
-from runstore.records import End, Start, parse_attempt, parse_pack, unframe
+from runstore.framing import parse_pack, unframe
+from runstore.records import End, Start
 from runstore.storage import Storage
 
 __all__ = ["Divergence", "Side", "compare", "describe", "record_key"]

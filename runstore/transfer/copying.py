@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from runstore import keys
+from runstore.bodies import parse
 from runstore.errors import (
     BlobDamagedError,
     DivergedError,
@@ -20,7 +21,8 @@ from runstore.errors import (
     RunExistsError,
     RunNotFoundError,
 )
-from runstore.records import RunRecord, parse, unframe
+from runstore.framing import unframe
+from runstore.records import RunRecord
 from runstore.storage import Storage
 from runstore.store import Run, Store
 from runstore.transfer.compare import Divergence, Side, compare, describe

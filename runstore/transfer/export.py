@@ -11,20 +11,13 @@ from dataclasses import dataclass
 from typing import IO, Literal, get_args
 
 from runstore import keys
+from runstore.bodies import parse, parse_attempt
 from runstore.dag import Dag
 from runstore.errors import InputError, KeyMissingError, RecordDamagedError, StorageError
+from runstore.framing import parse_pack, unframe
 from runstore.history import History
 from runstore.plan import Action, Planner
-from runstore.records import (
-    Blob,
-    End,
-    Invocation,
-    RunRecord,
-    parse,
-    parse_attempt,
-    parse_pack,
-    unframe,
-)
+from runstore.records import Blob, End, Invocation, RunRecord
 from runstore.storage.lines import PIECE_BYTES, Manifest, head_line, piece_line, record_line
 from runstore.store import Run
 from runstore.store.reading import needed_prefixes

@@ -8,18 +8,11 @@ from hashlib import sha256
 from typing import Any, NoReturn
 
 from runstore import keys
+from runstore.bodies import parse
 from runstore.dag import Dag
 from runstore.errors import DamagedError, ImportRefusedError, RunstoreError
-from runstore.records import (
-    Blob,
-    End,
-    Invocation,
-    RunRecord,
-    Start,
-    parse,
-    parse_pack,
-    unframe,
-)
+from runstore.framing import parse_pack, unframe
+from runstore.records import Blob, End, Invocation, RunRecord, Start
 from runstore.storage.exported import ExportedStorage
 from runstore.storage.lines import Entry, Limits, strict_json
 from runstore.store import Run, Store

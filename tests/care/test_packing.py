@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 
 import runstore
 from runstore import keys
+from runstore.bodies import parse_attempt
 from runstore.dag import Dag
 from runstore.errors import AttemptEndedError, AttemptLostError, RefusedError, StorageError
-from runstore.records import End, Start, parse_attempt, parse_pack
+from runstore.framing import parse_pack
+from runstore.records import End, Start
 from runstore.storage import Storage
 from runstore.store import Run, Store
 from runstore.store.care import pack_run

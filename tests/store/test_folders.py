@@ -1,4 +1,4 @@
-"""Files of steps that are at work at the same time: each has a folder, and taking one is refused."""
+"""Files of steps that are at work at the same time: a folder each, and none takes another's."""
 
 from __future__ import annotations
 

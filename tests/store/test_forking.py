@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from runstore import Dag, Task
+from runstore.bodies import to_body
 from runstore.errors import StructureChangedError
-from runstore.records import Consumed, End, frame, to_body, to_pack
+from runstore.framing import frame, to_pack
+from runstore.records import Consumed, End
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store, compare
 

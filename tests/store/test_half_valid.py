@@ -6,7 +6,9 @@ import orjson
 import pytest
 
 from runstore import Dag, Task
+from runstore.bodies import parse, to_body
 from runstore.errors import RecordDamagedError
+from runstore.framing import frame
 from runstore.records import (
     Blob,
     Consumed,
@@ -17,9 +19,6 @@ from runstore.records import (
     RunRecord,
     Secret,
     Start,
-    frame,
-    parse,
-    to_body,
 )
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store

@@ -7,17 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runstore import fork, sequence, start, task
-from runstore.records import (
-    Consumed,
-    End,
-    Holder,
-    Start,
-    frame,
-    parse_attempt,
-    parse_pack,
-    to_body,
-    to_pack,
-)
+from runstore.bodies import parse_attempt, to_body
+from runstore.framing import frame, parse_pack, to_pack
+from runstore.records import Consumed, End, Holder, Start
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
 from runstore.store.reading import _A_START

@@ -20,8 +20,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from runstore import keys
+from runstore.bodies import parse_attempt
 from runstore.errors import DamagedError, KeyMissingError
-from runstore.records import End, Start, parse_attempt, parse_pack, to_pack, unframe
+from runstore.framing import parse_pack, to_pack, unframe
+from runstore.records import End, Start
 from runstore.storage.removing import Removing
 from runstore.store.care.removing import removing
 from runstore.store.run import Run

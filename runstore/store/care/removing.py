@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from runstore import keys
+from runstore.bodies import parse_attempt
 from runstore.errors import (
     DamagedError,
     KeyMissingError,
     RefusedError,
     RunNotFoundError,
 )
-from runstore.records import End, Start, parse_attempt, parse_pack
+from runstore.framing import parse_pack
+from runstore.records import End, Start
 from runstore.storage import Storage
 from runstore.storage.removing import Removing
 from runstore.store.holder import is_dead

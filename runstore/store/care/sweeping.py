@@ -22,8 +22,10 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from runstore import keys
+from runstore.bodies import parse, parse_attempt
 from runstore.errors import DamagedError, KeyMissingError, PathError, StorageError
-from runstore.records import Blob, End, RunRecord, parse, parse_attempt, parse_pack
+from runstore.framing import parse_pack
+from runstore.records import Blob, End, RunRecord
 from runstore.storage import Storage
 from runstore.storage.removing import Dated, Sweeping
 from runstore.store.care.removing import in_order, open_attempts, removing

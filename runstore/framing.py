@@ -1,0 +1,125 @@
+"""The bytes around records: the frame with its digest, and packs (FORMAT.md, sections 3 and 8).
+
+Every read goes through :func:`unframe`, which checks the digest with a slice and a hash.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any, NoReturn
+
+import orjson
+
+from runstore.errors import DamagedError, FormatVersionError, RecordDamagedError
+
+__all__ = ["BODY", "FORMAT", "damaged", "frame", "load_body", "parse_pack", "to_pack", "unframe"]
+
+FORMAT = "runstore/1"
+_HEAD = b'{"sha256":"'
+_MIDDLE = b'","record":'
+_FRAME = re.compile(rb'\{"sha256":"[0-9a-f]{64}","record":')
+BODY = 86  # where the body begins: 11 bytes, 64 hex digits, 11 bytes
+
+
+def frame(body: bytes) -> tuple[bytes, str]:
+    """A body in its frame, and its digest."""
+    digest = sha256(body).hexdigest()
+    return b"".join((_HEAD, digest.encode(), _MIDDLE, body, b"}")), digest
+
+
+def unframe(data: bytes, key: str) -> tuple[bytes, str]:
+    """The body and its digest, checked. About a microsecond.
+
+    :raises RecordDamagedError: naming ``key``, if frame or digest do not hold.
+    """
+    body = data[BODY:-1]
+    digest = sha256(body).hexdigest()
+    if data[:BODY] != b'{"sha256":"%b","record":' % digest.encode() or data[-1:] != b"}":
+        raise RecordDamagedError(_diagnose(data, key), key=key)
+    return body, digest
+
+
+def _diagnose(data: bytes, key: str) -> str:
+    if not data:
+        problem = "is empty"
+    elif data[:11] != _HEAD or data[75:BODY] != _MIDDLE:
+        problem = "is not in the framing of a record"
+    elif data[-1:] != b"}":
+        problem = f"is cut short at {len(data)} bytes"
+    else:
+        problem = "does not match its digest"
+    return f"record {key} {problem}: restore it from a copy, or let its step run again"
+
+
+def damaged(key: str, problem: str) -> NoReturn:
+    raise RecordDamagedError(f"record {key} {problem}: restore it from a copy", key=key)
+
+
+def load_body(body: bytes, key: str) -> dict[str, Any]:
+    try:
+        record = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RecordDamagedError(f"record {key} is not JSON: {error}", key=key) from None
+    if type(record) is not dict:
+        damaged(key, "is no object")
+    if record.get("format") != FORMAT:
+        raise FormatVersionError(
+            f"record {key} is of format {record.get('format')!r} and this runstore reads {FORMAT}: "
+            f"upgrade runstore",
+            key=key,
+        )
+    return record
+
+
+def to_pack(run_id: str, framed: Sequence[bytes]) -> tuple[bytes, str]:
+    """Framed records, verbatim, in one framed pack; and the pack's digest, which names it."""
+    head = orjson.dumps(
+        {"format": FORMAT, "kind": "pack", "run_id": run_id, "lengths": [len(r) for r in framed]}
+    )
+    return frame(head[:-1] + b',"records":[' + b",".join(framed) + b"]}")
+
+
+def parse_pack(data: bytes, key: str) -> tuple[str, list[bytes], list[str]]:
+    """``(run id, framed records, problems)``. Each record is still to be parsed, and checked there.
+
+    If the pack's own digest does not hold, the records that are whole are still found: each has a
+    digest of its own. ``problems`` says what is wrong with the pack then.
+    """
+    problems: list[str] = []
+    try:
+        body, _ = unframe(data, key)
+    except RecordDamagedError as error:
+        problems.append(str(error))
+        body = data[BODY:-1]
+    cut = body.find(b',"records":[')
+    try:
+        head = load_body(body[:cut] + b"}", key)
+        lengths = head["lengths"]
+        at = len(body) - 2 - sum(lengths) - max(len(lengths) - 1, 0)
+        if at != cut + len(b',"records":[') and not problems:
+            damaged(key, "has lengths that do not add up")
+        records = []
+        at = cut + len(b',"records":[')
+        for length in lengths:
+            records.append(body[at : at + length])
+            at += length + 1
+        if problems:
+            # Either a record is damaged, and the lengths are right, or the lengths are damaged.
+            records = list(dict.fromkeys([*filter(_is_whole, records), *_whole(body)]))
+        return head["run_id"], records, problems
+    except (KeyError, TypeError, DamagedError) as error:
+        problems.append(f"record {key} cannot be read as a pack: {error}")
+        return "", _whole(body), problems
+
+
+def _is_whole(framed: bytes) -> bool:
+    return sha256(framed[BODY:-1]).hexdigest().encode() == framed[11:75]
+
+
+def _whole(body: bytes) -> list[bytes]:
+    """The records in a damaged pack whose own digests hold, wherever they stand."""
+    starts = [match.start() for match in _FRAME.finditer(body)]
+    ends = [*(start - 1 for start in starts[1:]), len(body) - 2]
+    return [framed for at, end in zip(starts, ends) if _is_whole(framed := body[at:end])]  # noqa: B905 - no end without a start
