@@ -9,8 +9,8 @@ import pytest
 from runstore import structure
 from runstore.dag import Dag, Map, Parallel, Task, walk
 from runstore.history import History
-from runstore.plan import Planner, Reason
-from runstore.records import RunRecord
+from runstore.plan import Action, Planner, Reason
+from runstore.records import Consumed, End, RunRecord
 from tests.planning.build import Run, dag, g, loop, mp, par, t
 from tests.planning.simulation import Simulation
 
@@ -182,3 +182,15 @@ def test_a_long_loop_and_a_wide_map() -> None:
 
 def test_an_empty_dag_has_succeeded() -> None:
     assert Simulation(Dag.from_json(g())).work("i", lambda step: {}).status == "succeeded"
+
+
+def test_what_a_fork_took_over_is_judged_by_the_structure_of_the_fork():
+    old, new = (Dag([Task(name="a", returns=returns)]) for returns in (("x",), ("x", "y")))
+    run = RunRecord("fork", "n", "", old.to_json(), "", {}, {}, {"run_id": "origin"}, "d")
+    history = History(run)
+    history.adopt(
+        End("origin", "a", 3, "n", "of-the-origin", "succeeded", Consumed(), outputs={"x": 1})
+    )
+    assert Planner(old).plan(history)["a"].action is Action.SKIP
+    step = Planner(new).plan(history)["a"]
+    assert (step.action, step.reason) == (Action.RUN, Reason.STALE)
