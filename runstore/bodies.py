@@ -270,7 +270,8 @@ def parse(data: bytes, key: str, *, trusted: bool = False) -> Any:
         body, digest = unframe(data, key)
     raw = load_body(body, key)
     try:
-        return _KINDS[raw["kind"]](raw, key, digest)
+        kind = raw["kind"]
+        return _end(raw, key, digest) if kind == "end" else _KINDS[kind](raw, key, digest)
     except DamagedError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -153,6 +153,7 @@ class Composites(Context):
         status = DONE
         outer, out = inside.frame.bound, inside.frame.out
         scope, settle = inside.scope, inside.settle
+        plain = body.plain and (self.focus is None or body.template not in self.focus)
         for item in value:
             canonical = dumps(item)
             text = canonical.decode()
@@ -162,8 +163,7 @@ class Composites(Context):
                 continue
             bound = {**outer, name: (item, sha256(canonical).hexdigest())}
             at = Frame(body, scope, f"{path}[{key}]/", bound, settle, out)
-            # A body of tasks asks for nothing deeper, and needs no turn of the stack.
-            code = (yield from self.graph(at)) if body.leaf else (yield self.graph(at))
+            code = self.leaf(at) if plain else (yield self.graph(at))
             if code != DONE:
                 status = _worse(status, code)
             bodies.append((key, at))

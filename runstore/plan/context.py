@@ -62,6 +62,10 @@ class Context(ABC):
         self._parameters: dict[str, Valued] = {}
 
     @abstractmethod
+    def leaf(self, frame: Frame) -> int:
+        """The same, for a plain body."""
+
+    @abstractmethod
     def graph(self, frame: Frame) -> Generator[Any, Any, int]:
         """Evaluate one graph; its status."""
 

@@ -12,7 +12,7 @@ from operator import is_
 from typing import Any, NamedTuple
 
 from runstore.plan.composite import Composites
-from runstore.plan.prepare import Graph
+from runstore.plan.prepare import Graph, Vertex
 from runstore.plan.state import (
     DONE,
     FAILED,
@@ -110,22 +110,9 @@ class Evaluation(Tasks, Composites):
             if wanted is not None and vertex.node.name not in wanted:
                 states[vertex.at] = State(frame.prefix + vertex.name, PENDING)
                 continue
-            pending = failed = omitted = succeeded = False
-            behind = behind_scope
-            for i in vertex.after:
-                up = states[i]
-                if up.code == DONE:
-                    succeeded = True
-                elif up.code == PENDING:
-                    pending = True
-                elif up.code == NOT_TAKEN:
-                    omitted = True
-                else:
-                    failed = True
-                if up.behind:
-                    behind = True
+            code, behind = _upstream(vertex, states, behind_scope)
             settle = tentative or vertex.at in settled
-            if pending:
+            if code == PENDING:
                 before = kept.get(vertex.at) if kept is not None else None
                 if (
                     before is not None
@@ -138,11 +125,8 @@ class Evaluation(Tasks, Composites):
                     continue
                 state = State(frame.prefix + vertex.name, PENDING, behind)
                 self.emit(vertex, frame, Action.WAIT, Reason.UPSTREAM_PENDING)
-            elif (code := _trigger(vertex.trigger, succeeded, failed, omitted)) is not None:
-                missed = code == NOT_TAKEN
-                reason = Reason.TRIGGER_NOT_MET if missed else Reason.UPSTREAM_FAILED
-                self.emit(vertex, frame, Action.OMIT, reason)
-                state = self.without_attempt(vertex, frame, code, behind)
+            elif code is not None:
+                state = self._omitted(vertex, frame, code, behind)
             elif vertex.at in waiting:
                 state = State(frame.prefix + vertex.name, PENDING, True)
                 state.busy = True
@@ -152,7 +136,7 @@ class Evaluation(Tasks, Composites):
             else:
                 state = yield self.composite(vertex, frame, behind, settle)
             states[vertex.at] = state
-            if kept is not None and (pending or state.code == DONE):
+            if kept is not None and (code == PENDING or state.code == DONE):
                 ups = [states[i] for i in vertex.after]
                 kept[vertex.at] = _Settled(touched, ups, state, out[begin:])
             if graph.handlers:
@@ -174,6 +158,33 @@ class Evaluation(Tasks, Composites):
                 if state.code == FAILED and at not in settled:
                     return FAILED
         return DONE
+
+    def leaf(self, frame: Frame) -> int:
+        """:meth:`graph`, for a plain body: a map has one for each item, and the way through a
+        generator takes as long as what is decided there."""
+        states, behind_scope = frame.states, frame.scope is not None and frame.scope.behind
+        status = DONE
+        for vertex in frame.graph.order:
+            code, behind = None, behind_scope
+            if not vertex.free:
+                code, behind = _upstream(vertex, states, behind_scope)
+            if code is None:
+                state = self.task(vertex, frame, behind, frame.tentative)
+            elif code == PENDING:
+                state = State(frame.prefix + vertex.name, PENDING, behind)
+                self.emit(vertex, frame, Action.WAIT, Reason.UPSTREAM_PENDING)
+            else:
+                state = self._omitted(vertex, frame, code, behind)
+            states[vertex.at] = state
+            if state.code == PENDING or (state.code == FAILED and status == DONE):
+                status = state.code
+        return status
+
+    def _omitted(self, vertex: Vertex, frame: Frame, code: int, behind: bool) -> State:
+        missed = code == NOT_TAKEN
+        reason = Reason.TRIGGER_NOT_MET if missed else Reason.UPSTREAM_FAILED
+        self.emit(vertex, frame, Action.OMIT, reason)
+        return self.without_attempt(vertex, frame, code, behind)
 
     def _handled(self, graph: Graph, states: list[State]) -> tuple[frozenset[int], frozenset[int]]:
         """The failed nodes that a handler has consumed, and those it is at this moment."""
@@ -201,6 +212,27 @@ class Evaluation(Tasks, Composites):
                     elif type(latest) is End and latest.outcome == "succeeded":
                         settled.add(at)
         return frozenset(settled - waiting), frozenset(waiting)
+
+
+def _upstream(vertex: Vertex, states: list[State], behind: bool) -> tuple[int | None, bool]:
+    """What becomes of a node by what it follows, ``None`` if its turn has come; and whether
+    anything it follows failed."""
+    pending = failed = omitted = succeeded = False
+    for i in vertex.after:
+        up = states[i]
+        if up.code == DONE:
+            succeeded = True
+        elif up.code == PENDING:
+            pending = True
+        elif up.code == NOT_TAKEN:
+            omitted = True
+        else:
+            failed = True
+        if up.behind:
+            behind = True
+    if pending:
+        return PENDING, behind
+    return _trigger(vertex.trigger, succeeded, failed, omitted), behind
 
 
 def _trigger(trigger: str, succeeded: bool, failed: bool, omitted: bool) -> int | None:

@@ -30,10 +30,10 @@ class Vertex:
         "bodies",
         "cutoff",
         "every",
+        "free",
         "graph",
         "handles",
         "kind",
-        "leaf",
         "name",
         "needed",
         "node",
@@ -91,7 +91,8 @@ class Vertex:
         """Whether it consumes results, and not parameters alone."""
         self.needed = False
         self.bodies: dict[str, Graph] = {}
-        self.leaf = False
+        self.free = self.opener and self.trigger in ("all_success", "all_done")
+        """Whether nothing in its graph can keep it from running."""
 
 
 class Graph:
@@ -104,9 +105,9 @@ class Graph:
         "dag",
         "handlers",
         "index",
-        "leaf",
         "order",
         "owner",
+        "plain",
         "template",
         "turns",
         "vertices",
@@ -130,7 +131,8 @@ class Graph:
         self.order = [self.vertices[at] for at in dag.wiring.order]
         self.index = dag.wiring.index
         self.handlers = [vertex for vertex in self.order if vertex.handles]
-        self.leaf = all(vertex.kind == "task" for vertex in self.vertices)
+        self.plain = not self.handlers and all(v.kind == "task" for v in self.vertices)
+        """Whether it is of tasks alone, and none of them a handler."""
         self.asks_ends = False
         """Of the outermost graph: whether some task in it consumes `ends`."""
 
@@ -146,7 +148,6 @@ def prepare(dag: Dag) -> Graph:
                 inner = Graph(body, step, vertex)
                 vertex.bodies[branch] = inner
                 graphs.append(inner)
-            vertex.leaf = all(inner.leaf for inner in vertex.bodies.values())
     root.asks_ends = any(not vertex.cutoff for graph in graphs for vertex in graph.vertices)
     asked: list[Vertex] = []
     for graph in graphs:
