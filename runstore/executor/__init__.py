@@ -14,7 +14,7 @@ from typing import Any
 
 from runstore.dag import Dag, walk
 from runstore.errors import InputError, RunNotFailedError
-from runstore.executor.given import check_secrets, code_of, ignored_of, may_run, secrets_of
+from runstore.executor.given import check_secrets, code_of, ignored_of, may_run, secrets_of, unread
 from runstore.executor.loop import Loop
 from runstore.executor.pool import Pool
 from runstore.executor.reporter import Reporter, Silent
@@ -115,7 +115,8 @@ def start(
     given = {name: value for name, value in given.items() if name not in hidden}
     run = store.create_run(pipeline.dag, given, run_id=run_id, labels=labels, secrets=hidden)
     run.begin_invocation("start", command=command, code=code_of(pipeline))
-    return _work(run, pipeline, History(run.record), options)
+    warnings = unread(pipeline.dag, parameters or ())
+    return _work(run, pipeline, History(run.record), options, warnings=warnings)
 
 
 def retry(
@@ -223,7 +224,8 @@ def fork(
     history = run.history()
     history.add(run.begin_invocation("fork", command=command, code=code_of(pipeline)))
     options = _Options(executor, workers, processes, reporter or Silent(), command)
-    return _work(run, pipeline, history, options)
+    warnings = unread(pipeline.dag, parameters or ())
+    return _work(run, pipeline, history, options, warnings=warnings)
 
 
 # -- the parts they share ------------------------------------------------------------------------

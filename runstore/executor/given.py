@@ -15,7 +15,7 @@ from runstore.plan.values import value_digest
 from runstore.records import Secret
 from runstore.store import Run
 
-__all__ = ["check_secrets", "code_of", "ignored_of", "may_run", "secrets_of"]
+__all__ = ["check_secrets", "code_of", "ignored_of", "may_run", "secrets_of", "unread"]
 
 
 def secrets_of(
@@ -33,6 +33,20 @@ def secrets_of(
                 parameter=name,
             )
     return values
+
+
+def unread(dag: Dag, parameters: Iterable[str]) -> list[str]:
+    """Warnings for parameters that no step reads: misspelt, most likely."""
+    import difflib
+
+    reads = dag.wiring.reads
+    warnings = []
+    for name in parameters:
+        if name not in reads:
+            near = difflib.get_close_matches(name, reads, 1)
+            meant = f": did you mean {near[0]!r}?" if near else ""
+            warnings.append(f"parameter {name!r} is read by no step{meant}")
+    return warnings
 
 
 def check_secrets(run: Run, given: Mapping[str, Any], left: Iterable[str], dag: Dag) -> None:
