@@ -50,7 +50,7 @@ def _diagnose(data: bytes, key: str) -> str:
         problem = f"is cut short at {len(data)} bytes"
     else:
         problem = "does not match its digest"
-    return f"record {key} {problem}: restore it from a copy, or let its step run again"
+    return f"record {key} {problem}: restore it from a copy; of an attempt, its step can run again"
 
 
 def damaged(key: str, problem: str) -> NoReturn:

@@ -146,7 +146,7 @@ class Blobs:
         key = self.key(blob.sha256)
         return BlobMissingError(
             f"blob {key} is missing from {self._storage.url}: copy it there, "
-            f"or retry the run, which makes it again",
+            f"or make it again: retry, with --force for its step",
             key=key,
             sha256=blob.sha256,
         )
@@ -155,7 +155,7 @@ class Blobs:
         key = self.key(blob.sha256)
         return BlobDamagedError(
             f"blob {key} in {self._storage.url} does not match its digest: restore it, "
-            f"or retry the run, which makes it again",
+            f"or make it again: retry, with --force for its step",
             key=key,
             sha256=blob.sha256,
         )

@@ -284,7 +284,7 @@ class _Checked:
         if (not chunk or size < 0) and self._digest.hexdigest() != self._sha256:
             raise BlobDamagedError(
                 f"blob {self._sha256} in {self._url} does not match its digest: restore it, or "
-                f"retry the run, which makes it again",
+                f"make it again: retry, with --force for its step",
                 sha256=self._sha256,
             )
         return chunk
