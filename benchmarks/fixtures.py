@@ -85,7 +85,7 @@ def finished_map(
     storage = _Copies({stores[name]: left_out[name] for name in stores})
     dag = map_dag()
     run = Store(storage).create_run(dag, {}, run_id=RUN_ID)
-    code = {"pipeline": "/work/pipelines/measured.py", "sha256": "0" * 64}
+    code = {"pipeline": "/pipelines/measured.py", "sha256": "0" * 64}
     run.begin_invocation("start", command=["runstore", "run", "measured.py"], code=code)
     run.keep_for_pack()
     planner = Planner(dag)
