@@ -95,6 +95,8 @@ _RESERVED = frozenset(
     {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}
 )
 
+_RESERVED_HEADS = frozenset(name[:3] for name in _RESERVED)
+
 _NAMED = {
     "/": ".",
     ".": "_o",
@@ -148,7 +150,9 @@ def encode(text: str) -> str:
     """
     if not text:
         return "_v"
-    spelled = _guard(_spell(text))
+    spelled = _spell(text)
+    if spelled[:3] in _RESERVED_HEADS:
+        spelled = _guard(spelled)
     if len(spelled) <= MAX_KEY:
         return spelled
     # The cut may leave a reserved name alone ("con" of "con______..."), or nothing.

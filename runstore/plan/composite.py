@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from hashlib import sha256
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from runstore.canonical import digest, dumps
 from runstore.paths import escape
 from runstore.plan.artifacts import AMBIGUOUS, final
 from runstore.plan.context import Context, emit
-from runstore.plan.state import DONE, FAILED, PENDING, UPSTREAM_FAILED, Frame, Scope, State
+from runstore.plan.state import DONE, FAILED, PENDING, UPSTREAM_FAILED, Frame, Scope, State, Valued
 from runstore.plan.steps import Action, Reason, Step
 from runstore.plan.values import composite_result, ends_digest, shown
 from runstore.records import Blob, Secret
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Composites", "exports"]
 
-Body = tuple[str, Frame]
-"""A body that was evaluated: its key (item, branch, iteration), and where."""
-
-Made = tuple[int, list[Body], dict[str, Any], Step | None]
+Made = tuple[int, list[Frame], dict[str, Any], Step | None]
 """Status, bodies, outputs; and, of a composite that failed by itself, why."""
 
 
@@ -82,14 +79,14 @@ class Composites(Context):
         self,
         inside: Inside,
         status: int,
-        bodies: list[Body],
+        bodies: list[Frame],
         outputs: dict[str, Any],
         params: dict[str, str],
     ) -> State:
         vertex = inside.vertex
         state = State(inside.path, status, inside.scope.behind or status == FAILED)
         saved = False
-        for _, body in bodies:
+        for body in bodies:
             for each in body.states:
                 if each.behind:
                     state.behind = True
@@ -104,11 +101,11 @@ class Composites(Context):
             if saved:
                 state.artifacts = _artifacts(vertex, bodies)
         if self.asks_ends:
-            state.ends = [e for _, body in bodies for s in body.states for e in s.ends or ()]
+            state.ends = [e for body in bodies for s in body.states for e in s.ends or ()]
         if vertex.needed and status != PENDING:
             results = {
-                key: {v.node.name: body.states[v.at].result for v in body.graph.vertices}
-                for key, body in bodies
+                body.key: {v.node.name: body.states[v.at].result for v in body.graph.vertices}
+                for body in bodies
             }
             own = self.results(vertex, inside.frame)
             state.result = composite_result(vertex.kind, params, own, results)
@@ -146,13 +143,11 @@ class Composites(Context):
                 Reason.NOT_A_LIST,
                 f"{path} maps over {vertex.reader[0]!r}, which is {shown(value)}: not a list",
             )
-        name: str = vertex.node.as_  # type: ignore
         only = self.focus.get(path) if self.focus is not None else None
         seen: dict[str, int] = {}
-        bodies: list[Body] = []
+        bodies: list[Frame] = []
         status = DONE
-        outer, out = inside.frame.bound, inside.frame.out
-        scope, settle = inside.scope, inside.settle
+        out, scope, settle = inside.frame.out, inside.scope, inside.settle
         plain = body.plain and (self.focus is None or body.template not in self.focus)
         for item in value:
             canonical = dumps(item)
@@ -161,16 +156,16 @@ class Composites(Context):
             key = text if count == 1 else f"{text}#{count}"
             if only is not None and key not in only:
                 continue
-            bound = {**outer, name: (item, sha256(canonical).hexdigest())}
-            at = Frame(body, scope, f"{path}[{key}]/", bound, settle, out)
+            valued = (item, sha256(canonical).hexdigest())
+            at = Frame(body, scope, f"{path}[{key}]/", key, valued, settle, out)
             code = self.leaf(at) if plain else (yield self.graph(at))
             if code != DONE:
                 status = _worse(status, code)
-            bodies.append((key, at))
+            bodies.append(at)
         outputs: dict[str, Any] = {}
         if status == DONE:
             for given, givers in body.dag.wiring.exports.items():
-                outputs[given] = [_export(givers, at.states, given) for _, at in bodies]
+                outputs[given] = [_export(givers, at.states, given) for at in bodies]
         return status, bodies, outputs, None
 
     def _conditional(self, inside: Inside, value: Any) -> Generator[Any, Any, Made]:
@@ -187,7 +182,7 @@ class Composites(Context):
                 f"there are {names}, and no default",
             )
         taken = vertex.bodies[branch]
-        at = inside.body(taken, f"{path}:{escape(branch)}/", inside.frame.bound)
+        at = inside.body(taken, f"{path}:{escape(branch)}/", branch)
         status = yield self.graph(at)
         for other, graph in vertex.bodies.items():
             if other != branch:
@@ -195,30 +190,29 @@ class Composites(Context):
                 for each in graph.order:
                     emit(each, prefix + each.name, Action.OMIT, Reason.NOT_TAKEN, out)
         outputs = exports(taken, at.states) if status == DONE else {}
-        return status, [(branch, at)], outputs, None
+        return status, [at], outputs, None
 
     def _parallel(self, inside: Inside) -> Generator[Any, Any, Made]:
         status = DONE
-        bodies: list[Body] = []
+        bodies: list[Frame] = []
         outputs: dict[str, Any] = {}
         only = self.focus.get(inside.path) if self.focus is not None else None
         for branch, graph in inside.vertex.bodies.items():
             if only is not None and branch not in only:
                 continue
-            at = inside.body(graph, f"{inside.path}:{escape(branch)}/", inside.frame.bound)
+            at = inside.body(graph, f"{inside.path}:{escape(branch)}/", branch)
             status = _worse(status, (yield self.graph(at)))
-            bodies.append((branch, at))
+            bodies.append(at)
             outputs |= exports(graph, at.states)
         return status, bodies, outputs, None
 
     def _loop(self, inside: Inside) -> Generator[Any, Any, Made]:
-        vertex, path, outer = inside.vertex, inside.path, inside.frame.bound
+        vertex, path = inside.vertex, inside.path
         body = vertex.bodies[""]
         node = vertex.node
         limit: int = node.max_iterations  # type: ignore[union-attr]
         until: str = node.until  # type: ignore[union-attr]
-        name: str | None = node.as_  # type: ignore[union-attr]
-        bodies: list[Body] = []
+        bodies: list[Frame] = []
         latest: dict[str, Any] = {}
         valued: dict[str, tuple[Any, str]] = {}
         earlier: dict[str, tuple[Blob, str]] = {}
@@ -230,7 +224,7 @@ class Composites(Context):
             scope.previous, scope.earlier = dict(valued), dict(earlier)
             scope.place, scope.turn = path, i
             if bodies:
-                before = bodies[-1][1].states
+                before = bodies[-1].states
                 scope.behind = first.behind or any(state.behind for state in before)
                 previous = f"{path}@{i - 1}"
                 if vertex.needed:
@@ -242,10 +236,9 @@ class Composites(Context):
                     made = [e for s in before for e in s.ends or ()]
                     ends = [*made, ends_digest(ends)] if ends else made
                     scope.previous_ends = (previous, ends)
-            bound = {**outer, name: (i, digest(i))} if name else outer
-            at = inside.body(body, f"{path}@{i}/", bound)
+            at = inside.body(body, f"{path}@{i}/", str(i), (i, digest(i)))
             status = yield self.graph(at)
-            bodies.append((str(i), at))
+            bodies.append(at)
             if status != DONE:
                 inside.scope = first
                 return status, bodies, {}, None
@@ -276,9 +269,9 @@ class Inside:
         """Where the composite itself stands."""
         self.settle = settle
 
-    def body(self, graph: Graph, prefix: str, bound: Mapping[str, Any]) -> Frame:
+    def body(self, graph: Graph, prefix: str, key: str, item: Valued | None = None) -> Frame:
         """Where one body is evaluated."""
-        return Frame(graph, self.scope, prefix, bound, self.settle, self.frame.out)
+        return Frame(graph, self.scope, prefix, key, item, self.settle, self.frame.out)
 
     def refuse(self, reason: Reason, detail: str) -> Made:
         """A composite that fails by its deciding value, without an attempt."""
@@ -295,10 +288,10 @@ def _omit_inside(vertex: Vertex, path: str, out: list[Step]) -> None:
             emit(each, prefix + each.name, Action.OMIT, Reason.UPSTREAM_FAILED, out)
 
 
-def _artifacts(vertex: Vertex, bodies: list[Body]) -> dict[str, tuple[Blob, str]]:
+def _artifacts(vertex: Vertex, bodies: list[Frame]) -> dict[str, tuple[Blob, str]]:
     """What a composite hands on."""
     found: dict[str, tuple[Blob, str]] = {}
-    for _, body in bodies:
+    for body in bodies:
         if not any(state.artifacts for state in body.states):
             continue
         made = final(body.graph.order, body.states)

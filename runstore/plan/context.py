@@ -73,9 +73,11 @@ class Context(ABC):
 
     def find(self, vertex: Vertex, name: str, frame: Frame) -> Valued | None:
         """What a node gets for a name, with its digest; None if no source has given it."""
-        bound = frame.bound.get(name)
-        if bound is not None:
-            return bound
+        if name in frame.graph.bound:
+            while frame.graph.binds != name:
+                assert frame.scope is not None, "what is bound is bound by a graph around this one"
+                frame = frame.scope.frame
+            return frame.item
         for i in vertex.sources.get(name, ()):
             state = frame.states[i]
             if state.code == DONE and name in state.outputs:

@@ -61,7 +61,7 @@ class Evaluation(Tasks, Composites):
         """
         self.steps = []
         self._kept = kept
-        outermost = Frame(self.root, None, "", {}, False, self.steps)
+        outermost = Frame(self.root, None, "", "", None, False, self.steps)
         stack: list[Generator[Any, Any, Any]] = [self.graph(outermost)]
         value: Any = None
         while stack:
@@ -84,7 +84,7 @@ class Evaluation(Tasks, Composites):
         if graph.handlers and not tentative:
             # Whether a failure is handled shows further down: look ahead with every failure taken
             # as settled, and see which of them a handler has consumed.
-            ahead = Frame(graph, frame.scope, frame.prefix, frame.bound, True, [])
+            ahead = Frame(graph, frame.scope, frame.prefix, frame.key, frame.item, True, [])
             self.ahead += 1
             yield self.graph(ahead)
             self.ahead -= 1

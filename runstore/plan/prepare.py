@@ -101,6 +101,7 @@ class Graph:
     __slots__ = (
         "anchor",
         "asks_ends",
+        "binds",
         "bound",
         "dag",
         "handlers",
@@ -117,7 +118,8 @@ class Graph:
         self.dag = dag
         self.template = template
         self.owner = owner
-        # Names of the items and iterations around it.
+        # The name of its item or iteration, and that with those of the bodies around it.
+        self.binds: str | None = None
         self.bound: frozenset[str] = frozenset()
         # The innermost composite around it that follows something: its upstream is the openers'.
         self.anchor: Vertex | None = None
@@ -125,7 +127,8 @@ class Graph:
         if owner is not None:
             self.bound = owner.graph.bound
             if owner.node.kind in ("map", "loop") and owner.node.as_:
-                self.bound |= {owner.node.as_}
+                self.binds = owner.node.as_
+                self.bound |= {self.binds}
             self.anchor = owner.graph.anchor if owner.opener else owner
         self.vertices = [Vertex(node, at, self) for at, node in enumerate(dag.nodes)]
         self.order = [self.vertices[at] for at in dag.wiring.order]

@@ -38,9 +38,9 @@ class State:
     What most nodes do not have stands in the class: there is a state for each item of each map.
     """
 
-    outputs: Mapping[str, Any] = _EMPTY
+    __slots__ = ("__dict__", "behind", "code", "end", "outputs", "path")
+
     result: str | None = None
-    end: End | None = None
     newest = ""
     """The latest invocation that made something of it."""
     busy = False
@@ -51,11 +51,20 @@ class State:
     """Digests of the end records in it, where some task asks for them."""
     digests: dict[str, str] | None = None
 
-    def __init__(self, path: str, code: int, behind: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        code: int,
+        behind: bool = False,
+        end: End | None = None,
+        outputs: Mapping[str, Any] = _EMPTY,
+    ) -> None:
         self.path = path
         self.code = code
         self.behind = behind
         """Whether this node, or anything it transitively follows, failed."""
+        self.end = end
+        self.outputs = outputs
 
     def digest(self, name: str, value: Any) -> str:
         """The digest of one of its outputs, worked out once."""
@@ -98,14 +107,15 @@ class Scope:
 class Frame:
     """One graph at work: the DAG itself, or a body for one item, branch or iteration."""
 
-    __slots__ = ("bound", "graph", "out", "prefix", "scope", "states", "tentative")
+    __slots__ = ("graph", "item", "key", "out", "prefix", "scope", "states", "tentative")
 
     def __init__(
         self,
         graph: Graph,
         scope: Scope | None,
         prefix: str,
-        bound: Mapping[str, Valued],
+        key: str,
+        item: Valued | None,
         tentative: bool,
         out: list[Step],
     ) -> None:
@@ -113,8 +123,10 @@ class Frame:
         self.scope = scope
         self.prefix = prefix
         """Text of the paths in it, up to and with the slash."""
-        self.bound = bound
-        """`as` names -> item or iteration, those of enclosing bodies included."""
+        self.key = key
+        """Which of its composite's bodies: item, branch or iteration, as paths tell it."""
+        self.item = item
+        """What `as` names in it: the item of a map, the number of an iteration."""
         self.tentative = tentative
         """Failures of earlier invocations are taken as settled."""
         self.out = out

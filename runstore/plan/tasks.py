@@ -50,17 +50,16 @@ class Tasks(Context):
             reason = Reason.NEVER_RAN
         elif type(latest) is End:
             number = latest.attempt if attempts else 0
-            now = attempts is not None and latest.invocation == self.invocation
-            if number > 1 and attempts is not None and any(map(_is_open, attempts)):
+            if number > 1 and attempts and any(map(_is_open, attempts)):
                 reason = Reason.IN_PROGRESS
-            elif self.forces.get(path, -1) >= number:
+            elif self.forces and self.forces.get(path, -1) >= number:
                 reason = Reason.FORCED
             elif latest.outcome == "succeeded":
                 detail = self._differs(vertex, latest, params, results, ends, frame)
                 if not detail and path not in self.remake:
-                    return self._done(vertex, latest, frame, behind)
+                    return self._done(path, vertex, latest, frame, behind)
                 reason = Reason.STALE if detail else Reason.OUTPUT_MISSING
-            elif now or (
+            elif (attempts and latest.invocation == self.invocation) or (
                 settle and not self._differs(vertex, latest, params, results, ends, frame)
             ):
                 return self._failed(path, latest, frame)
@@ -98,11 +97,8 @@ class Tasks(Context):
         self.emit(vertex, frame, Action.FAILED, Reason.PARAMETER_MISSING, detail)
         return self.without_attempt(vertex, frame, FAILED, behind)
 
-    def _done(self, vertex: Vertex, end: End, frame: Frame, behind: bool) -> State:
-        path = frame.prefix + vertex.name
-        state = State(path, DONE, behind)
-        state.end = end
-        state.outputs = end.outputs
+    def _done(self, path: str, vertex: Vertex, end: End, frame: Frame, behind: bool) -> State:
+        state = State(path, DONE, behind, end, end.outputs)
         if end.artifacts:
             state.artifacts = {name: (blob, path) for name, blob in end.artifacts.items()}
         if vertex.needed:
@@ -121,8 +117,7 @@ class Tasks(Context):
         return state
 
     def _failed(self, path: str, end: End, frame: Frame) -> State:
-        state = State(path, FAILED, True)
-        state.end = end
+        state = State(path, FAILED, True, end)
         state.newest = end.invocation
         state.result = end_result(end.digest)
         if self.asks_ends:

@@ -188,31 +188,32 @@ class _Reader:
         # Whole keys, in the order of the listing: nothing is cut and put together again, and a disk
         # is read in its own order (1.3 us a record less than sets of names).
         wanted = [key for key in listed if key.endswith(".end.json")]
-        ended = {key[:-9] for key in wanted}
+        ended = set(wanted)
         starts = [key for key in listed if key.endswith(".start.json")]
-        wanted += [key for key in starts if key[:-11] not in ended]
+        wanted += [key for key in starts if f"{key[:-10]}end.json" not in ended]
         if self.packed:
             # A record that stands in a pack is not read again, nor the start of such an end.
             ends = (record for record in self.packed if type(record) is End)
             done = {f"{folder}{keys.encode(end.path)}.{end.attempt:06}" for end in ends}
             wanted = [key for key in wanted if key.rsplit(".", 2)[0] not in done]
-        attempts = self.history.attempts
-        run_id = self.run_id
-        encode = keys.encode
+        attempts, run_id, encode = self.history.attempts, self.run_id, keys.encode
+        tails: dict[tuple[type, int], str] = {}  # few differ: the least there is to put together
         for key, data in self.storage.read_many(wanted):
             try:
                 record = parse_attempt(data, key)  # type: ignore[arg-type]
-                path = record.path
-                suffix = "end" if type(record) is End else "start"
-                named = f"{folder}{encode(path)}.{record.attempt:06}.{suffix}.json"
-                if record.run_id != run_id or key != named:
+                path, number, kind = record.path, record.attempt, type(record)
+                tail = tails.get((kind, number))
+                if tail is None:
+                    tail = f".{number:06}.{'end' if kind is End else 'start'}.json"
+                    tails[kind, number] = tail
+                if record.run_id != run_id or key != f"{folder}{encode(path)}{tail}":
                     self._damage(key, f"record {key} belongs to {path!r} of {record.run_id!r}")
                     continue
                 if path in attempts:
                     self.history.add(record)
                 else:
                     attempts[path] = [record]
-                if suffix == "end" and record.names_blobs:  # type: ignore[union-attr]
+                if kind is End and record.names_blobs:  # type: ignore[union-attr]
                     self.naming.append(record)  # type: ignore[arg-type]
             except TypeError:
                 if isinstance(data, bytes):
