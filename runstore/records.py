@@ -1,20 +1,28 @@
 """Records: what a store is made of, as values (FORMAT.md, section 5).
 
 :mod:`runstore.bodies` reads and writes their JSON, :mod:`runstore.framing` what stands around it.
+The types of the fields are what is checked when a record is read, by msgspec, so nothing above that
+module meets a half-valid record. A run has one of these for each attempt: those that hold no
+reference to one another are none of the garbage collector's business (``gc=False``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
+
+from msgspec import Meta, Struct, field
+
+from runstore.keys import MAX_ATTEMPT
 
 __all__ = [
+    "NOTHING",
     "Blob",
     "Consumed",
     "End",
     "Holder",
     "Invocation",
+    "Loaded",
     "Marker",
     "Record",
     "RunRecord",
@@ -22,13 +30,29 @@ __all__ = [
     "Start",
 ]
 
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Number = Annotated[int, Meta(ge=1, le=MAX_ATTEMPT)]
+Outcome = Annotated[str, Meta(pattern="^(succeeded|failed|lost|cancelled)$")]
 
-class Blob(NamedTuple):
+
+class _Nothing(dict[Any, Any]):
+    """An empty object, for all the fields that are absent."""
+
+    __slots__ = ()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError("what a record does not hold is nobody's to fill in")
+
+
+NOTHING = _Nothing()
+
+
+class Blob(Struct, frozen=True, gc=False):
     """A value, artifact or log that stands in a blob of its own."""
 
-    sha256: str
+    sha256: Digest
     size: int
-    value: str | None = None
+    value: Digest | None = None
     """Of a value: the digest of its canonical JSON, which is what consumers compare."""
 
     def to_json(self) -> dict[str, Any]:
@@ -42,7 +66,7 @@ class Secret(NamedTuple):
     name: str
 
 
-class Holder(NamedTuple):
+class Holder(Struct, frozen=True, gc=False):
     """Who writes: what a later process needs to ask whether this one lives."""
 
     host: str
@@ -54,16 +78,30 @@ class Holder(NamedTuple):
     def __str__(self) -> str:
         return f"pod {self.pod}" if self.pod else f"process {self.pid} on {self.host}"
 
+    def to_json(self) -> dict[str, Any]:
+        known = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        return {name: value for name, value in known if value is not None}
 
-@dataclass(slots=True)
-class Consumed:
-    """What an attempt was made from, as digests (FORMAT.md, section 7.2)."""
 
-    params: dict[str, str] = field(default_factory=dict)
-    artifacts: dict[str, tuple[str, str | None]] = field(default_factory=dict)
-    """Name -> digest, and the path of the node that gave it."""
-    results: dict[str, str] = field(default_factory=dict)
-    ends: dict[str, str] = field(default_factory=dict)
+class Loaded(Struct, frozen=True, gc=False):
+    """An artifact that an attempt loaded."""
+
+    sha256: str
+    source: str | None = field(default=None, name="from")
+    """The path of the node that gave it."""
+
+
+class Consumed(Struct, gc=False):
+    """What an attempt was made from, as digests (FORMAT.md, section 7.2).
+
+    Whether they are digests is found when they are compared: what is none equals none.
+    """
+
+    params: Mapping[str, str] = NOTHING
+    artifacts: Mapping[str, Loaded] = NOTHING
+    """Address -> which artifact."""
+    results: Mapping[str, str] = NOTHING
+    ends: Mapping[str, str] = NOTHING
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -71,8 +109,10 @@ class Consumed:
             out["params"] = self.params
         if self.artifacts:
             out["artifacts"] = {
-                name: {"sha256": digest, "from": source} if source else {"sha256": digest}
-                for name, (digest, source) in self.artifacts.items()
+                address: {"sha256": one.sha256, "from": one.source}
+                if one.source
+                else {"sha256": one.sha256}
+                for address, one in self.artifacts.items()
             }
         if self.results:
             out["results"] = self.results
@@ -81,50 +121,52 @@ class Consumed:
         return out
 
 
-@dataclass(slots=True, eq=False)
-class Start:
+class Start(Struct, eq=False, gc=False):
     """A claim: somebody began this attempt."""
 
     run_id: str
     path: str
-    attempt: int
+    attempt: Number
     nonce: str
     invocation: str
     by: Holder
-    time: str
-    consumed: Consumed
+    time: str = ""
+    consumed: Consumed = field(default_factory=Consumed)
     code: Mapping[str, Any] | None = None
     digest: str = ""
 
 
-@dataclass(slots=True, eq=False)
-class End:
+class End(Struct, eq=False, gc=False):
     """The one end of an attempt."""
 
     run_id: str
     path: str
-    attempt: int
+    attempt: Number
     nonce: str
     invocation: str
-    outcome: str
-    consumed: Consumed
+    outcome: Outcome
+    consumed: Consumed = field(default_factory=Consumed)
     start: str | None = None
-    outputs: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = NOTHING
     """Name -> JSON value, or :class:`Blob`."""
-    artifacts: Mapping[str, Blob] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: Mapping[str, Blob] = NOTHING
+    metrics: Mapping[str, Any] = NOTHING
     error: Mapping[str, str] | None = None
     log: Blob | None = None
     began: str = ""
     ended: str = ""
     ended_by: Holder | None = None
     digest: str = ""
-    names_blobs: bool = False
-    """Of one that was read: whether an output, an artifact or its error names a blob."""
+    large: Mapping[str, Blob] = NOTHING
+    """Of one that was read: the outputs that stand in blobs. They are among ``outputs``, too."""
+
+    @property
+    def names_blobs(self) -> bool:
+        """Of one that was read: whether an output, an artifact or its error names a blob."""
+        return bool(self.large or self.artifacts or (self.error and "sha256" in self.error))
 
 
-@dataclass(slots=True, eq=False)
-class RunRecord:
+class RunRecord(Struct, eq=False):
     """The run itself. ``dag`` is its JSON form; ``parameters`` hold no secret's value."""
 
     run_id: str
@@ -132,15 +174,18 @@ class RunRecord:
     created: str
     dag: Mapping[str, Any]
     structure: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = NOTHING
     """Name -> JSON value, :class:`Blob` or :class:`Secret`."""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = NOTHING
     origin: Mapping[str, str] | None = None
     digest: str = ""
+    large: Mapping[str, Blob] = NOTHING
+    """Of one that was read: the parameters that stand in blobs. They are in ``parameters``, too."""
+    secrets: tuple[str, ...] = ()
+    """Of one that was read: the names of those that are secret. They are there, too."""
 
 
-@dataclass(slots=True, eq=False)
-class Invocation:
+class Invocation(Struct, eq=False):
     """One process, or one workflow, working on a run."""
 
     run_id: str
@@ -148,21 +193,20 @@ class Invocation:
     mode: str
     time: str = ""
     by: Holder | None = None
-    command: Sequence[str] = ()
+    command: tuple[str, ...] = ()
     code: Mapping[str, Any] | None = None
-    force: Mapping[str, int] = field(default_factory=dict)
-    ignored: Sequence[str] = ()
+    force: Mapping[str, int] = NOTHING
+    ignored: tuple[str, ...] = ()
     structure: str | None = None
     dag: Mapping[str, Any] | None = None
     digest: str = ""
 
 
-@dataclass(slots=True, eq=False)
-class Marker:
+class Marker(Struct, eq=False):
     """``runstore.json``: this is a store."""
 
-    created: str
-    version: str
+    created: str = ""
+    version: str = ""
     single_writer: bool = False
     digest: str = ""
 

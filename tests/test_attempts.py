@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 import runstore
 from runstore import Task, sequence
@@ -276,11 +277,11 @@ def test_who_is_dead_and_who_is_not(tmp_path):
     process.join()
     assert holder.is_dead(gone)
     assert not holder.is_dead(me)
-    assert holder.is_dead(me._replace(pid_start=me.pid_start - 1)), "its pid was given to another"
-    assert not holder.is_dead(gone._replace(host="elsewhere"))
-    assert not holder.is_dead(gone._replace(boot="another-boot"))
-    assert not holder.is_dead(gone._replace(pid_start=None))
-    assert not holder.is_dead(gone._replace(boot=None))
+    assert holder.is_dead(replace(me, pid_start=me.pid_start - 1)), "its pid was given to another"
+    assert not holder.is_dead(replace(gone, host="elsewhere"))
+    assert not holder.is_dead(replace(gone, boot="another-boot"))
+    assert not holder.is_dead(replace(gone, pid_start=None))
+    assert not holder.is_dead(replace(gone, boot=None))
     assert not holder.is_dead(Holder("h"))
     assert not holder.is_dead(None)
 

@@ -20,6 +20,7 @@ from runstore.records import (
     End,
     Holder,
     Invocation,
+    Loaded,
     Marker,
     RunRecord,
     Secret,
@@ -49,7 +50,7 @@ holders = st.builds(
 consumed = st.builds(
     Consumed,
     st.dictionaries(names, hexes, max_size=3),
-    st.dictionaries(names, st.tuples(hexes, st.none() | names), max_size=2),
+    st.dictionaries(names, st.builds(Loaded, hexes, st.none() | names), max_size=2),
     st.dictionaries(names, hexes, max_size=2),
     st.dictionaries(names, hexes, max_size=2),
 )
@@ -111,8 +112,9 @@ def framed(record) -> bytes:
 
 
 def fields(record) -> dict:
-    # Whether it names blobs is found when it is read.
-    return {n: getattr(record, n) for n in record.__slots__ if n != "names_blobs"}
+    # What is large or secret is said twice of one that was read.
+    names = set(record.__struct_fields__) - {"large", "secrets"}
+    return {name: getattr(record, name) for name in names}
 
 
 def sealed(body: dict) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runstore.history import Attempt, Damaged
-from runstore.records import Blob, Consumed, End
+from runstore.records import Blob, Consumed, End, Loaded
 
 if TYPE_CHECKING:
     from runstore.dag import Task
@@ -95,16 +95,16 @@ class Work:
     artifacts: Callable[[], Visible]
     """Artifacts in sight: address -> (blob, path of the node that saved it)."""
 
-    def consumed_with(self, loaded: Mapping[str, tuple[str, str]]) -> Consumed:
+    def consumed_with(self, loaded: Mapping[str, Loaded]) -> Consumed:
         """What was consumed, once it is known which artifacts were loaded.
 
         An upstream from which something was loaded is no order-only dependency any more.
 
-        :param loaded: address -> (digest, path of the node that gave it).
+        :param loaded: address -> which artifact.
         """
         results = self.consumed.results
         if self.task.trigger not in ("one_failed", "all_done"):
-            sources = [source for _, source in loaded.values()]
+            sources = [each.source for each in loaded.values() if each.source]
             results = {
                 path: result
                 for path, result in results.items()

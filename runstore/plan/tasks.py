@@ -166,12 +166,12 @@ class Tasks(Context):
             return "it read other parameters"
         if had.artifacts:
             seen = visible(vertex, frame)
-            for address, (digest, _) in had.artifacts.items():
+            for address, one in had.artifacts.items():
                 found = seen.get(address)
-                if found is None or found[1] == AMBIGUOUS or found[0].sha256 != digest:
+                if found is None or found[1] == AMBIGUOUS or found[0].sha256 != one.sha256:
                     return f"artifact {address!r} has another content now"
             if not vertex.every:
-                sources = [source for _, source in had.artifacts.values() if source]
+                sources = [each.source for each in had.artifacts.values() if each.source]
                 results = {
                     path: result
                     for path, result in results.items()

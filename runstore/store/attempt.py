@@ -29,7 +29,7 @@ from runstore.errors import (
 from runstore.keys import encode
 from runstore.paths import segments, wildcard
 from runstore.plan import Work
-from runstore.records import Blob, Consumed, End, Start
+from runstore.records import Blob, Consumed, End, Loaded, Start
 from runstore.store.blobs import INLINE_BYTES
 from runstore.store.clock import now
 from runstore.store.masking import refuse_secrets
@@ -74,7 +74,7 @@ class Attempt:
         self.metrics: dict[str, Any] = {}
         self.log: Blob | None = None
         self._saved: dict[str, Blob] = {}
-        self._loaded: dict[str, tuple[str, str]] = {}
+        self._loaded: dict[str, Loaded] = {}
         self._end: End | None = None
         self._params: Mapping[str, Any] | None = None
         self._folder: str | None = None
@@ -176,7 +176,7 @@ class Attempt:
                 )
             name = _local(address)
             self.run.blobs.copy_to(blob, os.path.join(to, name))
-            self._loaded[address] = (blob.sha256, source)
+            self._loaded[address] = Loaded(blob.sha256, source)
             written.append(name)
         return written
 

@@ -75,7 +75,7 @@ class Blobs:
             else:
                 return value
         blob = self.put(_exact(value))
-        return blob._replace(value=hashlib.sha256(canonical).hexdigest())
+        return Blob(blob.sha256, blob.size, hashlib.sha256(canonical).hexdigest())
 
     def read(self, blob: Blob) -> bytes:
         """The bytes of a blob, checked.

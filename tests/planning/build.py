@@ -9,7 +9,7 @@ from typing import Any
 from runstore.dag import Dag
 from runstore.paths import template
 from runstore.plan import Plan, Planner, Step
-from runstore.records import Blob, End
+from runstore.records import Blob, End, Loaded
 from tests.planning.simulation import Simulation
 
 
@@ -105,7 +105,7 @@ class Run(Simulation):
         saved = self.save.get(step.path, self.save.get(shape, {})) if good else {}
         visible = step.work.artifacts()
         loads = self.load.get(step.path, self.load.get(shape, ()))
-        loaded = {name: (visible[name][0].sha256, visible[name][1]) for name in loads}
+        loaded = {name: Loaded(visible[name][0].sha256, visible[name][1]) for name in loads}
         consumed = step.work.consumed_with(loaded) if loaded else start.consumed
         end = End(
             "r", step.path, start.attempt, "n", start.invocation, outcome, consumed, start.digest,

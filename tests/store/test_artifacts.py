@@ -66,7 +66,7 @@ def test_globs_there_and_back(store, files, tmp_path):
     assert set(end.consumed.artifacts) == {
         "deep/er/three.csv", "one.csv", "same.csv", "two.csv", "odd [name] ü.txt",
     }  # fmt: skip
-    assert end.consumed.artifacts["one.csv"][1] == "a"
+    assert end.consumed.artifacts["one.csv"].source == "a"
     assert run.plan().status == "succeeded"
     assert not list(to.rglob("*.part"))
 

@@ -15,6 +15,7 @@ from runstore.records import (
     End,
     Holder,
     Invocation,
+    Loaded,
     Marker,
     RunRecord,
     Secret,
@@ -25,7 +26,7 @@ from runstore.store import Store
 
 HEX = "a" * 64
 BY = Holder("h", 1, 2, "boot", "pod")
-CONSUMED = Consumed({"p": HEX}, {"f": (HEX, "up")}, {"r": HEX}, {"e": HEX})
+CONSUMED = Consumed({"p": HEX}, {"f": Loaded(HEX, "up")}, {"r": HEX}, {"e": HEX})
 ERROR = {"type": "E", "message": "m", "traceback": "t"}
 END = End(
     "r", "a", 1, "0" * 32, "i", "failed", CONSUMED, HEX, {"x": 1, "big": Blob(HEX, 1, HEX)},
@@ -106,3 +107,24 @@ def test_a_blob_is_found_missing_however_the_record_spells_it():
     spaced = to_body(end).replace(b'"sha256":', b'"sha256" : ')
     storage.create("runs/r/attempts/a.000001.end.json", frame(spaced)[0])
     assert run.history().missing == {HEX}
+
+
+@pytest.mark.parametrize("nothing", [None, {}], ids=["null", "empty"])
+@pytest.mark.parametrize(
+    "field",
+    ["outputs", "large", "artifacts", "metrics", "error", "log", "ended_by", "consumed",
+     "consumed.params", "consumed.artifacts", "consumed.results", "consumed.ends"],
+)  # fmt: skip
+def test_what_is_null_or_empty_is_absent(field, nothing):
+    whole = orjson.loads(to_body(END))
+    at, (*folders, name) = whole, field.split(".")
+    for folder in folders:
+        at = at[folder]
+    del at[name]
+    absent = parse(frame(orjson.dumps(whole))[0], "k")
+    at[name] = nothing
+    given = parse(frame(orjson.dumps(whole))[0], "k")
+    names = set(END.__struct_fields__) - {"digest"}
+    assert {n: getattr(given, n) or None for n in names} == {
+        n: getattr(absent, n) or None for n in names
+    }

@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from msgspec.structs import replace
 
 from runstore import Dag, Task, retry
 from runstore.errors import InputError
@@ -24,7 +25,7 @@ DAG = Dag([Task(name="a")])
 def test_a_writer_is_not_dead_because_proc_cannot_be_read(monkeypatch, code):
     me = holder.myself()
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    other = me._replace(pid=process.pid, pid_start=holder._started(process.pid))
+    other = replace(me, pid=process.pid, pid_start=holder._started(process.pid))
     real = builtins.open
 
     def unreadable(path, *args, **kwargs):
@@ -36,9 +37,9 @@ def test_a_writer_is_not_dead_because_proc_cannot_be_read(monkeypatch, code):
         monkeypatch.setattr(builtins, "open", unreadable)
         assert not holder.is_dead(me)
         assert not holder.is_dead(other)
-        assert not holder.is_dead(me._replace(pid_start=1)), "what cannot be seen is not known"
-        assert not holder.is_dead(me._replace(pid=-1))
-        assert not holder.is_dead(me._replace(pid=2**80))
+        assert not holder.is_dead(replace(me, pid_start=1)), "what cannot be seen is not known"
+        assert not holder.is_dead(replace(me, pid=-1))
+        assert not holder.is_dead(replace(me, pid=2**80))
     finally:
         process.communicate(b"\n")
     assert holder.is_dead(other), "the kernel knows no such process"
@@ -55,7 +56,7 @@ def test_a_writer_of_another_user_is_not_dead(monkeypatch):
 
 def test_a_zombie_is_dead():
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    zombie = holder.myself()._replace(pid=process.pid, pid_start=holder._started(process.pid))
+    zombie = replace(holder.myself(), pid=process.pid, pid_start=holder._started(process.pid))
     process.stdin.close()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert holder.is_dead(zombie)
