@@ -224,6 +224,7 @@ def to_body(record: Record) -> bytes:
                     ("secrets", values.get("secrets")),
                     ("labels", dict(record.labels)),
                     ("origin", record.origin),
+                    ("single_writer", record.single_writer),
                 )
             )
         case Invocation():

@@ -183,6 +183,8 @@ class RunRecord(Struct, eq=False):
     """Of one that was read: the parameters that stand in blobs. They are in ``parameters``, too."""
     secrets: tuple[str, ...] = ()
     """Of one that was read: the names of those that are secret. They are there, too."""
+    single_writer: bool = False
+    """The store it was made in has no exclusive create, and one writer was promised."""
 
 
 class Invocation(Struct, eq=False):

@@ -16,6 +16,8 @@ from runstore.errors import StorageError
 __all__ = [
     "Storage",
     "open_storage",
+    "assume_single_writer",
+    "has_single_writer",
     "prove",
     # for the backends
     "CHUNK_BYTES",
@@ -198,6 +200,18 @@ def open_storage(
     from runstore.storage.local import LocalStorage
 
     return LocalStorage(text, durable=durable)
+
+
+def has_single_writer(storage: Storage) -> bool:
+    """Whether it was promised that nobody else writes there."""
+    return bool(getattr(storage, "single_writer", False))
+
+
+def assume_single_writer(storage: Storage) -> None:
+    """From now on look before each create, as that was promised earlier. A storage that needs no
+    such promise, as a copy of the store on a disk, is left as it is."""
+    if hasattr(storage, "single_writer"):
+        storage.single_writer = True
 
 
 def prove(storage: Storage) -> bool:

@@ -33,7 +33,7 @@ from typing import BinaryIO, cast
 from runstore import keys
 from runstore.errors import RecordDamagedError, StorageError
 from runstore.framing import unframe
-from runstore.storage import CHUNK_BYTES, Storage
+from runstore.storage import CHUNK_BYTES, Storage, assume_single_writer, has_single_writer
 from runstore.storage.cache_files import Log, Objects, Room
 from runstore.storage.removing import Tagged
 
@@ -97,7 +97,12 @@ class CachedStorage:
 
     @property
     def single_writer(self) -> bool:
-        return bool(getattr(self.storage, "single_writer", False))
+        return has_single_writer(self.storage)
+
+    @single_writer.setter
+    def single_writer(self, promised: bool) -> None:
+        assert promised, "what was promised is not taken back"
+        assume_single_writer(self.storage)
 
     # -- the three verbs -------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import os
 from typing import NamedTuple
 
 from runstore.errors import KeyExistsError, StorageError
-from runstore.storage import Storage
+from runstore.storage import Storage, has_single_writer
 
 __all__ = ["Probe", "probe", "require"]
 
@@ -44,7 +44,7 @@ def require(storage: Storage) -> bool:
     Raises `StorageError`, naming the way out, if the endpoint does not create exclusively and its
     user has not promised to be the only writer.
     """
-    if getattr(storage, "single_writer", False):
+    if has_single_writer(storage):
         return True
     try:
         found = probe(storage)

@@ -82,7 +82,7 @@ class RemoteStorage(RemoteCare):
         return f"<RemoteStorage {self.url}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_reopen, (self.url, self._arguments))
+        return (_reopen, (self.url, {**self._arguments, "single_writer": self.single_writer}))
 
     @property
     def engine(self) -> Engine:

@@ -45,20 +45,23 @@ def read_history(
 
     :param prefixes: of attempt names to list; ``None``: all of them.
 
-    Cost: three listings (one a prefix, and two, for a partial history), one read for each pack and
+    Cost: three listings (one a prefix, and one, for a partial history), one read for each pack and
     invocation, and one for each attempt that is in no pack; the start of an ended attempt is never
     read. One more listing if a record names a blob.
 
-    A partial history reads of the invocations those that its records name, and those that force
-    something. It reads every pack: an older attempt may stand in one alone (`runstore pack
-    --prune`), and in a store that another tool wrote the latest one, too. Of packs there is at most
-    one for each invocation of the executor and each `runstore pack`; pods write none.
+    A partial history reads of the attempts that ended the latest at each path; of the invocations
+    those that its records name, and those that force something; and of the packs a fork's, which
+    says what was taken over. The others hold nothing that decides: the latest end of a path, and a
+    start that has no end, stand on their own (FORMAT.md, section 8). They are read if one of those
+    is damaged: a pack may have it whole.
     """
     with no_collection():
         history = History(run)
         reader = _Reader(storage, history)
-        reader.read_packs()
+        reader.read_packs(reader.origin if prefixes is not None else reader.listed(keys.PACKS))
         reader.read_attempts(prefixes)
+        if prefixes is not None and history.damaged:
+            reader.read_packs(reader.listed(keys.PACKS))
         reader.read_invocations(None if prefixes is None else reader.named())
         reader.read_deciding(dag)
     return history
@@ -88,10 +91,20 @@ class _Reader:
             path = None
         self.history.add(Damaged(key, str(problem), path, number, kind, node_key))
 
-    def read_packs(self) -> None:
+    def listed(self, folder: str) -> list[str]:
+        return list(self.storage.list(self.prefix + folder))
+
+    @property
+    def origin(self) -> list[str]:
+        """The pack of what a fork took over; none for what is no fork."""
+        pack = (self.history.run.origin or {}).get("pack")
+        return [keys.pack_key(self.run_id, pack)] if pack else []
+
+    def read_packs(self, names: list[str]) -> None:
         origin = (self.history.run.origin or {}).get("pack")
-        names = list(self.storage.list(self.prefix + keys.PACKS))
         for key, data in self.storage.read_many(names):
+            if isinstance(data, KeyMissingError):
+                continue  # what is absent is no success
             if not isinstance(data, bytes):
                 raise data  # what could not be read is not known: it is neither damaged nor absent
             run_id, records, problems = parse_pack(data, key)
@@ -162,7 +175,7 @@ class _Reader:
         :param named: leave out those that are not among these and force nothing: whether an attempt
             was made with another structure, its own invocation says.
         """
-        names = list(self.storage.list(self.prefix + keys.INVOCATIONS))
+        names = self.listed(keys.INVOCATIONS)
         if named is not None:
             names = [key for key in names if (name := _name(key)) in named or may_force(name)]
         for key, data in self.storage.read_many(names):
@@ -190,6 +203,8 @@ class _Reader:
         wanted = [key for key in listed if key.endswith(".end.json")]
         ended = set(wanted)
         starts = [key for key in listed if key.endswith(".start.json")]
+        if prefixes is not None:
+            wanted = _latest(wanted)
         wanted += [key for key in starts if f"{key[:-10]}end.json" not in ended]
         if self.packed:
             # A record that stands in a pack is not read again, nor the start of such an end.
@@ -307,6 +322,15 @@ def _fewest(prefixes: set[str]) -> list[str]:
         if not out or not prefix.startswith(out[-1]):
             out.append(prefix)
     return out
+
+
+def _latest(ends: list[str]) -> list[str]:
+    """Of the keys of ends, that of the highest number at each path."""
+    latest: dict[str, str] = {}
+    for key in ends:
+        path = key[: -len(".000001.end.json")]
+        latest[path] = max(key, latest.get(path, ""))
+    return list(latest.values())
 
 
 def _name(key: str) -> str:

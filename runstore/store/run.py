@@ -91,12 +91,13 @@ class Run:
         """What is known of the run, read afresh.
 
         :param paths: only what these node paths and their upstream need; the number of requests
-            then depends on the DAG, on the packs and on the invocations that forced something, not
-            on how many items, attempts or other invocations there are.
+            then depends on the DAG and on the invocations that forced something, not on how many
+            items, attempts, packs or other invocations there are. Attempts that ended, and that
+            a later one that ended superseded, are left out: they decide nothing.
 
         Cost: three listings, one read for each pack and invocation, and one for each attempt that
-        is in no pack. With ``paths``, a listing for each node that is needed and two more, and of
-        the invocations only those that are named, or force.
+        is in no pack. With ``paths``, a listing for each node that is needed and one more, and of
+        packs and invocations only a fork's, and those that are named, or force.
         """
         dag = dag or self._working or self.dag
         prefixes = None if paths is None else needed_prefixes(dag, paths)
@@ -169,13 +170,11 @@ class Run:
 
         :raises RefusedError: if there is no such attempt.
         """
-        history = history or self.history([path])
-        known: dict[int, Known] = {each.attempt: each for each in history.attempts.get(path, ())}
-        if path in history.adopted:
-            known[0] = history.adopted[path]
-        damaged = history.nameless(path)
-        if damaged is not None:
-            known.setdefault(damaged.attempt, damaged)
+        known = _known(history or self.history([path]), path)
+        if history is None and number is not None and number not in known:
+            # Superseded: it stands on its own, or in a pack alone.
+            end = self.read_end(path, number) if 1 <= number <= keys.MAX_ATTEMPT else None
+            known = {number: end} if end else _known(self.history(), path)
         if number is None and known:
             return known[max(known)]
         if number in known:
@@ -488,6 +487,17 @@ class Run:
         from runstore.store.verify import verify_run
 
         return verify_run(self)
+
+
+def _known(history: History, path: str) -> dict[int, Known]:
+    """The attempts at a path, by number; what a fork took over is attempt 0."""
+    known: dict[int, Known] = {each.attempt: each for each in history.attempts.get(path, ())}
+    if path in history.adopted:
+        known[0] = history.adopted[path]
+    damaged = history.nameless(path)
+    if damaged is not None:
+        known.setdefault(damaged.attempt, damaged)
+    return known
 
 
 def _utf8(text: str) -> str:

@@ -24,7 +24,13 @@ from runstore.errors import (
 from runstore.framing import frame, to_pack
 from runstore.paths import check_run_id
 from runstore.records import Blob, Marker, RunRecord, Secret
-from runstore.storage import Storage, open_storage, prove
+from runstore.storage import (
+    Storage,
+    assume_single_writer,
+    has_single_writer,
+    open_storage,
+    prove,
+)
 from runstore.store.blobs import Blobs
 from runstore.store.clock import new_id, new_nonce, now
 from runstore.store.forking import adoptable, compare
@@ -52,6 +58,7 @@ def open_store(
     :param storage_options: for remote stores, as s3fs, gcsfs and adlfs take them.
     :param engine: ``"obstore"`` or ``"fsspec"``; by default the faster one that is installed.
     :param single_writer: allow an endpoint that cannot create exclusively. Nobody else may write.
+        Runs that are made there say so; it need not be given again for them.
     :param cache: keep what is read from a remote store on this machine, and read it from there the
         next time (`runstore.storage.cached`). The command line does; a pod, which reads nothing
         twice, has no use for it.
@@ -140,6 +147,7 @@ class Store:
         return self._create(record, hidden)
 
     def _create(self, record: RunRecord, secrets: Mapping[str, Any]) -> Run:
+        record.single_writer = has_single_writer(self.storage)
         data, record.digest = frame(to_body(record))
         try:
             self.storage.create(keys.run_key(record.run_id), data)
@@ -148,7 +156,10 @@ class Store:
         return Run(self.storage, record, secrets)
 
     def _mark(self) -> None:
-        if self.marker() is not None:
+        marker = self.marker()
+        if marker is not None:
+            if marker.single_writer:
+                assume_single_writer(self.storage)
             return
         from runstore import __version__
 
@@ -229,6 +240,9 @@ class Store:
             ) from None
         if not isinstance(record, RunRecord) or record.run_id != run_id:
             raise RefusedError(f"record {key} is not of run {run_id!r}: was the folder renamed?")
+        if record.single_writer:
+            # Who made the store has promised it; the endpoint must be looked at before each create.
+            assume_single_writer(self.storage)
         run = Run(self.storage, record, secrets)
         if invocation is not None:
             run.join(invocation)

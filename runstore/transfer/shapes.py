@@ -109,6 +109,7 @@ _id = _that("an invocation id", lambda v: type(v) is str and _is_id(v))
 _structure = _that("a structure digest", lambda v: type(v) is str and _is_structure(v))
 _outcome = _that("an outcome", lambda v: v in ("succeeded", "failed", "lost", "cancelled"))
 _mode = _that("a mode", lambda v: v in ("start", "retry", "fork"))
+_flag = _that("true or false", lambda v: type(v) is bool)
 _artifact = _that("the relative name of a file", _is_artifact)
 
 _values = _map(_anything)
@@ -145,6 +146,7 @@ _KINDS: dict[str, Shape] = {
             "secrets": _list(_text),
             "labels": _map(_text),
             "origin": _fields({"run_id": _text}, {"pack": _digest}),
+            "single_writer": _flag,
         },
     ),
     "invocation": _fields(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import runstore
-from runstore.errors import KeyExistsError, StorageError
+from runstore.errors import AttemptTakenError, KeyExistsError, StorageError
 from runstore.storage import open_storage
 from runstore.storage.doctor import examine
 from runstore.storage.probe import probe
@@ -93,6 +94,27 @@ def test_a_single_writer_is_allowed_and_still_looks_first(rclone, engine):
     with pytest.raises(KeyExistsError):
         storage.create("k", b"2")
     assert storage.read("k") == b"1"
+
+
+def test_the_promise_is_remembered_by_the_run_and_by_the_store(rclone, engine):
+    bucket = rclone.bucket()
+    url = f"s3://{bucket}/x"
+    runstore.open(url, engine=engine, single_writer=True).create_run(DAG, run_id="r")
+    later = runstore.open(url, engine=engine).run("r")
+    zombie = runstore.open(url, engine=engine).run("r")
+    later.begin_invocation("retry")
+    attempt = later.begin("a")
+    zombie.join(later.invocation)
+    with pytest.raises(AttemptTakenError):
+        zombie.begin("a", number=1, consumed=attempt.start.consumed)
+    attempt.succeed()
+    store = runstore.open(url, engine=engine)
+    store.create_run(DAG, run_id="r2")
+    with pytest.raises(KeyExistsError):
+        store.storage.create("runs/r2/run.json", b"other")
+    pickled = pickle.loads(pickle.dumps(later.storage))
+    with pytest.raises(KeyExistsError):
+        pickled.create("runs/r2/run.json", b"other")
 
 
 def test_a_file_system_that_looks_and_then_writes_is_refused_by_name(tmp_path):

@@ -1,0 +1,109 @@
+"""A partial history: what it says of a path is what the whole one says, and it reads no pack."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import runstore
+from benchmarks.counting import Counting
+from runstore import keys
+from runstore.dag import Dag, Map, Task
+from runstore.records import End
+from runstore.store import Run, Store
+from runstore.store.care import pack_run
+from tests.planning.generate import dags
+from tests.transfer.lives import RUN_ID, invoke, live, memory
+
+DAG = Dag(
+    [
+        Task(name="list", returns=("items",)),
+        Map(
+            name="each",
+            over="items",
+            **{"as": "item"},
+            body=Dag([Task(name="work", params=("item",), returns=("score",))]),
+            after=("list",),
+        ),
+    ]
+)
+
+
+def asked(run: Run, path: str) -> tuple[dict[str, object], Counting]:
+    """What is said of a path by who reads only what it needs, and what that took."""
+    counting = Counting(run.storage)
+    step = Store(counting).run(run.run_id).step(path)
+    return step.to_json(), counting
+
+
+@settings(max_examples=60)
+@given(dags(), st.integers(0, 2**32), st.booleans(), st.booleans())
+def test_it_says_what_the_whole_history_says(dag, seed, prune, fork):
+    run = live(memory(), dag, seed)
+    if prune:
+        pack_run(run, prune=True)
+    if fork:
+        run = Store(run.storage).fork_run(run, dag, run_id="fork")
+        invoke(run, random.Random(seed), "fork")
+        if prune:
+            pack_run(run, prune=True)
+    own = keys.pack_key(run.run_id, (run.record.origin or {}).get("pack", "0" * 64))
+    for step in Store(run.storage).run(run.run_id).plan().steps:
+        if step.kind != "task" or "[" in step.path or ":" in step.path or "@" in step.path:
+            continue
+        said, counting = asked(run, step.path)
+        assert said == step.to_json()
+        assert {key for key in counting.read_keys if "/packs/" in key} <= {own}
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_its_requests_do_not_grow_with_items_packs_and_invocations(prune):
+    requests = []
+    for items, lives in ((2, 2), (50, 2), (50, 9)):
+        run = memory().create_run(DAG, run_id=RUN_ID)
+        for life in range(lives):
+            run.begin_invocation("retry" if life else "start")
+            run.keep_for_pack()
+            if not life:
+                run.begin("list").succeed({"items": list(range(items))})
+            for step in run.plan().ready:
+                run.begin(step).fail("not yet")
+            run.write_pack()
+        if prune:
+            pack_run(run, prune=True)
+        assert len(list(run.storage.list(keys.run_prefix(RUN_ID) + keys.PACKS))) >= lives
+        said, counting = asked(run, "each[0]/work")
+        assert (said["reason"], said["attempt"]) == ("failed", lives + 1)
+        requests.append(counting.requests)
+    assert requests[0] == requests[1] == requests[2]
+
+
+def test_a_damaged_end_is_taken_from_a_pack(tmp_path):
+    run = runstore.open(str(tmp_path)).create_run(DAG, run_id="r")
+    run.begin_invocation("start")
+    run.keep_for_pack()
+    run.begin("list").succeed({"items": [1, 2]})
+    run.begin("each[1]/work").succeed({"score": 1})
+    run.write_pack()
+    key = keys.attempt_key("r", "each[1]/work", 1, "end")
+    (tmp_path / key).write_bytes(b"{}")
+    said, counting = asked(run, "each[1]/work")
+    assert said["reason"] == "succeeded"
+    assert any("/packs/" in key for key in counting.read_keys)
+
+
+def test_an_older_attempt_is_found_in_the_pack_that_alone_holds_it():
+    run = memory().create_run(DAG, run_id=RUN_ID)
+    run.begin_invocation("start")
+    run.begin("list").fail("first")
+    run.begin_invocation("retry")
+    run.begin("list").succeed({"items": [1]})
+    pack_run(run, prune=True)
+    key = keys.attempt_key(RUN_ID, "list", 1, "end")
+    assert key not in list(run.storage.list(keys.run_prefix(RUN_ID)))
+    first = run.recorded("list", 1)
+    assert isinstance(first, End)
+    assert first.outcome == "failed"
