@@ -7,11 +7,24 @@ what a backend cannot do is absent. An exported file has none of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
+from runstore.storage import Storage
 from runstore.storage.engine import Info
 
-__all__ = ["Dated", "Removing", "Sweeping", "Tagged"]
+__all__ = ["Batching", "Dated", "Removing", "Sweeping", "Tagged"]
+
+
+@runtime_checkable
+class Batching(Protocol):
+    """Can make many creates durable together, which costs less than each of them."""
+
+    def batch(self) -> AbstractContextManager[Storage]:
+        """A `Storage` of the same place, whose creates are exclusive and whole at once as ever, and
+        durable, all of them, when the block is left without an error. Until then a power cut may
+        leave any of them short, under its name: for what nobody has been told of yet."""
+        ...
 
 
 @runtime_checkable

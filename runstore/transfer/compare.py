@@ -50,6 +50,23 @@ class Side:
         self.packed: dict[str, tuple[bytes, str]] = {}
         """Key of an attempt's record -> its digest, and the pack it stands in."""
 
+    def forget_torn(self) -> set[str]:
+        """Forget the records and packs that are not what was written; their keys. One read each.
+
+        For a run that is not whole yet: of one that is, a damaged record is an error.
+        """
+        torn = set()
+        names = [key for key in self.keys if not key.startswith(keys.BLOBS)]
+        for key, data in self.storage.read_many([self.prefix + name for name in names]):
+            if not isinstance(data, bytes):
+                raise data
+            try:
+                unframe(data, key)
+            except RecordDamagedError:
+                torn.add(key[len(self.prefix) :])
+        self.keys -= torn
+        return torn
+
     def packs(self) -> set[str]:
         return {key for key in self.keys if key.startswith(keys.PACKS)}
 

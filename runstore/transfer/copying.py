@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -24,6 +25,7 @@ from runstore.errors import (
 from runstore.framing import unframe
 from runstore.records import RunRecord
 from runstore.storage import Storage
+from runstore.storage.removing import Batching
 from runstore.store import Run, Store
 from runstore.transfer.compare import Divergence, Side, compare, describe
 from runstore.transfer.progress import Progress, unwatched
@@ -97,14 +99,15 @@ def copy_run(
             run_id=run_id,
         ) from None
     record = _the_run(data, key, run_id, source)
-    try:
+    here, there = Side(source.storage, run_id), Side(target.storage, run_id)
+    torn: set[str] = set()
+    if keys.RUN in there.keys:
         known = _the_run(target.storage.read(key), key, run_id, target)
-    except KeyMissingError:
-        pass
-    else:
         if known.digest != record.digest:
             raise _another_run(run_id, target)
-    here, there = Side(source.storage, run_id), Side(target.storage, run_id)
+    else:
+        # What lies there was left by a transfer that broke, perhaps with the power.
+        torn = there.forget_torn()
     diverged = compare(here, there, run_id)
     if diverged:
         raise _diverged(diverged, run_id)
@@ -118,20 +121,27 @@ def copy_run(
     run = Run(target.storage, record)
     if pack:
         run.keep_for_pack()
-    with _Copier(here, there, run, workers) as copier:
+    with _Copier(here, there, run, workers, torn) as copier:
         copier.watch(progress or unwatched, len(missing))
         copier.blobs(sorted(key for key in missing if key.startswith(keys.BLOBS)))
-        for phase in _phases(missing):
-            copier.records(phase)
+        # Until the run itself is there nobody is told of its records: they may be made durable
+        # together. Where it is, each must be before the next phase.
+        with _together(target.storage, keys.RUN in missing) as storage:
+            for phase in _phases(missing):
+                copier.records(phase, storage)
         if pack:
             run.write_pack()
-        copier.records([keys.RUN] if keys.RUN in missing else [])
+        copier.records([keys.RUN] if keys.RUN in missing else [], target.storage)
     names = [key for key in missing if not key.startswith(keys.BLOBS)]
     done.left_out = copier.left_out
     done.blobs = len(missing) - len(names) - len(done.left_out)
     done.packs = sum(key.startswith(keys.PACKS) for key in names)
     done.records = len(names) - done.packs
     return done
+
+
+def _together(storage: Storage, fresh: bool) -> AbstractContextManager[Storage]:
+    return storage.batch() if fresh and isinstance(storage, Batching) else nullcontext(storage)
 
 
 def _the_run(data: bytes, key: str, run_id: str, store: Store) -> RunRecord:
@@ -182,10 +192,13 @@ def _phases(missing: set[str]) -> Iterator[list[str]]:
 class _Copier:
     """Reads in this thread, as the source likes it best, and creates in many."""
 
-    def __init__(self, source: Side, target: Side, run: Run, workers: int) -> None:
+    def __init__(
+        self, source: Side, target: Side, run: Run, workers: int, torn: Container[str]
+    ) -> None:
         self._source = source
         self._target = target
         self._run = run
+        self._torn = torn
         self._pool = ThreadPoolExecutor(workers, "runstore-copy")
         self._most = workers * 4  # read, and not created yet
         self._progress: Progress = unwatched
@@ -201,10 +214,9 @@ class _Copier:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def records(self, wanted: Iterable[str]) -> None:
+    def records(self, wanted: Iterable[str], storage: Storage) -> None:
         """Copy records and packs, each checked against its own digest."""
         prefix = self._source.prefix
-        storage: Storage = self._target.storage
 
         def jobs() -> Iterator[Callable[[], object]]:
             for key, data in self._source.storage.read_many([prefix + key for key in wanted]):
@@ -245,7 +257,7 @@ class _Copier:
     def _create(self, storage: Storage, key: str, data: bytes) -> None:
         rest = key[len(self._target.prefix) :]
         try:
-            storage.create(key, data)
+            storage.create(key, data, repair=rest in self._torn)
             if rest.startswith(keys.ATTEMPTS):
                 self._run.keep([data])
         except KeyExistsError:
