@@ -12,11 +12,27 @@ from typing import Any
 from runstore.canonical import dumps
 from runstore.errors import InputError, ValueNotJsonError
 
-__all__ = ["MASK", "hidden_texts", "mask", "refuse_secrets"]
+__all__ = ["MASK", "check_secrets", "hidden_texts", "mask", "refuse_secrets"]
 
 MASK = "***"
 _SHORTEST = 4
 """Of fewer characters a text is found everywhere, and masks what is no secret."""
+
+
+def check_secrets(secrets: Mapping[str, Any]) -> None:
+    """
+    :raises InputError: for a text or a number that is too short to be found, and so to be kept out
+        of logs and errors.
+    """
+    for name, value in secrets.items():
+        text = value if isinstance(value, str) else _json(value)
+        kept = isinstance(value, str | int | float) and type(value) is not bool
+        if kept and len(text) < _SHORTEST:
+            raise InputError(
+                f"the secret {name!r} is shorter than {_SHORTEST} characters, and cannot be kept "
+                f"out of logs and errors: use a longer one, or give it as an ordinary parameter",
+                parameter=name,
+            )
 
 
 def hidden_texts(secrets: Mapping[str, Any]) -> list[str]:

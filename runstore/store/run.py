@@ -33,7 +33,7 @@ from runstore.store.blobs import Blobs
 from runstore.store.clock import new_invocation_id, new_nonce, now
 from runstore.store.holder import myself
 from runstore.store.keeping import Keeping
-from runstore.store.masking import mask
+from runstore.store.masking import check_secrets, mask
 from runstore.store.reading import needed_prefixes, read_history
 from runstore.store.takeover import Takeover, take_over
 from runstore.store.token import read_token
@@ -55,6 +55,7 @@ class Run:
         self.storage = storage
         self.record = record
         self.secrets = dict(secrets or {})
+        check_secrets(self.secrets)
         """Values of secret parameters, in memory only."""
         self.blobs = Blobs(storage, record.run_id)
         self.invocation: str | None = None

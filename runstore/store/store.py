@@ -34,6 +34,7 @@ from runstore.storage import (
 from runstore.store.blobs import Blobs
 from runstore.store.clock import new_id, new_nonce, now
 from runstore.store.forking import adoptable, compare
+from runstore.store.masking import check_secrets
 from runstore.store.reading import read_raw
 from runstore.store.run import Run
 from runstore.structure import digest
@@ -117,7 +118,8 @@ class Store:
         :param parameters: name -> JSON value.
         :param run_id: any text of up to 1,000 characters; a UUIDv7 by default.
         :param secrets: name -> value of parameters that are never stored: only their names are,
-            and a retry asks for them again.
+            and a retry asks for them again. Texts and numbers of four characters at least: what is
+            shorter cannot be kept out of logs.
         :raises RunExistsError: if the id is taken.
         :raises RefusedError: if remains of another run lie under the id.
         :raises DagError: if a parameter is read that nobody gives.
@@ -133,6 +135,7 @@ class Store:
         for name, value in hidden.items():
             dumps(value)
             given[name] = Secret(name)
+        check_secrets(hidden)
         self._check_free(run_id, given=given_id)
         _check(given, labels or {})
         self._mark()
@@ -301,6 +304,7 @@ class Store:
         for name in parameters or ():
             if type(origin.record.parameters.get(name)) is Secret:
                 hidden.setdefault(name, (parameters or {})[name])
+        check_secrets(hidden)
         merged = {**origin.record.parameters, **(parameters or {})}
         merged |= {name: Secret(name) for name in hidden}
         document = _storable(dag.check(merged))

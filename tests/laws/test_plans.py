@@ -18,6 +18,7 @@ from tests.laws.test_execution import SEEDS, lived
 from tests.planning.generate import dags, shuffled
 from tests.planning.judged import Judged
 from tests.planning.simulation import Simulation
+from tests.transfer.lives import live, memory, told
 
 
 def said(step: Step) -> tuple[Any, ...]:
@@ -149,3 +150,17 @@ def test_attempts_at_other_items_leave_an_item_alone(xs: list[int], seed: int) -
         after = table(planner.plan(sim.history, invocation))
         others = [p for p in before if p != "mp" and p.partition("/")[0] != item]
         assert {p: after[p] for p in others} == {p: before[p] for p in others}
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(dags(), dags(), SEEDS, SEEDS, st.sampled_from(["a run", "A run/ä", "a run/ä/x", "a run/a"]))
+def test_other_runs_do_not_matter(
+    dag: Dag, other: Dag, seed: int, unlike: int, run_id: str
+) -> None:
+    """Not those of alike names, of the same steps, or of the same everything."""
+    store = memory()
+    run = live(store, dag, seed)
+    before = told(run)
+    live(store, other, unlike, run_id=run_id)
+    live(store, dag, seed, run_id=f"{run_id} too")
+    assert told(run) == before

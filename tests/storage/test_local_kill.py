@@ -70,7 +70,7 @@ def files(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in found}
 
 
-@pytest.mark.parametrize(("durable", "kills"), [(True, 160), (False, 160)])
+@pytest.mark.parametrize(("durable", "kills"), [(True, 1000), (False, 1000)])
 def test_a_kill_loses_nothing_acknowledged_and_tears_nothing(tmp_path, durable, kills):
     root = tmp_path / "store"
     moments = random.Random(kills)
@@ -134,7 +134,7 @@ def test_a_kill_during_repair_leaves_the_old_bytes_or_the_new(tmp_path):
                 storage.create("blobs/x", body, repair=True)
                 os.write(pipe, b".")
 
-    for _ in range(40):
+    for _ in range(200):
         pid, pipe = spawn(work)
         time.sleep(moments.uniform(0.001, 0.01))
         kill(pid, pipe)

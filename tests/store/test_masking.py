@@ -17,7 +17,7 @@ KEY = 'hunter2"\n/tail'
 def run(request):
     secrets = {"key": KEY, "pin": 987654, "login": {"user": "eve", "password": "open sesame"}}
     store = Store(MemoryStorage(request.node.name))
-    run = store.create_run(DAG, run_id="r", secrets={**secrets, "flag": True, "short": "abc"})
+    run = store.create_run(DAG, run_id="r", secrets={**secrets, "flag": True})
     run.begin_invocation("start", command=["run", f"--key={KEY}"])
     return run
 
@@ -41,7 +41,21 @@ def test_errors_and_reasons_are_masked(run):
     everything = written(run)
     for hidden in (b"hunter2", b"/tail", b"987654", b"sesame"):
         assert hidden not in everything
-    assert run.mask("abc true is no secret") == "abc true is no secret"
+    assert run.mask("eve true is no secret") == "eve true is no secret"
+
+
+@pytest.mark.parametrize("short", ["", "abc", 12, 1.5, -12])
+def test_a_secret_that_is_too_short_to_be_found_is_refused(short):
+    store = Store(MemoryStorage("short"))
+    with pytest.raises(InputError, match="the secret 'key' is shorter than 4 characters"):
+        store.create_run(DAG, run_id="r", secrets={"key": short})
+    assert list(store.storage.list("")) == []
+    store.create_run(DAG, run_id="r", secrets={"key": "long enough"})
+    with pytest.raises(InputError, match="the secret 'key' is shorter"):
+        store.run("r", secrets={"key": short})
+    with pytest.raises(InputError, match="the secret 'key' is shorter"):
+        store.fork_run(store.run("r"), secrets={"key": short})
+    assert list(store.runs()) == ["r"]
 
 
 @pytest.mark.parametrize("value", [KEY, ["a", {"deep": KEY}], "open sesame"])

@@ -199,6 +199,6 @@ def test_a_secret_goes_to_worker_processes_and_shells_and_stays_there(tmp_path):
 def test_the_secret_itself_is_not_compared(tmp_path):
     """Another value of it makes nothing stale: its name is what was consumed."""
     pipeline = Pipeline(sequence(task(no_secret, returns="n")), {}, ("token",))
-    result = start(pipeline, secrets={"token": "one"}, store=tmp_path, environment={})
-    result = fork(result.run_id, pipeline, store=tmp_path, secrets={"token": "two"})
+    result = start(pipeline, secrets={"token": "first"}, store=tmp_path, environment={})
+    result = fork(result.run_id, pipeline, store=tmp_path, secrets={"token": "second"})
     assert (result.status, result.ran) == ("succeeded", ())
