@@ -8,12 +8,12 @@ and edges for the graphs people write, and nothing recurses.
 from __future__ import annotations
 
 import heapq
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from runstore.errors import DagError
+from runstore.wellformed import check_node, index_names
 
 if TYPE_CHECKING:
     from runstore.dag import AnyNode
@@ -51,12 +51,12 @@ class Wiring:
 def wire(nodes: Sequence[AnyNode]) -> Wiring:
     """Resolve one graph.
 
-    :raises DagError: for everything that section 3 of the design lists.
+    :raises DagError: naming the nodes, for all but a parameter that nobody provides.
     """
     wiring = Wiring()
-    wiring.index = _index(nodes)
+    wiring.index = index_names(nodes)
     for node in nodes:
-        _check_node(node)
+        check_node(node)
     wiring.after = tuple(_after(node, wiring.index) for node in nodes)
     before: list[list[int]] = [[] for _ in nodes]
     for i, ups in enumerate(wiring.after):
@@ -67,107 +67,6 @@ def wire(nodes: Sequence[AnyNode]) -> Wiring:
     wiring.returns = tuple(_returns(node) for node in nodes)
     _resolve(nodes, wiring)
     return wiring
-
-
-# -- names and shape -----------------------------------------------------------------------------
-
-
-def _fold(name: str) -> str:
-    return (
-        name
-        if name.isascii() and name.islower()
-        else unicodedata.normalize("NFKC", name).casefold()
-    )
-
-
-def _distinct(names: Iterable[str], what: str) -> None:
-    seen: dict[str, str] = {}
-    for name in names:
-        if not name:
-            raise DagError(f"a {what} has an empty name: give it one", nodes=("",))
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise DagError(
-                f"the {what} {name!r} holds half a surrogate pair", nodes=(name,)
-            ) from None
-        other = seen.setdefault(_fold(name), name)
-        if other is not name:
-            how = "twice" if other == name else f"and {other!r}, which look alike (NFKC, case)"
-            raise DagError(f"{what} {name!r} is there {how}: rename one", nodes=(other, name))
-
-
-def _index(nodes: Sequence[AnyNode]) -> dict[str, int]:
-    index = {node.name: i for i, node in enumerate(nodes)}
-    # `_distinct` tells twins by identity, and interned constants are one object: count first.
-    if len(index) != len(nodes):
-        seen: set[str] = set()
-        for node in nodes:
-            if node.name in seen:
-                raise DagError(
-                    f"two nodes of one graph are named {node.name!r}: rename one",
-                    nodes=(node.name,),
-                )
-            seen.add(node.name)
-    _distinct(index, "node")
-    return index
-
-
-def _check_node(node: AnyNode) -> None:
-    if node.handles and node.trigger != "one_failed":
-        raise DagError(
-            f"node {node.name!r} handles failures, so its trigger must be one_failed, "
-            f"not {node.trigger}",
-            nodes=(node.name,),
-        )
-    if node.kind == "task":
-        lists = {"after": node.after, "params": node.params, "returns": node.returns}
-    else:
-        lists = {"after": node.after}
-    for what, names in lists.items():
-        if len(set(names)) != len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise DagError(
-                f"{what} of node {node.name!r} lists {twice!r} twice", nodes=(node.name,)
-            )
-        if "" in names:
-            raise DagError(f"{what} of node {node.name!r} lists an empty name", nodes=(node.name,))
-        for name in names:
-            _check_text(name, what, node)
-    if node.kind == "map":
-        _check_text(node.over, "over", node)
-    elif node.kind == "conditional":
-        _check_text(node.on, "on", node)
-    elif node.kind == "loop":
-        _check_text(node.until, "until", node)
-    if (node.kind == "map" or node.kind == "loop") and node.as_ is not None:
-        _check_text(node.as_, "as", node)
-    if node.kind == "conditional":
-        if not node.branches:
-            raise DagError(f"conditional {node.name!r} has no branches", nodes=(node.name,))
-        if node.default is not None and node.default not in node.branches:
-            raise DagError(
-                f"the default of conditional {node.name!r} is {node.default!r}, which names none "
-                f"of its branches: {', '.join(map(repr, node.branches))}",
-                nodes=(node.name,),
-            )
-    if node.kind == "conditional" or node.kind == "parallel":
-        _distinct(node.branches, f"branch of {node.name!r},")
-
-
-def _check_text(name: str, what: str, node: AnyNode) -> None:
-    if not name:
-        raise DagError(
-            f"{what} of node {node.name!r} is an empty name: give one", nodes=(node.name,)
-        )
-    if not name.isascii():
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise DagError(
-                f"{what} of node {node.name!r} holds half a surrogate pair: {name!r}",
-                nodes=(node.name,),
-            ) from None
 
 
 def _after(node: AnyNode, index: dict[str, int]) -> tuple[int, ...]:

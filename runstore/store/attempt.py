@@ -7,21 +7,15 @@ import os
 import shutil
 import tempfile
 import time
-import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-import orjson
-
-from runstore.canonical import dumps
 from runstore.errors import (
     AttemptEndedError,
     AttemptLostError,
-    BlobDamagedError,
     BlobMissingError,
     InputError,
     KeyExistsError,
-    ParameterError,
     PathError,
     RefusedError,
     ValueNotJsonError,
@@ -30,8 +24,8 @@ from runstore.keys import encode
 from runstore.paths import segments, wildcard
 from runstore.plan import Work
 from runstore.records import Blob, Consumed, End, Loaded, Start
-from runstore.store.blobs import INLINE_BYTES
 from runstore.store.clock import now
+from runstore.store.ending import check_metric, check_names, clean, described
 from runstore.store.masking import refuse_secrets
 from runstore.store.token import to_token
 
@@ -244,7 +238,7 @@ class Attempt:
         """
         values = {**self.outputs, **(outputs or {})}
         if self.returns is not None:
-            _check_names(self.path, self.returns, values)
+            check_names(self.path, self.returns, values)
         if self.run.secrets:
             refuse_secrets(values, self.run.secrets, "output", self.path)
         kept = {
@@ -258,12 +252,12 @@ class Attempt:
 
         The values of secrets are masked in them; what was derived from one is not recognised.
         """
-        said = _described(error, self.run.mask)
+        said = described(error, self.run.mask)
         return self._finish("failed", error=said, metrics=metrics)
 
     def cancel(self, reason: str = "cancelled") -> End:
         """End as cancelled: nobody's fault, to be run again. Raises as :meth:`succeed`."""
-        said = {"type": "Cancelled", "message": _clean(self.run.mask(str(reason)))}
+        said = {"type": "Cancelled", "message": clean(self.run.mask(str(reason)))}
         return self._finish("cancelled", error=said)
 
     def _finish(
@@ -290,7 +284,7 @@ class Attempt:
         measured = {**self.metrics, **(metrics or {})}
         for name, value in list(measured.items()):
             try:
-                _check_metric(name, value, self.path)
+                check_metric(name, value, self.path)
                 if self.run.secrets:
                     refuse_secrets({name: value}, self.run.secrets, "metric", self.path)
             except InputError:
@@ -360,74 +354,6 @@ class Attempt:
             self.cancel("interrupted")
         else:
             self.fail(error)
-
-
-def _check_metric(name: object, value: object, path: str) -> None:
-    what = f"metric {name!r} of {path}"
-    try:
-        size = len(dumps({name: value}))
-        if size <= INLINE_BYTES:
-            orjson.dumps({"": {"": {"": value}}}, option=orjson.OPT_STRICT_INTEGER)
-    except ValueNotJsonError as error:
-        raise ValueNotJsonError(f"{what} is no JSON value: {error}", **error.facts) from None
-    except orjson.JSONEncodeError:
-        size = INLINE_BYTES + 1
-    if size > INLINE_BYTES:
-        raise ValueNotJsonError(f"{what} is too large for a record")
-
-
-def _check_names(path: str, returns: Iterable[str], values: Mapping[str, Any]) -> None:
-    for name in returns:
-        if name not in values:
-            raise ParameterError(
-                f"{path} is to return {name!r} and did not: return it, or take it out of `returns`",
-                path=path,
-                parameter=name,
-            )
-    for name in values:
-        if name not in returns:
-            listed = ", ".join(map(repr, returns)) or "nothing"
-            raise ParameterError(
-                f"{path} returned {name!r}, and its `returns` lists {listed}: add it there",
-                path=path,
-                parameter=name,
-            )
-
-
-def _described(error: BaseException | str, mask: Callable[[str], str]) -> dict[str, str]:
-    """What a record says of an error. Never raises, whatever a task has made of its exceptions."""
-    if isinstance(error, str):
-        return {"type": "Error", "message": _clean(mask(str(error)))}
-    kind = type(error)
-    module = kind.__module__  # type: str | None  # a class may say anything of itself
-    known = not isinstance(module, str) or module == "builtins" or module.startswith("runstore.")
-    name = kind.__name__ if known else f"{module}.{kind.__name__}"
-    # Masked before it is cut: half a secret would not be found.
-    said = {
-        "type": _clean(mask(name)),
-        "message": _clean(mask(_attempted(lambda: str(error), "its message"))),
-        "traceback": _clean(
-            mask(_attempted(lambda: "".join(traceback.format_exception(error)), "its traceback"))
-        ),
-    }
-    if isinstance(error, BlobMissingError | BlobDamagedError):
-        sha256 = getattr(error, "facts", {}).get("sha256")
-        if isinstance(sha256, str):
-            said["sha256"] = sha256  # so that a retry makes that blob again
-    return said
-
-
-def _attempted(say: Callable[[], str], what: str) -> str:
-    try:
-        return say()
-    except BaseException as broken:  # noqa: BLE001 - an exception of the task's own making
-        return f"({what} cannot be had: {type(broken).__name__})"
-
-
-def _clean(text: str, limit: int = 16_384) -> str:
-    """Text a record can hold: no half surrogates; of a long one the end (where errors are)."""
-    text = text.encode("utf-8", "replace").decode()
-    return text if len(text) <= limit else f"...{text[-limit:]}"
 
 
 def _relative(name: str) -> str:

@@ -1,0 +1,218 @@
+"""What one run tells: its parameters, history, plan, values, logs. Nothing here writes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from runstore import keys
+from runstore.bodies import parse_attempt
+from runstore.dag import Dag
+from runstore.errors import (
+    DamagedError,
+    KeyMissingError,
+    ParameterError,
+    RecordDamagedError,
+    RefusedError,
+)
+from runstore.history import Attempt as Known
+from runstore.history import Damaged, History
+from runstore.plan import Plan, Planner, Step
+from runstore.records import End, RunRecord, Secret, Start
+from runstore.store.blobs import Blobs
+from runstore.store.masking import check_secrets, mask
+from runstore.store.reading import needed_prefixes, read_history
+
+if TYPE_CHECKING:
+    from runstore.storage import Storage
+
+__all__ = ["RunView"]
+
+
+class RunView:
+    """The reading side of :class:`~runstore.store.run.Run`."""
+
+    def __init__(
+        self, storage: Storage, record: RunRecord, secrets: Mapping[str, Any] | None = None
+    ) -> None:
+        self.storage = storage
+        self.record = record
+        self.secrets = dict(secrets or {})
+        check_secrets(self.secrets)
+        """Values of secret parameters, in memory only."""
+        self.blobs = Blobs(storage, record.run_id)
+        self.invocation: str | None = None
+        """The invocation that new attempts are recorded under."""
+        self._dag: Dag | None = None
+        self._working: Dag | None = None
+        self._planner: Planner | None = None
+
+    def __repr__(self) -> str:
+        return f"<Run {self.run_id!r} in {self.storage.url}>"
+
+    @property
+    def run_id(self) -> str:
+        return self.record.run_id
+
+    @property
+    def dag(self) -> Dag:
+        """The DAG the run was made with."""
+        if self._dag is None:
+            self._dag = Dag.from_json(self.record.dag, unknown="ignore")
+        return self._dag
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The original parameters; a secret is a :class:`~runstore.records.Secret`."""
+        return {name: self.blobs.load(value) for name, value in self.record.parameters.items()}
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def history(self, paths: Iterable[str] | None = None, *, dag: Dag | None = None) -> History:
+        """What is known of the run, read afresh.
+
+        :param paths: only what these node paths and their upstream need; the number of requests
+            then depends on the DAG and on the invocations that forced something, not on how many
+            items, attempts, packs or other invocations there are. Attempts that ended, and that
+            a later one that ended superseded, are left out: they decide nothing.
+
+        Cost: three listings, one read for each pack and invocation, and one for each attempt that
+        is in no pack. With ``paths``, a listing for each node that is needed and one more, and of
+        packs and invocations only a fork's, and those that are named, or force.
+        """
+        dag = dag or self._working or self.dag
+        prefixes = None if paths is None else needed_prefixes(dag, paths)
+        return read_history(self.storage, self.record, dag, prefixes)
+
+    def plan(
+        self,
+        dag: Dag | None = None,
+        *,
+        history: History | None = None,
+        paths: Sequence[str] | None = None,
+    ) -> Plan:
+        """What is left to do. Reads the history unless it is given.
+
+        :param dag: the pipeline as it is now; by default that of the invocation that was begun or
+            joined, or the run's own.
+        """
+        if dag is None:
+            dag = self._working or self.dag
+            planner = self._planner
+            if planner is None or planner.dag is not dag:
+                planner = self._planner = Planner(dag)
+        else:
+            planner = Planner(dag)
+        if history is None:
+            history = self.history(paths, dag=dag)
+        return planner.plan(history, self.invocation, paths=paths)
+
+    def step(self, path: str) -> Step:
+        """The plan of one node path, from as little of the history as that needs.
+
+        :raises RefusedError: if the DAG has no such path, as far as it is known.
+        """
+        for step in self.plan(paths=[path]).steps:
+            if step.path == path:
+                return step
+        raise RefusedError(
+            f"run {self.run_id!r} has no step {path!r} at this point: "
+            f"`runstore plan` lists those it has"
+        )
+
+    def values(self) -> Mapping[str, Any]:
+        """Name -> value visible at the end of the DAG, as far as it is known."""
+        return {name: self.blobs.load(value) for name, value in self.plan().values.items()}
+
+    def materialise(self, values: Mapping[str, Any], reader: str) -> dict[str, Any]:
+        """Values as a plan names them, fetched: blobs read, secrets filled in.
+
+        :raises ParameterError: for a secret that was not given.
+        """
+        out: dict[str, Any] = {}
+        for name, value in values.items():
+            if type(value) is Secret:
+                if value.name not in self.secrets:
+                    raise ParameterError(
+                        f"{reader} reads the secret {value.name!r}, which is never stored: "
+                        f"give it again (secrets={{...}}, or RUNSTORE_SECRET_{value.name.upper()})",
+                        parameter=value.name,
+                    )
+                out[name] = self.secrets[value.name]
+            else:
+                out[name] = self.blobs.load(value)
+        return out
+
+    def recorded(
+        self, path: str, number: int | None = None, *, history: History | None = None
+    ) -> Known:
+        """The record that says most of an attempt: its end, else its start; of the latest attempt
+        by default. What a fork took over is attempt 0.
+
+        :raises RefusedError: if there is no such attempt.
+        """
+        known = _known(history or self.history([path]), path)
+        if history is None and number is not None and number not in known:
+            # Superseded: it stands on its own, or in a pack alone.
+            end = self.read_end(path, number) if 1 <= number <= keys.MAX_ATTEMPT else None
+            known = {number: end} if end else _known(self.history(), path)
+        if number is None and known:
+            return known[max(known)]
+        if number in known:
+            return known[number]
+        which = "attempt" if number is None else f"attempt {number}"
+        there = f"; it has {', '.join(map(str, sorted(known)))}" if known else ""
+        raise RefusedError(
+            f"run {self.run_id!r} has no {which} at {path!r}{there}: "
+            f"`runstore show {shlex.quote(self.run_id)}` lists the attempts"
+        )
+
+    def logs(self, path: str, number: int | None = None) -> bytes:
+        """What an attempt wrote to stdout and stderr; of the latest one by default, and of one that
+        a fork took over, too. Empty if it wrote nothing.
+
+        :raises RefusedError: if there is no such attempt, or it has not ended.
+        :raises RecordDamagedError: if its record cannot be read.
+        """
+        return self.log_of(self.recorded(path, number), path)
+
+    def log_of(self, record: Known, path: str) -> bytes:
+        """:meth:`logs`, of a record that is known. One read, none if it wrote nothing."""
+        if isinstance(record, Damaged):
+            raise RecordDamagedError(record.problem, key=record.key)
+        if isinstance(record, Start):
+            raise RefusedError(
+                f"attempt {record.attempt} at {path} is in progress ({record.by}, "
+                f"since {record.time}): its log is there when it has ended"
+            )
+        return self.blobs.read(record.log) if record.log else b""
+
+    def mask(self, text: str) -> str:
+        """``text`` with the values of this run's secrets replaced by ``***``: strings of at least
+        four characters, also within other values, and the canonical JSON of those.
+
+        Errors, reasons and command lines go through it before they are recorded. What was derived
+        from a secret (a hash, base64, a part) is not found, nor are shorter ones.
+        """
+        return mask(text, self.secrets)
+
+    def read_end(self, path: str, number: int) -> End | None:
+        """The end of an attempt; ``None`` if it is missing or damaged. One read."""
+        key = keys.attempt_key(self.run_id, path, number, "end")
+        try:
+            record = parse_attempt(self.storage.read(key), key)
+        except (DamagedError, KeyMissingError):
+            return None
+        return record if isinstance(record, End) else None
+
+
+def _known(history: History, path: str) -> dict[int, Known]:
+    """The attempts at a path, by number; what a fork took over is attempt 0."""
+    known: dict[int, Known] = {each.attempt: each for each in history.attempts.get(path, ())}
+    if path in history.adopted:
+        known[0] = history.adopted[path]
+    damaged = history.nameless(path)
+    if damaged is not None:
+        known.setdefault(damaged.attempt, damaged)
+    return known
