@@ -13,10 +13,36 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-__all__ = ["REQUEST_SECONDS", "Answer", "Engine", "Info", "Verdict", "by_status", "in_words"]
+__all__ = [
+    "NO_CREDENTIALS",
+    "REQUEST_SECONDS",
+    "Answer",
+    "Engine",
+    "Info",
+    "NotExclusive",
+    "Verdict",
+    "by_status",
+    "in_words",
+]
 
 REQUEST_SECONDS = 20.0
 """A server that is silent for so long has not answered; the request is sent again."""
+
+
+NO_CREDENTIALS = {
+    "s3": "no credentials were found, nor a role of this machine that gives some: set "
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, choose a profile with AWS_PROFILE, or ask as "
+    "nobody (storage option anon=true)",
+    "gs": "no credentials were found: run `gcloud auth application-default login`, set "
+    "GOOGLE_APPLICATION_CREDENTIALS, or ask as nobody (storage option token=anon)",
+    "az": "no credentials were found: set AZURE_STORAGE_CONNECTION_STRING, or "
+    "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+"""By family of address: what to do where a client has none to sign with."""
+
+
+class NotExclusive(Exception):  # noqa: N818 - a fact about a file system, and no mishap
+    """This file system has no exclusive create: it looks, then writes."""
 
 
 class Answer(enum.Enum):

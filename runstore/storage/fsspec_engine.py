@@ -19,7 +19,16 @@ from typing import Any
 from runstore.errors import StorageError
 from runstore.storage import is_key
 from runstore.storage.address import PACKAGES, Address
-from runstore.storage.engine import REQUEST_SECONDS, Answer, Info, Verdict, by_status, in_words
+from runstore.storage.engine import (
+    NO_CREDENTIALS,
+    REQUEST_SECONDS,
+    Answer,
+    Info,
+    NotExclusive,
+    Verdict,
+    by_status,
+    in_words,
+)
 from runstore.storage.transfer import PART_BYTES
 
 __all__ = ["FsspecEngine", "check_scheme"]
@@ -72,11 +81,11 @@ class FsspecEngine:
 
     def put(self, key: str, body: bytes) -> None:
         if not self._creates():
-            raise NotImplementedError(
+            raise NotExclusive(
                 f"{type(self._fs).__name__} has no exclusive create: it looks, then writes"
             )
         if self._family == "gs" and _GCSFS_BOUNDARY in body:
-            raise NotImplementedError("gcsfs cuts a body off where its own boundary is in it")
+            raise ValueError("gcsfs cuts a body off where its own boundary is in it")
         extra = _ONE_REQUEST.get(self._family, {})
         self._call("pipe_file", self._base + key, body, mode="create", timeout=_time(body), **extra)
 
@@ -164,7 +173,11 @@ class FsspecEngine:
             return Verdict(Answer.MISSING, text)
         if _names(error) & _UNREACHED:
             return Verdict(Answer.UNREACHED, text)
-        local = isinstance(error, (ValueError, TypeError, NotImplementedError, PermissionError))
+        if _names(error) & _NO_CREDENTIALS:
+            return Verdict(Answer.REFUSED, f"{NO_CREDENTIALS.get(self._family, text)}.")
+        local = isinstance(
+            error, (ValueError, TypeError, NotImplementedError, NotExclusive, PermissionError)
+        )
         if local or text.startswith("Forbidden") or _names(error) & _REFUSED:
             return Verdict(Answer.REFUSED, text)
         return Verdict(Answer.UNKNOWN, text)
@@ -302,8 +315,9 @@ _UNREACHED = {
     "EndpointConnectionError", "ClientConnectorError", "ServiceRequestError", "gaierror",
     "ConnectionRefusedError",
 }  # fmt: skip
+_NO_CREDENTIALS = {"NoCredentialsError", "DefaultCredentialsError"}
 _REFUSED = {
-    "NoCredentialsError", "PartialCredentialsError", "ParamValidationError", "ProfileNotFound",
-    "DefaultCredentialsError", "ClientAuthenticationError", "TokenRetrievalError",
+    "PartialCredentialsError", "ParamValidationError", "ProfileNotFound",
+    "ClientAuthenticationError", "TokenRetrievalError",
     "SSOTokenLoadError", "NoRegionError", "ImportError",
 }  # fmt: skip

@@ -20,7 +20,15 @@ from obstore import exceptions, store
 
 from runstore.storage import is_key
 from runstore.storage.address import Address
-from runstore.storage.engine import REQUEST_SECONDS, Answer, Info, Verdict, by_status, in_words
+from runstore.storage.engine import (
+    NO_CREDENTIALS,
+    REQUEST_SECONDS,
+    Answer,
+    Info,
+    Verdict,
+    by_status,
+    in_words,
+)
 from runstore.storage.obstore_options import translate
 from runstore.storage.transfer import PART_BYTES
 
@@ -51,6 +59,7 @@ class ObstoreEngine:
         config, client, credentials = translate(address, options)
         kind = {"s3": store.S3Store, "gs": store.GCSStore, "az": store.AzureStore}[address.family]
         # Without order a listing could not stop where the prefix ends.
+        self._family = address.family
         self._ordered = not address.bucket.endswith("--x-s3")
         self._from = address.family in ("s3", "gs") and self._ordered
         more = {"credential_provider": credentials} if credentials else {}
@@ -150,6 +159,9 @@ class ObstoreEngine:
         status = _STATUS.search(text)
         line = " ".join(text.partition("\n\nDebug source")[0].split())[:300]
         line = line or type(error).__name__
+        if _METADATA.search(line) and not (status and status[1] >= "500"):
+            # It asked the machine for a role's credentials, as there were no others.
+            return Verdict(Answer.REFUSED, f"{NO_CREDENTIALS[self._family]}.")
         if isinstance(error, (exceptions.AlreadyExistsError, exceptions.PreconditionError)):
             return Verdict(Answer.EXISTS, line)
         if status or code:
@@ -169,6 +181,7 @@ def _tag(listed: Any) -> str:
     return f"{listed['e_tag']}:{listed['size']}" if listed["e_tag"] else ""
 
 
+_METADATA = re.compile(r"//(169\.254\.169\.254|169\.254\.170\.2|metadata\.google\.internal)\b")
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _REFUSED = (

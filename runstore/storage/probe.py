@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from runstore.errors import KeyExistsError, StorageError
 from runstore.storage import Storage, has_single_writer
+from runstore.storage.engine import NotExclusive
 
 __all__ = ["Probe", "probe", "require"]
 
@@ -49,9 +50,7 @@ def require(storage: Storage) -> bool:
     try:
         found = probe(storage)
     except StorageError as error:
-        if getattr(error, "answer", "") != "refused" or not isinstance(
-            error.__cause__, NotImplementedError
-        ):
+        if not isinstance(error.__cause__, NotExclusive):
             raise
         found = Probe(False, "", str(error.__cause__))
     if found.exclusive:
