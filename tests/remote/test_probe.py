@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import pickle
 import threading
 from typing import ClassVar
@@ -149,6 +150,11 @@ def test_the_doctor_finds_a_good_place_good(radosgw, engine):
     assert set(found) == {"engine", "create", "exclusive", "read", "list", "clock"}
     assert all(each.ok is not False for each in found.values()), found
     assert found["engine"].facts["engine"] == engine
+    client = {"fsspec": "s3fs", "obstore": "obstore"}[engine]
+    for package in (client, "runstore"):
+        version = importlib.metadata.version(package)
+        assert found["engine"].facts["versions"][package] == version
+        assert f"{package} {version}" in found["engine"].detail
     assert found["read"].facts["milliseconds"] > 0
     assert abs(found["clock"].facts["seconds"]) < 3
 
