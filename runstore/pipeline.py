@@ -6,6 +6,7 @@ Nothing here is needed to read a store; nothing decorates or changes the functio
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -17,7 +18,7 @@ from hashlib import sha256
 from typing import Any
 
 from runstore.canonical import loads
-from runstore.dag import KINDS, AnyNode, Dag, Task, Trigger, fields_of, walk
+from runstore.dag import KINDS, AnyNode, Dag, Task, Trigger, fields_of
 from runstore.errors import DagError, PipelineError, ValueNotJsonError
 
 __all__ = ["Pipeline", "function_of", "load_pipeline", "sequence", "task"]
@@ -39,12 +40,14 @@ def task(
 
     With one name the returned value is the result; with several, a tuple of that many, or a dict
     with these keys. A parameter annotated ``Attempt`` is given the attempt at work, and is none of
-    the pipeline's. The function stays what it is.
+    the pipeline's; nor is one that ``functools.partial`` binds. Python defaults are not used: what
+    a step was given is recorded, and compared when it is planned. The function stays what it is.
 
     :param config: whatever the executor is to know besides; in no digest.
     :raises DagError: for ``*args``, ``**kwargs`` or positional-only parameters: they have no names.
     """
-    called = name or getattr(function, "__name__", "")
+    bound = function.keywords if isinstance(function, functools.partial) else {}
+    called = name or getattr(_inside(function), "__name__", "")
     params = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
@@ -52,10 +55,11 @@ def task(
                 f"function {called!r} takes {parameter}: a task's parameters need names",
                 nodes=(called,),
             )
-        if not _is_attempt(parameter):
+        if not _is_attempt(parameter) and parameter.name not in bound:
             params.append(parameter.name)
+    # An object that can be called, a partial for one, has no name that it could be imported by.
     module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
-    if module and "<" not in qualname:
+    if module and qualname and "<" not in qualname:
         config.setdefault("callable", f"{module}:{qualname}")
     made = Task(
         name=called,
@@ -68,6 +72,12 @@ def task(
     )
     made._function = function
     return made
+
+
+def _inside(function: Callable[..., Any]) -> Callable[..., Any]:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
 
 
 def _is_attempt(parameter: inspect.Parameter) -> bool:
@@ -386,22 +396,3 @@ def _desugar_node(node: dict[str, Any], at: str) -> None:
         config = node.setdefault("config", {})
         if isinstance(config, dict):
             config.update({key: node.pop(key) for key in _SUGAR if key in node})
-
-
-def check_runnable(dag: Dag) -> None:
-    """Refuse a DAG some task of which no executor here can run.
-
-    :raises PipelineError: naming the task.
-    """
-    for path, node in walk(dag):
-        if node.kind != "task" or node._function is not None:
-            continue
-        if node.type == "shell":
-            if not isinstance(node.config.get("command"), str):
-                raise PipelineError(f"shell task {path!r} has no command")
-        elif node.type == "python":
-            function_of(node)
-        else:
-            raise PipelineError(
-                f"task {path!r} is of type {node.type!r}: the local executor runs python and shell"
-            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,18 @@ def test_a_task_from_a_record_finds_its_function_by_name() -> None:
 
 
 def test_parameters_without_names_are_refused() -> None:
-    with pytest.raises(DagError, match="need names"):
-        task(lambda *rest: rest, name="t")
+    for function in (lambda *rest: rest, lambda **rest: rest, lambda x, /: x):
+        with pytest.raises(DagError, match="need names"):
+            task(function, name="t")
+    assert task(lambda *, only=1: only, name="t").params == ("only",)
+
+
+def test_what_a_partial_binds_is_no_parameter() -> None:
+    made = task(functools.partial(add, y=3))
+    assert (made.name, made.params) == ("add", ("x",))
+    assert function_of(made)(x=1) == 4
+    assert task(functools.partial(functools.partial(add, 1), y=3)).params == ()
+    assert "callable" not in made.config, "nothing can be imported by that name"
 
 
 def test_a_sequence_chains_what_says_nothing_else() -> None:

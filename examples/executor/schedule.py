@@ -33,24 +33,19 @@ def work(run, functions, mode):
 
 PRICES = {"tea": 3, "milk": "2"}  # a price that is no number
 
-DAG = runstore.Dag(
-    [
-        runstore.Task(name="items", returns=["items"]),
-        runstore.Map(
-            name="price", after=["items"], over="items", as_="item",
-            body=runstore.Dag([runstore.Task(name="look_up", params=["item"], returns=["euros"])]),
-        ),
-        runstore.Task(name="add", after=["price"], params=["euros"], returns=["sum"]),
-    ]
-)  # fmt: skip
+LOOK_UP = runstore.Dag([runstore.Task(name="look_up", params=["item"], returns=["euros"])])
+DAG = runstore.Dag([
+    runstore.Task(name="items", returns=["items"]),
+    runstore.Map(name="price", after=["items"], over="items", as_="item", body=LOOK_UP),
+    runstore.Task(name="add", after=["price"], params=["euros"], returns=["sum"]),
+])  # fmt: skip
 
-
-def add(euros):
-    return sum(euros)
-
-
-BROKEN = {"items": lambda: list(PRICES), "look_up": lambda item: PRICES[item] + 0, "add": add}
-FIXED = {**BROKEN, "look_up": lambda item: int(PRICES[item])}
+FIXED = {
+    "items": lambda: list(PRICES),
+    "look_up": lambda item: int(PRICES[item]),
+    "add": lambda euros: round(sum(euros), 2),
+}
+BROKEN = {**FIXED, "look_up": lambda item: PRICES[item] + 0}
 
 
 def main(url="memory://shop"):

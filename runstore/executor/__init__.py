@@ -14,13 +14,22 @@ from typing import Any
 
 from runstore.dag import Dag, walk
 from runstore.errors import InputError, RunNotFailedError
-from runstore.executor.given import check_secrets, code_of, ignored_of, may_run, secrets_of, unread
+from runstore.executor.given import (
+    check_runnable,
+    check_secrets,
+    code_of,
+    defaults_explained,
+    ignored_of,
+    may_run,
+    secrets_of,
+    unread,
+)
 from runstore.executor.loop import Loop
 from runstore.executor.pool import Pool
 from runstore.executor.reporter import Reporter, Silent
 from runstore.executor.signals import Cancelled
 from runstore.history import Damaged, History
-from runstore.pipeline import Pipeline, check_runnable
+from runstore.pipeline import Pipeline
 from runstore.plan import Plan, Planner, expand, select
 from runstore.plan.steps import BY_VALUE
 from runstore.records import Invocation, Secret, Start
@@ -113,7 +122,8 @@ def start(
     hidden = secrets_of(pipeline, secrets)
     given = {**pipeline.parameters, **(parameters or {})}
     given = {name: value for name, value in given.items() if name not in hidden}
-    run = store.create_run(pipeline.dag, given, run_id=run_id, labels=labels, secrets=hidden)
+    with defaults_explained(pipeline.dag):
+        run = store.create_run(pipeline.dag, given, run_id=run_id, labels=labels, secrets=hidden)
     run.begin_invocation("start", command=command, code=code_of(pipeline))
     warnings = unread(pipeline.dag, parameters or ())
     return _work(run, pipeline, History(run.record), options, warnings=warnings)
@@ -144,11 +154,12 @@ def retry(
     :param parameters: only compared: the original ones are used.
     :param force, only, until: patterns of node paths; see docs/planning.md.
     :param takeover: whose open attempts may be ended as lost.
-    :raises RunNotFoundError, RunNotFailedError, StructureChangedError, ForceError: before anything
-        is written.
+    :raises RunNotFoundError, RunNotFailedError, StructureChangedError, ForceError,
+        FormatVersionError: before anything is written.
     """
     check_takeover(takeover)
     store = _store(store, processes=processes)
+    store.marker()  # a newer runstore may have made the store, and know of more than this one does
     run = store.run(run_id)
     pipeline = Pipeline(run.dag) if pipeline is None else _pipeline(pipeline)
     history = run.history(dag=pipeline.dag)
@@ -217,10 +228,11 @@ def fork(
     hidden = secrets_of(pipeline, {**(parameters or {}), **(secrets or {})}, origin)
     hidden |= {n: v for n, v in (secrets or {}).items() if n in pipeline.secrets}
     check_secrets(origin, hidden, {path for path, _ in walk(pipeline.dag)}, pipeline.dag)
-    run = store.fork_run(
-        origin, pipeline.dag, parameters, run_id=new_run_id, labels=labels, secrets=hidden,
-        keep_unchanged=keep_unchanged,
-    )  # fmt: skip
+    with defaults_explained(pipeline.dag):
+        run = store.fork_run(
+            origin, pipeline.dag, parameters, run_id=new_run_id, labels=labels, secrets=hidden,
+            keep_unchanged=keep_unchanged,
+        )  # fmt: skip
     history = run.history()
     history.add(run.begin_invocation("fork", command=command, code=code_of(pipeline)))
     options = _Options(executor, workers, processes, reporter or Silent(), command)

@@ -1,28 +1,82 @@
-"""What an invocation is given: values of secrets, and parameters that a retry only compares."""
+"""What an invocation is given: tasks that can be run, values of secrets, and parameters."""
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from runstore.dag import Dag, walk
-from runstore.errors import InputError, ParameterError
+from runstore.dag import Dag, Task, walk
+from runstore.errors import DagError, InputError, ParameterError, PipelineError
 from runstore.paths import escape, segments, template
-from runstore.pipeline import Pipeline
+from runstore.pipeline import Pipeline, function_of
 from runstore.plan import Action, Plan
 from runstore.plan.values import value_digest
 from runstore.records import Secret
 from runstore.store import Run
+from runstore.store.masking import refuse_short
 
-__all__ = ["check_secrets", "code_of", "ignored_of", "may_run", "secrets_of", "unread"]
+__all__ = [
+    "check_runnable", "check_secrets", "code_of", "defaults_explained", "ignored_of", "may_run",
+    "secrets_of", "unread",
+]  # fmt: skip
+
+
+def check_runnable(dag: Dag) -> None:
+    """Refuse a DAG some task of which no executor here can run.
+
+    :raises PipelineError: naming the task.
+    """
+    for path, node in walk(dag):
+        if node.kind != "task" or node._function is not None:
+            continue
+        if node.type == "shell":
+            if not isinstance(node.config.get("command"), str):
+                raise PipelineError(f"shell task {path!r} has no command")
+        elif node.type == "python":
+            function_of(node)
+        else:
+            raise PipelineError(
+                f"task {path!r} is of type {node.type!r}: the local executor runs python and shell"
+            )
+
+
+@contextmanager
+def defaults_explained(dag: Dag) -> Iterator[None]:
+    """Tell who wrote ``def a(x=1)`` why ``x`` is given by nobody all the same.
+
+    :raises DagError: the one that is raised inside, saying more where a default is at hand.
+    """
+    try:
+        yield
+    except DagError as error:
+        parameter, readers = error.facts.get("parameter"), error.facts.get("nodes", ())
+        for path, node in walk(dag):
+            if path in readers and isinstance(node, Task) and node._function is not None:
+                known = inspect.signature(node._function).parameters.get(str(parameter))
+                if known is None or known.default is known.empty:
+                    continue
+                name = getattr(node._function, "__name__", node.name)
+                raise DagError(
+                    f"{error}. The default of {known} is not used, since a run records what each "
+                    f"step was given: have `parameters = {{{parameter!r}: ...}}` beside the "
+                    f"pipeline, or bind it: functools.partial({name}, {parameter}=...)",
+                    **error.facts,
+                ) from None
+        raise
 
 
 def secrets_of(
     pipeline: Pipeline, given: Mapping[str, Any] | None, run: Run | None = None
 ) -> dict[str, Any]:
-    """The secrets that were given. For a start, all that the pipeline names must be."""
+    """The secrets that were given. For a start, all that the pipeline names must be.
+
+    :raises InputError: for one that is missing, or too short to be kept out of logs.
+    """
     values = dict(given or {})
+    refuse_short(values)
     if run is not None:
         return {n: v for n, v in values.items() if type(run.record.parameters.get(n)) is Secret}
     for name in pipeline.secrets:

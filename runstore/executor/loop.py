@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,9 @@ from runstore.errors import (
     StorageError,
 )
 from runstore.executor.capture import routed
+from runstore.executor.failure import DIED, DIED_OR_ANOTHER
 from runstore.executor.given import code_of
+from runstore.executor.log import Log
 from runstore.executor.pool import Pool
 from runstore.executor.reporter import Reporter
 from runstore.executor.shell import Shell
@@ -74,9 +77,9 @@ class Loop:
         """Something cannot run, for lack of what nothing makes again."""
         self._sender: Sender | None = None
         if pool.in_processes:
-            self._sender = Sender(run, pipeline, self.code)
+            self._sender = Sender(run, pipeline, self.code, here=pool.here)
         self._lock = threading.Lock()
-        self._open: dict[str, Attempt] = {}
+        self._open: dict[str, tuple[Attempt, Log]] = {}
         self._futures: dict[Future[Done], Step] = {}
         self._queue: deque[Step] = deque()
         self._news = False
@@ -101,7 +104,7 @@ class Loop:
 
         :raises Cancelled: on SIGINT or SIGTERM, after every attempt in progress was ended.
         """
-        with self._signals.noted(), routed():
+        with self._signals.noted(), routed(), self._sender or nullcontext():
             try:
                 try:
                     return self._go()
@@ -197,9 +200,9 @@ class Loop:
         self.reporter.began(step)
         return True
 
-    def _began(self, attempt: Attempt) -> bool:
+    def _began(self, attempt: Attempt, log: Log) -> bool:
         with self._lock:
-            self._open[attempt.path] = attempt
+            self._open[attempt.path] = (attempt, log)
             return not self.shell.stopping
 
     # -- what came of it -------------------------------------------------------------------------
@@ -307,6 +310,7 @@ class Loop:
             and nothing at the same time: the one that brings the executor down alone has failed.
         """
         history = self.run.history([step.path for step in steps])
+        end_for = (self._sender or self.run).end_for
         for step in steps:
             assert step.work is not None
             latest = history.latest(step.path)
@@ -315,10 +319,9 @@ class Loop:
             )
             if ours and isinstance(latest, Start):
                 if guilty or step.path in self._lost:
-                    latest = self.run.end_for(latest, "failed", "WorkerDied", _DIED)
+                    latest = end_for(latest, "failed", "WorkerDied", DIED)
                 else:
-                    said = f"{_DIED}, or that of another step"
-                    latest = self.run.end_for(latest, "lost", "WorkerDied", said)
+                    latest = end_for(latest, "lost", "WorkerDied", DIED_OR_ANOTHER)
             if ours:
                 end = latest if isinstance(latest, End) else None
                 # An executor that breaks ends its workers, and one that can still says so.
@@ -376,13 +379,14 @@ class Loop:
             for start in list(history.open()) if history else ():
                 if start.invocation == self.run.invocation:
                     self._cancelled(
-                        self.run.end_for(start, "cancelled", "Cancelled", "interrupted")
+                        self._sender.end_for(start, "cancelled", "Cancelled", "interrupted")
                     )
             return
         with self._lock:
             attempts = list(self._open.values())
-        for attempt in attempts:
+        for attempt, log in attempts:
             try:
+                log.settle_so_far(attempt)
                 self._cancelled(attempt.cancel("interrupted"))
             except AttemptEndedError:  # it was quicker
                 pass
@@ -393,6 +397,3 @@ class Loop:
     def _cancelled(self, end: Any) -> None:
         self.ran.append(end.path)
         self.history.add(end)
-
-
-_DIED = "its worker process died"

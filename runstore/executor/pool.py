@@ -128,6 +128,8 @@ class Pool:
             getattr(self.executor, "shares_memory", False)
         )
         """Whether what is submitted is pickled. Of an executor nobody knows it is, to be sure."""
+        self.here = isinstance(self.executor, Workers | ProcessPoolExecutor)
+        """Whether it is run in processes of this machine, one step at a time in each."""
 
     def _threads(self) -> Executor:
         return ThreadPoolExecutor(self.workers, thread_name_prefix="runstore")

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import IO, Any
+from typing import Any
 
-from runstore.canonical import dumps, loads
 from runstore.dag import Task
 from runstore.executor.failure import TaskFailedError
+from runstore.executor.log import Log
+from runstore.executor.returned import from_file
+from runstore.executor.variables import environment_of
 from runstore.store import Attempt
 
 __all__ = ["GRACE_SECONDS", "Shell", "run_command"]
 
 GRACE_SECONDS = 5.0
 """How long after SIGTERM a command is killed."""
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_VARIABLE_BYTES = 100_000  # Linux takes 128 KiB for one, name and all
-_VARIABLES_BYTES = 512_000  # and for all, with the arguments, a quarter of the stack limit: 2 MiB
 
 
 class Shell:
@@ -71,9 +68,9 @@ def _signal(group: int, how: signal.Signals) -> None:
 
 
 def run_command(
-    attempt: Attempt, task: Task, folder: str, shell: Shell, log: IO[bytes]
+    attempt: Attempt, task: Task, folder: str, shell: Shell, log: Log
 ) -> Mapping[str, Any]:
-    """Run a task's command in a folder of its own; what it returned.
+    """Run a task's command in a folder of its own, printing to ``log``; what it returned.
 
     :raises TaskFailedError: if it failed, or gave back no JSON object.
     :raises KeyboardInterrupt: if ``shell`` stopped it.
@@ -90,9 +87,10 @@ def run_command(
         fd = os.open(params_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(fd, "w", encoding="utf-8") as file:
             json.dump(dict(attempt.params), file, ensure_ascii=False)
-        environment = dict(os.environ)
-        environment.update({str(k): str(v) for k, v in dict(config.get("env") or {}).items()})
-        environment.update(_variables(attempt.params))
+        inherited = dict(os.environ)
+        inherited.update({str(k): str(v) for k, v in dict(config.get("env") or {}).items()})
+        environment, left_out = environment_of(attempt.params, inherited)
+        log.write(left_out.encode("utf-8", "replace"))
         environment.update(
             RUNSTORE_PARAMS=params_file,
             RUNSTORE_RETURNS=returns_file,
@@ -101,13 +99,9 @@ def run_command(
             RUNSTORE_PATH=attempt.path,
             RUNSTORE_ATTEMPT=str(attempt.number),
         )
-        with open(os.path.join(scratch, "log"), "w+b") as output:
-            status = _run(str(config["command"]), work, environment, output, shell)
-            output.seek(0)
-            while chunk := output.read(1 << 20):
-                log.write(chunk)
-            output.seek(max(0, output.tell() - 2000))
-            tail = output.read().decode("utf-8", "replace").strip().splitlines()[-5:]
+        before = log.size()
+        status = _run(str(config["command"]), work, environment, log, shell)
+        tail = log.tail(2000, after=before).decode("utf-8", "replace").strip().splitlines()
         if status and shell.stopping:
             raise KeyboardInterrupt  # it was this executor that ended it
         if status:
@@ -117,25 +111,7 @@ def run_command(
             raise TaskFailedError(f"{how}: {tail[-1]}" if tail else how)
         for pattern in _patterns(config, "save"):
             attempt.save(pattern, base=work)
-        return _returned(attempt, task, returns_file)
-
-
-def _variables(params: Mapping[str, Any]) -> dict[str, str]:
-    """Parameters as environment variables: those that can be, as far as there is room."""
-    found: dict[str, str] = {}
-    room = _VARIABLES_BYTES
-    for name, value in params.items():
-        text = value if isinstance(value, str) else dumps(value).decode()
-        if not _VARIABLE.fullmatch(name) or "\0" in text:
-            continue
-        try:
-            size = len(name) + len(os.fsencode(text)) + 2  # "=", and the NUL at its end
-        except UnicodeEncodeError:  # a locale that is not UTF-8
-            continue
-        if size <= min(_VARIABLE_BYTES, room):
-            found[name] = text
-            room -= size
-    return found
+        return from_file(attempt, task, returns_file)
 
 
 def _patterns(config: Mapping[str, Any], key: str) -> list[str]:
@@ -143,9 +119,7 @@ def _patterns(config: Mapping[str, Any], key: str) -> list[str]:
     return [value] if isinstance(value, str) else [str(pattern) for pattern in value]
 
 
-def _run(
-    command: str, work: str, environment: dict[str, str], output: IO[bytes], shell: Shell
-) -> int:
+def _run(command: str, work: str, environment: dict[str, str], log: Log, shell: Shell) -> int:
     # -e: a command of several lines stops at the first that fails. Its own session: a signal meets
     # everything it started.
     process = subprocess.Popen(
@@ -153,7 +127,7 @@ def _run(
         cwd=work,
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=output,
+        stdout=log.fileno(),
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
@@ -166,18 +140,3 @@ def _run(
         raise
     finally:
         shell.ended(process.pid)
-
-
-def _returned(attempt: Attempt, task: Task, path: str) -> Mapping[str, Any]:
-    if not os.path.exists(path):
-        if task.returns:
-            raise TaskFailedError(
-                f"{attempt.path} is to return {', '.join(task.returns)}, and wrote no JSON object "
-                f'to "$RUNSTORE_RETURNS"'
-            )
-        return {}
-    with open(path, "rb") as file:
-        document = loads(file.read())
-    if not isinstance(document, dict):
-        raise TaskFailedError(f'{attempt.path} wrote no JSON object to "$RUNSTORE_RETURNS"')
-    return document

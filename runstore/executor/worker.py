@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import pickle
+import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any
+from hashlib import sha256
+from types import TracebackType
+from typing import Any, Self
 
 from runstore.dag import Dag, Task, walk
 from runstore.errors import PipelineError, RunstoreError
-from runstore.executor.capture import routed
+from runstore.executor.capture import redirected, routed
+from runstore.executor.log import Log
 from runstore.executor.shell import Shell
 from runstore.executor.tasks import Done, do
-from runstore.history import History
+from runstore.history import Damaged, History
 from runstore.paths import template
 from runstore.pipeline import Pipeline, load_pipeline
 from runstore.plan import Action, Plan, Reason, Step, Work
-from runstore.records import Consumed, RunRecord
+from runstore.records import Blob, Consumed, End, RunRecord, Start
 from runstore.storage import Storage
 from runstore.store import Run, Store
+from runstore.store.clock import now
+from runstore.store.holder import myself
 
 __all__ = ["Sender", "do_in_process"]
 
@@ -53,22 +61,45 @@ class _Job:
     params: Mapping[str, Any]
     consumed: Consumed
     artifacts: Mapping[str, Any]
+    log: str | None
+    """The file to print to, where the sender can read it."""
 
 
 class Sender:
-    """Makes of ready steps what can be sent to another process.
+    """Makes of ready steps what can be sent to another process, and ends those that are left open
+    there, with what they have printed.
 
+    :param here: the processes are of this machine, and each is at one step at a time.
     :raises PipelineError: if the store cannot be used from there.
     """
 
-    def __init__(self, run: Run, pipeline: Pipeline, code: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self, run: Run, pipeline: Pipeline, code: Mapping[str, Any] | None, *, here: bool
+    ) -> None:
         assert run.invocation is not None
+        self._run = run
+        self._here = here
+        self._logs: str | None = None
         self._source = pipeline.source
         shared = _Shared(
             run.storage, run.run_id, run.secrets, run.invocation, pipeline.folder, pipeline.source,
             code,
         )  # fmt: skip
         self._shared = _pickled(shared, f"the store {run.storage.url}", "use threads")
+
+    def __enter__(self) -> Self:
+        if self._here:
+            self._logs = tempfile.mkdtemp(prefix="runstore-logs-")  # 0700, as mkdtemp(3) says
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._logs is not None:
+            shutil.rmtree(self._logs, ignore_errors=True)
 
     def job(self, step: Step) -> bytes:
         """:raises PipelineError: for a step that cannot be sent, naming it."""
@@ -81,10 +112,33 @@ class Sender:
             task._function = None
         job = _Job(
             self._shared, step.path, task, work.number, dict(work.params), work.consumed,
-            work.artifacts(),
+            work.artifacts(), self._log_file(step.path, work.number),
         )  # fmt: skip
         advice = "define its function at the top level of a module, or use threads"
         return _pickled(job, step.path, advice)
+
+    def end_for(self, start: Start, outcome: str, kind: str, message: str) -> End | Damaged:
+        """:meth:`Run.end_for`, with what was printed there so far."""
+        end = End(
+            start.run_id, start.path, start.attempt, start.nonce, start.invocation, outcome,
+            start.consumed, start.digest, error={"type": kind, "message": message},
+            log=self._printed(start), began=start.time, ended=now(), ended_by=myself(),
+        )  # fmt: skip
+        return self._run.end_or_other(end)
+
+    def _log_file(self, path: str, number: int) -> str | None:
+        name = f"{sha256(path.encode()).hexdigest()}.{number}"
+        return os.path.join(self._logs, name) if self._logs is not None else None
+
+    def _printed(self, start: Start) -> Blob | None:
+        file = self._log_file(start.path, start.attempt)
+        if file is None or not os.path.exists(file):
+            return None
+        log = Log(file)
+        try:
+            return log.kept(self._run)
+        finally:
+            log.release()
 
 
 def _pickled(value: object, what: str, advice: str) -> bytes:
@@ -173,10 +227,31 @@ def do_in_process(data: bytes) -> Done:
     )
     step = Step(job.path, Action.RUN, Reason.NEVER_RAN, work=work)
     shell = Shell()
-    with routed(), _sigterm_ends(shell):
-        done = do(run, step, shared.folder, shell, lambda _: True, shared.code)
+    with _log_of(job) as log, routed(), _sigterm_ends(shell):
+        done = do(run, step, shared.folder, shell, lambda *_: True, shared.code, log)
     done.records = run.kept()
     return done
+
+
+@contextmanager
+def _log_of(job: _Job) -> Iterator[Log]:
+    """The log of a step, and the one place where this process prints, if it does nothing else: its
+    main thread has this step. An executor may as well run it in some thread of some process."""
+    file = job.log
+    if file is not None and not os.path.isdir(os.path.dirname(file)):
+        file = None  # the sender has ended
+    log = Log(file)
+    only = multiprocessing.parent_process() is not None and (
+        threading.current_thread() is threading.main_thread()
+    )
+    try:
+        with redirected(log) if file is not None and only else nullcontext():
+            yield log
+    finally:
+        log.release()
+        if file is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(file)
 
 
 @contextmanager

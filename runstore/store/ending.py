@@ -64,10 +64,11 @@ def described(error: BaseException | str, mask: Callable[[str], str]) -> dict[st
     said = {
         "type": clean(mask(name)),
         "message": clean(mask(_attempted(lambda: str(error), "its message"))),
-        "traceback": clean(
-            mask(_attempted(lambda: "".join(traceback.format_exception(error)), "its traceback"))
-        ),
     }
+    if error.__traceback__ is not None or error.__cause__ is not None:  # else it says no more
+        said["traceback"] = clean(
+            mask(_attempted(lambda: "".join(traceback.format_exception(error)), "its traceback"))
+        )
     if isinstance(error, BlobMissingError | BlobDamagedError):
         sha256 = getattr(error, "facts", {}).get("sha256")
         if isinstance(sha256, str):

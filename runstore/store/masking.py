@@ -12,14 +12,14 @@ from typing import Any
 from runstore.canonical import dumps
 from runstore.errors import InputError, ValueNotJsonError
 
-__all__ = ["MASK", "check_secrets", "hidden_texts", "mask", "refuse_secrets"]
+__all__ = ["MASK", "refuse_short", "hidden_texts", "mask", "refuse_secrets"]
 
 MASK = "***"
 _SHORTEST = 4
 """Of fewer characters a text is found everywhere, and masks what is no secret."""
 
 
-def check_secrets(secrets: Mapping[str, Any]) -> None:
+def refuse_short(secrets: Mapping[str, Any]) -> None:
     """
     :raises InputError: for a text or a number that is too short to be found, and so to be kept out
         of logs and errors.

@@ -34,7 +34,7 @@ from runstore.storage import (
 from runstore.store.blobs import Blobs
 from runstore.store.clock import new_id, new_nonce, now
 from runstore.store.forking import adoptable, compare
-from runstore.store.masking import check_secrets
+from runstore.store.masking import refuse_short
 from runstore.store.reading import read_raw
 from runstore.store.run import Run
 from runstore.structure import digest
@@ -135,7 +135,7 @@ class Store:
         for name, value in hidden.items():
             dumps(value)
             given[name] = Secret(name)
-        check_secrets(hidden)
+        refuse_short(hidden)
         self._check_free(run_id, given=given_id)
         _check(given, labels or {})
         self._mark()
@@ -304,7 +304,7 @@ class Store:
         for name in parameters or ():
             if type(origin.record.parameters.get(name)) is Secret:
                 hidden.setdefault(name, (parameters or {})[name])
-        check_secrets(hidden)
+        refuse_short(hidden)
         merged = {**origin.record.parameters, **(parameters or {})}
         merged |= {name: Secret(name) for name in hidden}
         document = _storable(dag.check(merged))

@@ -21,7 +21,7 @@ from runstore.history import Damaged, History
 from runstore.plan import Plan, Planner, Step
 from runstore.records import End, RunRecord, Secret, Start
 from runstore.store.blobs import Blobs
-from runstore.store.masking import check_secrets, mask
+from runstore.store.masking import mask, refuse_short
 from runstore.store.reading import needed_prefixes, read_history
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class RunView:
         self.storage = storage
         self.record = record
         self.secrets = dict(secrets or {})
-        check_secrets(self.secrets)
+        refuse_short(self.secrets)
         """Values of secret parameters, in memory only."""
         self.blobs = Blobs(storage, record.run_id)
         self.invocation: str | None = None

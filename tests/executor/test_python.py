@@ -47,6 +47,7 @@ def test_returns_by_name():
         (task(t.one, name="p", returns=("a", "b")), "returned a int.*names 2"),
         (task(t.named, returns=("a", "c")), "returned a dict.*names 2: a, c"),
         (task(t.leaves), r"sys\.exit\('bye'\)"),
+        (task(t.leaves, name="p", returns="x"), r"sys\.exit\('bye'\)"),
         (task(t.add, returns="y"), "can only concatenate|unsupported operand"),
         (task(object, name="o", returns="x"), "'x' returned by o is no JSON value"),
         (task(lambda: {1}, name="set", returns="x"), "'x' returned by set is no JSON value"),
@@ -59,7 +60,15 @@ def test_failures_say_what_is_wrong_and_the_rest_goes_on(node, said):
     assert result.values["o"] == 1
     error = end_of(result, node.name).error
     assert re.search(said, error["message"]), error
-    assert "traceback" in error
+    assert "runstore/executor" not in error.get("traceback", "") or "add" in node.name
+
+
+def test_a_task_that_leaves_shows_where():
+    error = end_of(run(sequence(task(t.leaves))), "leaves").error
+    assert error["type"] == "TaskFailedError"
+    assert 'sys.exit("bye")' in error["traceback"]
+    assert "runstore/executor/tasks.py" not in error["traceback"].replace("tests/executor", "")
+    assert "in do" not in error["traceback"]
 
 
 def test_a_traceback_begins_in_the_task():

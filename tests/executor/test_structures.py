@@ -7,9 +7,10 @@ import threading
 import pytest
 
 import runstore
-from runstore import Dag, Map, retry, sequence, start, task
-from runstore.errors import ParameterError, StorageError
+from runstore import Dag, Map, fork, retry, sequence, start, task
+from runstore.errors import FormatVersionError, ParameterError, StorageError
 from runstore.executor.given import may_run
+from runstore.framing import frame
 from runstore.pipeline import Pipeline
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Run, Store
@@ -19,6 +20,19 @@ from tests.executor import tasks as t
 def begin(pipeline, parameters=None, **options):
     options.setdefault("store", "memory://structures")
     return start(pipeline, parameters, environment={}, **options)
+
+
+def test_a_store_of_a_newer_format_is_not_written_to(tmp_path):
+    pipeline = sequence(task(t.leaves, name="a"))
+    assert begin(pipeline, run_id="r", store=tmp_path).status == "failed"
+    marker = tmp_path / "runstore.json"
+    newer = marker.read_bytes()[86:-1].replace(b"runstore/1", b"runstore/2")
+    marker.write_bytes(frame(newer)[0])
+    before = sorted(tmp_path.rglob("*"))
+    for work in (retry, fork):
+        with pytest.raises(FormatVersionError, match=r"runstore\.json.*upgrade"):
+            work("r", pipeline, store=tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def outcomes(result):

@@ -1,0 +1,168 @@
+"""The log of an attempt: takes what is printed as it comes, and is kept as a blob with the end."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from runstore.records import Blob
+from runstore.store import Attempt, Run
+from runstore.store.masking import hidden_texts
+
+__all__ = ["Log"]
+
+_CHUNK_BYTES = 1 << 20
+
+
+class Log(io.BufferedIOBase):
+    """Bytes that are only added to, by any thread, and by any process that has its descriptor.
+
+    In memory, as far as it is short and no process writes to it; else in a file without a name.
+
+    :param file: keep it in this file from the beginning, so that another process can read it when
+        this one is dead.
+    """
+
+    def __init__(self, file: str | None = None) -> None:
+        self._lock = threading.RLock()  # a signal may come while this very thread holds it
+        self._keeping = threading.RLock()
+        self._settled = False
+        self._memory = bytearray()
+        self._fd: int | None = None
+        if file is not None:
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            self._fd = os.open(file, flags, 0o600)  # what is printed is not masked yet
+
+    # -- written ---------------------------------------------------------------------------------
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        with self._lock:
+            if self._settled:
+                return len(view)  # somebody who kept this stream longer than the task lasted
+            if self._fd is None:
+                self._memory += view
+                if len(self._memory) > _CHUNK_BYTES:
+                    self.fileno()
+            else:
+                _write(self._fd, view)
+        return len(view)
+
+    def fileno(self) -> int:
+        """For processes to write to. What they write stands after all that was written before."""
+        with self._lock:
+            if self._fd is None:
+                if self._settled:
+                    raise ValueError("the task whose output this was has ended")
+                fd, name = tempfile.mkstemp(prefix="runstore-")
+                os.unlink(name)
+                fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
+                _write(fd, memoryview(self._memory))
+                self._memory, self._fd = bytearray(), fd
+            return self._fd
+
+    def writable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Nothing: a task that wraps and closes ``sys.stdout.buffer`` goes on printing. See
+        :meth:`release`."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing that is written from now on is kept."""
+        return self._settled
+
+    # -- read ------------------------------------------------------------------------------------
+
+    def size(self) -> int:
+        with self._lock:
+            return len(self._memory) if self._fd is None else os.fstat(self._fd).st_size
+
+    def tail(self, size: int, *, after: int = 0) -> bytes:
+        """The last bytes, so many at most, of what stands behind the first ``after``."""
+        with self._lock:
+            begin = max(after, self.size() - size)
+            return self._piece(begin, size)
+
+    def _piece(self, begin: int, size: int) -> bytes:
+        with self._lock:
+            if self._fd is None:
+                return bytes(self._memory[begin : begin + size])
+            return os.pread(self._fd, size, begin)
+
+    def _pieces(self) -> Iterator[bytes]:
+        """What is there now. Others may go on writing: that is no part of it."""
+        begin, end = 0, self.size()
+        while begin < end and (piece := self._piece(begin, min(_CHUNK_BYTES, end - begin))):
+            yield piece
+            begin += len(piece)
+
+    # -- kept ------------------------------------------------------------------------------------
+
+    def kept(self, run: Run) -> Blob | None:
+        """Keep what is there, with ``***`` for every secret value; ``None`` if nothing is.
+
+        :raises StorageError: if the store fails.
+        """
+        if not self.size():
+            return None
+        # A copy: a blob is read twice, and must be the same both times.
+        with tempfile.SpooledTemporaryFile(max_size=_CHUNK_BYTES) as copy:
+            for piece in _masked(run, self._pieces()):
+                copy.write(piece)
+            copy.seek(0)
+            return run.blobs.put_file(copy)  # type: ignore[arg-type]  # a spooled file is no BinaryIO
+
+    def settle(self, attempt: Attempt) -> None:
+        """The task has ended: all of it is the log of its attempt. Raises as :meth:`kept`."""
+        with self._keeping:
+            attempt.log = self.kept(attempt.run)
+            self._settled = True
+
+    def settle_so_far(self, attempt: Attempt) -> None:
+        """The attempt is ended while its task goes on: what there is is its log. If the task has
+        ended at this moment, the log is what it made of it. Raises as :meth:`kept`."""
+        # Not for ever: the task's own thread may hang in a store that does not answer.
+        if self._keeping.acquire(timeout=1):
+            try:
+                if not self._settled and attempt.end is None:
+                    attempt.log = self.kept(attempt.run)
+            finally:
+                self._keeping.release()
+
+    def release(self) -> None:
+        """Let go of what it holds."""
+        with self._keeping, self._lock:
+            self._settled = True
+            self._memory = bytearray()
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
+
+
+def _write(fd: int, view: memoryview) -> None:
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _masked(run: Run, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """A secret that lies across two pieces begins less than its length before the second one: so
+    much is held back, and looked at again with what comes after."""
+    if not run.secrets:
+        yield from pieces
+        return
+    longest = max((len(text.encode()) for text in hidden_texts(run.secrets)), default=0)
+    held = b""
+    for piece in pieces:
+        text = (held + piece).decode("utf-8", "surrogateescape")
+        data = run.mask(text).encode("utf-8", "surrogateescape")
+        cut = max(0, len(data) - longest)
+        yield data[:cut]
+        held = data[cut:]
+    yield held
