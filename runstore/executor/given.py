@@ -76,9 +76,12 @@ def secrets_of(
     :raises InputError: for one that is missing, or too short to be kept out of logs.
     """
     values = dict(given or {})
+    if run is not None:
+        known = run.record.parameters
+        values = {name: v for name, v in values.items() if type(known.get(name)) is Secret}
     refuse_short(values)
     if run is not None:
-        return {n: v for n, v in values.items() if type(run.record.parameters.get(n)) is Secret}
+        return values
     for name in pipeline.secrets:
         if name not in values:
             raise InputError(
