@@ -7,28 +7,49 @@ from typing import TYPE_CHECKING
 import click
 
 from runstore.cli.exits import DAMAGED, DONE, complain
-from runstore.cli.text import clean, command_line, count
+from runstore.cli.text import clean, count, verb_line
 
 if TYPE_CHECKING:
+    from runstore.cli.place import Place
     from runstore.history import History
+    from runstore.store import Run
 
 __all__ = ["tell_damage"]
 
 _LISTED = 20
 
 
-def tell_damage(history: History) -> int:
-    """Name what is damaged, on stderr. The exit code that goes with it."""
-    damaged = history.damaged
-    if not damaged:
+def tell_damage(run: Run, history: History, store: Place, *, plans: bool = False) -> int:
+    """Name what is damaged, and what to do about it, on stderr. The exit code that goes with it.
+
+    :param plans: for a verb that says what is to be done: damage that decides nothing of that is
+        told as a warning.
+    """
+    if not history.damaged:
         return DONE
-    were = "record is" if len(damaged) == 1 else "records are"
-    complain(
-        f"{len(damaged):,} {were} damaged, and counted as not succeeded "
-        f"({command_line('runstore', 'verify', history.run.run_id)} checks all of the run)"
-    )
-    for each in damaged[:_LISTED]:
-        click.echo(f"  {clean(each.problem, 400)}", err=True)
-    if len(damaged) > _LISTED:
-        click.echo(f"  and {count(len(damaged) - _LISTED, 'more', 'more')}", err=True)
-    return DAMAGED
+    from runstore.cli.mending import Mending, fault
+
+    problems: dict[str, str] = {}  # an object may be damaged in several ways: the first tells most
+    for each in history.damaged:
+        problems.setdefault(each.key, each.problem)
+    mending = Mending(run, history, problems, store.words())
+    advice = {key: mending.of(key) for key in problems}
+    decides = any(each.decides for each in advice.values())
+    what = count(len(problems), "object is", "objects are") + " damaged"
+    counted = sum(each.counted for each in advice.values())
+    if counted:
+        what += f", and {'' if counted == len(problems) else f'{counted:,} of them '}"
+        what += "counted as not succeeded"
+    elif not decides:
+        what += f", and nothing rests on {'it' if len(problems) == 1 else 'them'}"
+    verify = verb_line("verify", run.run_id, options=store.words())
+    what += f" ({verify} checks all of the run)"
+    if plans and not decides:
+        click.echo(f"warning: {clean(what, 600)}", err=True)
+    else:
+        complain(what)
+    for key, problem in list(problems.items())[:_LISTED]:
+        click.echo(f"  {clean(f'{fault(problem)}: {advice[key].text}', 600)}", err=True)
+    if len(problems) > _LISTED:
+        click.echo(f"  and {count(len(problems) - _LISTED, 'more', 'more')}", err=True)
+    return DONE if plans and not decides else DAMAGED

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sys
+
 import click
 
 from runstore.cli.exits import DONE, FAILED
-from runstore.cli.options import store_option
+from runstore.cli.options import format_option, store_option
 from runstore.cli.place import Place
 
 __all__ = ["command"]
@@ -14,8 +17,9 @@ __all__ = ["command"]
 @click.command("diff")
 @click.argument("run_id")
 @click.argument("pipeline")
+@format_option
 @store_option
-def command(run_id: str, pipeline: str, store: Place) -> int:
+def command(run_id: str, pipeline: str, style: str, store: Place) -> int:
     """Compare the structure of run RUN_ID with that of PIPELINE: names and shape, no code.
 
     Prints a line for each difference. Exits with 0 if there is none, with 1 if there are some.
@@ -26,6 +30,10 @@ def command(run_id: str, pipeline: str, store: Place) -> int:
 
     run = existing_run(store, run_id)
     changes = diff(run.dag, read_pipeline(pipeline).dag)
+    if style == "json":
+        document = {"run_id": run.run_id, "changes": [change._asdict() for change in changes]}
+        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        return FAILED if changes else DONE
     for change in changes:
         click.echo(clean(str(change), 1_000))
     if not changes:

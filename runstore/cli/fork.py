@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from runstore.cli.options import (
-    Pairs,
     at_work,
+    keep_unchanged_option,
+    label_option,
     names_of_secrets,
-    parameter_options,
     parameters,
     recorded_command,
+    repeated,
     secret_values,
-    store_option,
 )
 from runstore.cli.place import Place
 
@@ -27,18 +27,9 @@ __all__ = ["command"]
 @click.option(
     "--run-id", "new_run_id", metavar="ID", help="Id of the new run; one is made if not given."
 )
-@click.option(
-    "--keep-unchanged",
-    is_flag=True,
-    help="Go on though the structure changed; what did not change keeps its results.",
-)
-@parameter_options
-@click.option(
-    "--label", "labels", multiple=True, type=Pairs("NAME=VALUE"), help="A label. Repeatable."
-)
+@keep_unchanged_option
+@label_option
 @at_work
-@store_option
-@click.pass_context
 def command(
     ctx: click.Context,
     /,
@@ -56,7 +47,7 @@ def command(
 
     PIPELINE as for retry. Parameters given replace those of the origin: what read them runs again.
     """
-    from runstore.cli.outcome import work
+    from runstore.cli.outcome import Hints, work
     from runstore.cli.sources import existing_run, latest_pipeline, read_pipeline
     from runstore.executor import fork
     from runstore.store import Store
@@ -71,6 +62,5 @@ def command(
             labels=dict(labels), secrets=secret_values(secrets, hidden),
             command=recorded_command(ctx.obj["arguments"]), **options,
         ),
-        pipeline,
-        store,
+        Hints(store, pipeline, repeated(options), loaded.dag if loaded else None),
     )  # fmt: skip

@@ -41,11 +41,12 @@ def command(
 
     Checked against its digest; the file appears whole or not at all.
     """
-    from runstore.cli.sources import existing_run
+    from runstore.cli.sources import existing_run, tell_salvaged
     from runstore.cli.text import amount
     from runstore.errors import RefusedError
 
-    run = existing_run(store, run_id)
+    run = existing_run(store, run_id, salvage=True)
+    tell_salvaged(run)
     found = _chosen(run, run.history(), address, attempt)
     if output == "-":
         _print(run, found.blob)

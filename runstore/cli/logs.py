@@ -25,11 +25,12 @@ def command(run_id: str, path: str, attempt: int | None, store: Place) -> int:
 
     The log goes to stdout as it was written; of a failed attempt, the traceback to stderr.
     """
-    from runstore.cli.sources import existing_run
+    from runstore.cli.sources import existing_run, tell_salvaged
     from runstore.paths import NodePath
     from runstore.records import End
 
-    run = existing_run(store, run_id)
+    run = existing_run(store, run_id, salvage=True)
+    tell_salvaged(run)
     NodePath.parse(path)  # says what is wrong with it
     record = run.recorded(path, attempt)
     log = run.log_of(record, path)

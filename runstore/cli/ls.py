@@ -14,6 +14,7 @@ from runstore.cli.options import format_option, store_option
 from runstore.cli.place import Place
 
 if TYPE_CHECKING:
+    from runstore.plan import Plan
     from runstore.records import RunRecord
     from runstore.store import Store
 
@@ -40,7 +41,7 @@ def command(status: bool, style: str, store: Place) -> int:
             continue
         row = _facts(record)
         if status:
-            row |= _status(opened, record, damaged)
+            row |= _status(opened, store, record, damaged)
         runs.append(row)
     runs.sort(key=lambda row: (row.get("created", ""), row["run_id"]))
     if style == "json":
@@ -56,7 +57,8 @@ def _records(store: Store) -> Iterator[tuple[RunRecord | None, str, str]]:
     """Each run's record, or what is wrong with it and what it is called."""
     from runstore import keys
     from runstore.bodies import parse
-    from runstore.errors import KeyMissingError, PathError, RunstoreError
+    from runstore.cli.mending import WITHOUT_A_RUN, fault
+    from runstore.errors import KeyMissingError, PathError, RecordDamagedError, RunstoreError
     from runstore.records import RunRecord
 
     folders = store.storage.list(keys.RUNS, shallow=True)
@@ -69,7 +71,7 @@ def _records(store: Store) -> Iterator[tuple[RunRecord | None, str, str]]:
                 raise data
             record = parse(data, key)
             if not isinstance(record, RunRecord):
-                raise RunstoreError(f"record {key} is not of a run: restore it from a copy")
+                raise RecordDamagedError(f"record {key} is not of a run")
             yield record, "", record.run_id
         except RunstoreError as error:
             name = key.split("/")[1]
@@ -77,7 +79,10 @@ def _records(store: Store) -> Iterator[tuple[RunRecord | None, str, str]]:
                 run_id = keys.decode(name)
             except PathError:
                 run_id = None
-            yield None, str(error), run_id or name
+            problem = str(error)
+            if isinstance(error, RecordDamagedError):
+                problem = f"{fault(problem)}: {WITHOUT_A_RUN}"
+            yield None, problem, run_id or name
 
 
 def _facts(record: RunRecord) -> dict[str, Any]:
@@ -89,14 +94,18 @@ def _facts(record: RunRecord) -> dict[str, Any]:
     return row
 
 
-def _status(store: Store, record: RunRecord, damaged: list[str]) -> dict[str, Any]:
+def _status(store: Store, place: Place, record: RunRecord, damaged: list[str]) -> dict[str, Any]:
+    from runstore.cli.mending import fault
     from runstore.cli.sources import latest_dag, latest_invocation
+    from runstore.cli.text import verb_line
     from runstore.errors import RunstoreError
     from runstore.store import Run
+    from runstore.store.takeover import presume_lost
 
     run = Run(store.storage, record)
     try:
         history = run.history()
+        presume_lost(history)
         # As of its latest invocation: what failed in that one has failed, and is not "to run".
         latest = latest_invocation(history)
         run.invocation = latest.id if latest else None
@@ -104,13 +113,33 @@ def _status(store: Store, record: RunRecord, damaged: list[str]) -> dict[str, An
     except RunstoreError as error:
         damaged.append(f"run {record.run_id}: {error}")
         return {"status": "damaged"}
-    damaged.extend(each.problem for each in history.damaged)
-    status = "unfinished" if plan.status == "pending" else plan.status
+    problems = {each.key: fault(each.problem) for each in reversed(history.damaged)}
+    verify = verb_line("verify", record.run_id, options=place.words())
+    damaged.extend(f"{problem} ({verify} says what is lost)" for problem in problems.values())
     return {
-        "status": "in progress" if plan.waiting else status,
+        "status": _word(plan),
         "last": latest.time if latest else "",
         "tasks": plan.to_json()["tasks"],
     }
+
+
+def _word(plan: Plan) -> str:
+    """How a run stands: as of its latest invocation, whose failures are settled."""
+    from runstore.plan import Action
+    from runstore.plan.steps import BY_VALUE
+    from runstore.records import End
+
+    if plan.waiting:
+        return "in progress"
+    if plan.status != "failed":
+        return "unfinished" if plan.status == "pending" else plan.status
+    # What a signal ended, or died, is settled for its invocation as what failed is.
+    ended = {
+        step.record.outcome if isinstance(step.record, End) else "failed"
+        for step in plan.steps
+        if step.action is Action.FAILED and (step.kind == "task" or step.reason in BY_VALUE)
+    }
+    return "failed" if "failed" in ended or not ended else min(ended)
 
 
 def _print(runs: list[dict[str, Any]]) -> None:

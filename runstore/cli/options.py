@@ -23,12 +23,15 @@ __all__ = [
     "at_work",
     "format_option",
     "names_of_secrets",
-    "parameter_options",
+    "keep_unchanged_option",
+    "label_option",
     "parameters",
     "recorded_command",
+    "repeated",
     "secret_values",
     "single_writer_option",
     "store_option",
+    "takeover_option",
 ]
 
 if TYPE_CHECKING:
@@ -149,27 +152,39 @@ def all_steps(function: F) -> F:
     )(function)
 
 
-def parameter_options(function: F) -> F:
-    """``--param`` and ``--params-file``."""
-    function = click.option(
-        "--params-file",
-        type=click.Path(),
-        metavar="FILE",
-        help="Parameters in a .json or .yaml file; --param goes before it.",
-    )(function)
+def label_option(function: F) -> F:
+    """``--label``."""
     return click.option(
-        "--param",
-        "-p",
-        "params",
-        multiple=True,
-        type=Pairs("NAME=VALUE"),
-        help="A parameter; the value is JSON, else text. Repeatable.",
+        "--label", "labels", multiple=True, type=Pairs("NAME=VALUE"), help="A label. Repeatable."
+    )(function)
+
+
+def keep_unchanged_option(function: F) -> F:
+    """``--keep-unchanged``."""
+    return click.option(
+        "--keep-unchanged",
+        is_flag=True,
+        help="Go on though the structure changed; what did not change keeps its results.",
+    )(function)
+
+
+def takeover_option(function: F) -> F:
+    """``--takeover``."""
+    return click.option(
+        "--takeover",
+        type=Takeover(),
+        default="dead",
+        show_default=True,
+        help="Whose attempts in progress to give up: of processes known to be dead, all, or "
+        "besides the dead those that began longer ago than AGE (30m, 2h, 1d).",
     )(function)
 
 
 def at_work(function: F) -> F:
-    """The options of who runs steps."""
+    """The options of who runs steps; the function is given click's context before them."""
+    made: Any = click.pass_context(function)
     for option in (
+        store_option,
         single_writer_option,
         click.option(
             "--secret",
@@ -183,9 +198,31 @@ def at_work(function: F) -> F:
         click.option(
             "--workers", type=click.IntRange(1), metavar="N", help="Steps that run at a time."
         ),
+        click.option(
+            "--params-file",
+            type=click.Path(),
+            metavar="FILE",
+            help="Parameters in a .json or .yaml file; --param goes before it.",
+        ),
+        click.option(
+            "--param",
+            "-p",
+            "params",
+            multiple=True,
+            type=Pairs("NAME=VALUE"),
+            help="A parameter; the value is JSON, else text. Repeatable.",
+        ),
     ):
-        function = option(function)
-    return function
+        made = option(made)
+    wrapped: F = made
+    return wrapped
+
+
+def repeated(options: Mapping[str, Any]) -> list[str]:
+    """Of the options given, what a retry that is to work the same way is to be given again."""
+    words = ["--processes"] if options.get("processes") else []
+    words += ["--workers", str(options["workers"])] if options.get("workers") else []
+    return words
 
 
 # -- what is given -------------------------------------------------------------------------------
@@ -239,18 +276,24 @@ def _from_file(path: str) -> dict[str, Any]:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise InputError(f"parameters file {path!r} cannot be read: {error.strerror}") from error
+        raise InputError(
+            f"parameters file {path!r} cannot be read: {error.strerror}; name one that can with "
+            f"--params-file, or give each with --param NAME=VALUE"
+        ) from error
     if path.endswith((".yaml", ".yml")):
         found = parse_yaml(data, path)
     elif path.endswith(".json"):
         try:
             found = loads(data)
         except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+            raise InputError(f"parameters file {path!r}: {error}; correct it") from None
     else:
-        raise InputError(f"parameters file {path!r} must end in .json, .yaml or .yml")
+        raise InputError(f"parameters file {path!r} must end in .json, .yaml or .yml: rename it")
     if not isinstance(found, dict):
-        raise InputError(f"parameters file {path!r} must hold an object of names and values")
+        example = '{"n": 1}' if path.endswith(".json") else "n: 1"
+        raise InputError(
+            f"parameters file {path!r} must hold an object of names and values, such as {example}"
+        )
     return found
 
 

@@ -2,52 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from runstore.cli.exits import DONE, FAILED, REFUSED, complain
 from runstore.cli.place import Place
 from runstore.cli.progress import Display, Lines, reporter
-from runstore.cli.text import clean, command_line, count, error_line, shown, symbols
+from runstore.cli.text import clean, count, error_line, short, shown, symbols, verb_line
 from runstore.plan import Action, Reason, Step
-from runstore.plan.steps import BY_VALUE
+from runstore.plan.steps import BY_VALUE, within
 from runstore.records import End, Start
 
 if TYPE_CHECKING:
+    from runstore.dag import Dag
     from runstore.executor import Result
 
-__all__ = ["work"]
+__all__ = ["Hints", "work"]
 
 _LISTED = 10
+_PASTED = 1_000
+"""Characters of a path beyond which nobody is shown a command with it."""
 
 
-def work(call: Callable[[Lines | Display], Result], pipeline: str | None, store: Place) -> int:
+class Hints(NamedTuple):
+    """What the commands to go on with are made of."""
+
+    store: Place
+    pipeline: str | None
+    """The file, if it was named."""
+    options: Sequence[str] = ()
+    """Of who works on a run: what was given, and a retry is to be given again."""
+    dag: Dag | None = None
+    """Of the pipeline; ``None``: the run's own."""
+
+
+def work(call: Callable[[Lines | Display], Result], hints: Hints) -> int:
     """Let ``call`` run, show how it goes, and say what came of it. The exit code."""
     progress = reporter()
     try:
         result = call(progress)
     finally:
         progress.close()
-    return _Summary(result, pipeline, store).tell()
+    return _Summary(result, hints).tell()
 
 
 class _Summary:
-    def __init__(self, result: Result, pipeline: str | None, store: Place) -> None:
+    def __init__(self, result: Result, hints: Hints) -> None:
         self.result = result
         self.run_id = result.run_id
-        self.store = store.words()
-        self.retry = self._command("retry", self.run_id, *([pipeline] if pipeline else []))
-        self.failed = [
-            step
-            for step in result.plan.steps
-            if step.action is Action.FAILED and (step.kind == "task" or step.reason in BY_VALUE)
-        ]
+        self.hints = hints
+        self.pipeline = [hints.pipeline] if hints.pipeline else []
+        self.retry = self._retry()
+        self.failed: list[Step] = []
+        for step in result.plan.steps:
+            if step.action is Action.FAILED and (step.kind == "task" or step.reason in BY_VALUE):
+                # A composite repeats the reason of what failed in it, and stands before that.
+                if self.failed and within(step.path, self.failed[-1].path):
+                    self.failed.pop()
+                self.failed.append(step)
 
-    def _command(self, verb: str, *words: str) -> str:
-        dashes = ["--"] if any(word.startswith("-") for word in words) else []
-        return command_line("runstore", verb, *self.store, *dashes, *words)
+    def _command(self, verb: str, *words: str, options: Sequence[str] = ()) -> str:
+        return verb_line(verb, *words, options=[*self.hints.store.words(), *options])
+
+    def _retry(self, *options: str) -> str:
+        given = [*self.hints.options, *options]
+        return self._command("retry", self.run_id, *self.pipeline, options=given)
 
     def tell(self) -> int:
         status = self.result.status
@@ -98,14 +119,35 @@ class _Summary:
         what = f"{count(len(failed), 'step')} failed"
         complain(f"run {self.run_id} failed: {what}, {self._ran()}")
         for step in failed[:_LISTED]:
-            click.echo(f"  {symbols()['failed']} {step.path}: {_why(step)}", err=True)
+            click.echo(f"  {symbols()['failed']} {short(step.path)}: {_why(step)}", err=True)
         if len(failed) > _LISTED:
             more = f"{len(failed) - _LISTED:,} more"
             click.echo(f"  and {more}: {self._command('plan', self.run_id)}", err=True)
         tried = [step for step in failed if isinstance(step.record, End) and step.kind == "task"]
-        if tried:
+        if not tried:
+            self._advise(self._otherwise(failed[0]))
+            return
+        if len(tried[0].path) <= _PASTED:
             self._advise(self._command("logs", self.run_id, tried[0].path))
+        else:  # it has the path whole, for `runstore logs`
+            self._advise(self._command("show", self.run_id, options=["--format", "json"]))
         self._advise(self.retry)
+
+    def _otherwise(self, step: Step) -> str:
+        """For a step that fails by a value, as often as it is tried: how to have another value."""
+        from runstore.cli.deciding import giver
+
+        run = self.result.run
+        dag = self.hints.dag or run.dag
+        found = giver(dag, self.result.plan, step, run.record.parameters)
+        if found is None:
+            return self.retry
+        if found.parameter:
+            given = ["--param", f"{found.parameter}=VALUE", *self.hints.options]
+            return self._command("fork", self.run_id, *self.pipeline, options=given)
+        if len(found.path) > _PASTED:
+            return self._command("plan", self.run_id, options=["--format", "json"])
+        return self._retry("--force", found.path)
 
     def _advise(self, command: str) -> None:
         click.echo(f"    {command}", err=True)
@@ -119,7 +161,7 @@ class _Summary:
             )
             return
         first = elsewhere[0]
-        holder = f"{first.path}, {_holder(first)}"
+        holder = f"{short(first.path)}, {_holder(first)}"
         more = f", and {count(len(elsewhere) - 1, 'step')} more" if len(elsewhere) > 1 else ""
         complain(
             f"run {self.run_id} is not finished: in progress elsewhere is {holder}{more}; wait for "

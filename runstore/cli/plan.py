@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from runstore.cli.options import all_steps, format_option, store_option
+from runstore.cli.options import all_steps, format_option, store_option, takeover_option
 from runstore.cli.place import Place
 
 if TYPE_CHECKING:
     from runstore.cli.tables import Cell
+    from runstore.dag import Dag
+    from runstore.history import History
     from runstore.plan import Plan, Step
+    from runstore.store import Run
 
 __all__ = ["command"]
 
@@ -32,11 +35,15 @@ _STYLES = {
 @click.argument("pipeline", required=False)
 @format_option
 @all_steps
+@takeover_option
 @store_option
-def command(run_id: str, pipeline: str | None, style: str, everything: bool, store: Place) -> int:
+def command(
+    run_id: str, pipeline: str | None, style: str, everything: bool, takeover: Any, store: Place
+) -> int:
     """Say what is left to do of run RUN_ID, and why: what a retry would do now.
 
-    Of a PIPELINE as it is now, else as the latest invocation had it. Nothing is written.
+    Of a PIPELINE as it is now, else as the latest invocation had it. Attempts of processes that
+    are gone count as lost, as a retry would have it. Nothing is written.
     """
     from runstore.cli.damage import tell_damage
     from runstore.cli.sources import existing_run, latest_dag, read_pipeline
@@ -53,12 +60,56 @@ def command(run_id: str, pipeline: str | None, style: str, everything: bool, sto
             compare(run, dag, history)
         except StructureChangedError as error:
             click.echo(f"warning: {error}", err=True)
-    plan = run.plan(dag, history=history)
+    plan = _as_a_retry(run, dag, history, takeover)
     if style == "json":
-        sys.stdout.write(json.dumps(plan.to_json(), indent=1) + "\n")
+        document = plan.to_json() | {"in_progress": [_holder(step) for step in plan.waiting]}
+        sys.stdout.write(json.dumps(document, indent=1) + "\n")
     else:
         _print(plan, everything)
-    return tell_damage(history)
+        _tell_waiting(plan, store)
+    return tell_damage(run, history, store, plans=True)
+
+
+def _as_a_retry(run: Run, dag: Dag, history: History, takeover: Any) -> Plan:
+    """The plan of what a retry would find once it has taken over; nothing is written for it."""
+    from runstore.store.takeover import presume_lost
+
+    plan = run.plan(dag, history=history)
+    began = next(history.open(), None) is not None
+    if began or any(each.kind == "start" for each in history.damaged):
+        presume_lost(history, takeover, [step.path for step in plan.steps])
+        plan = run.plan(dag, history=history)
+    return plan
+
+
+def _holder(step: Step) -> dict[str, Any]:
+    """Who is at a step; for programs."""
+    from runstore.records import Start
+
+    record = step.record
+    out: dict[str, Any] = {"path": step.path}
+    if isinstance(record, Start):
+        by = {"host": record.by.host, "pid": record.by.pid, "pod": record.by.pod}
+        out["by"] = {name: value for name, value in by.items() if value is not None}
+        out["since"] = record.time
+    out["option"] = "--takeover all"
+    return out
+
+
+def _tell_waiting(plan: Plan, store: Place) -> None:
+    """Design, section 7: who, since when, and the option."""
+    from runstore.cli.text import clean, count, short, verb_line
+    from runstore.records import Start
+
+    waiting = plan.waiting
+    if not waiting:
+        return
+    first, record = waiting[0], waiting[0].record
+    who = f"{record.by}, since {record.time}" if isinstance(record, Start) else "its start damaged"
+    more = f", and {count(len(waiting) - 1, 'step')} more" if len(waiting) > 1 else ""
+    retry = verb_line("retry", plan.run_id, options=[*store.words(), "--takeover", "all"])
+    click.echo(f"in progress elsewhere: {short(first.path)} ({clean(who)}){more}")
+    click.echo(f"if that is dead: {retry}")
 
 
 def _print(plan: Plan, everything: bool) -> None:
@@ -86,6 +137,7 @@ def _all(plan: Plan) -> Iterator[list[Cell]]:
 
 def _folded(plan: Plan) -> Iterator[list[Cell]]:
     from runstore.cli.folding import Fold, depth, fold
+    from runstore.cli.text import short
     from runstore.plan import Action, Reason
 
     single = (Reason.FAILED, Reason.LOST, Reason.CANCELLED, Reason.OUTPUT_MISSING)
@@ -105,7 +157,7 @@ def _folded(plan: Plan) -> Iterator[list[Cell]]:
         action, reason = cast("tuple[Action, Reason]", given.state)
         done = reason in (Reason.SUCCEEDED, Reason.UNCHANGED)
         yield [
-            f"{'  ' * depth(given.path)}  {given.path}[*]",
+            f"{'  ' * depth(given.path)}  {short(given.path)}[*]",
             (action.value, _STYLES[action.value]),
             f"{given.items:,} items {'done' if done else reason.value}",
             "",
@@ -114,16 +166,16 @@ def _folded(plan: Plan) -> Iterator[list[Cell]]:
 
 def _row(step: Step) -> list[Cell]:
     from runstore.cli.folding import depth
-    from runstore.cli.text import clean
+    from runstore.cli.text import clean, short
     from runstore.plan import Action
 
     style = _STYLES[step.action.value]
     evidence = step.evidence
     detail = "" if evidence and step.detail == str(evidence) else clean(step.detail, 300)
     quiet = step.action in (Action.SKIP, Action.OMIT)
-    where = "" if evidence is None or evidence.path == step.path else f" at {evidence.path}"
+    where = "" if evidence is None or evidence.path == step.path else f" at {short(evidence.path)}"
     return [
-        (f"{'  ' * depth(step.path)}{step.path}", "bold" if step.kind != "task" else ""),
+        (f"{'  ' * depth(step.path)}{short(step.path)}", "bold" if step.kind != "task" else ""),
         (step.action.value, style),
         (f"{step.reason.value}: {detail}" if detail else step.reason.value, "dim" if quiet else ""),
         (f"{evidence}{where}" if evidence else "", "dim"),

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import IO, TYPE_CHECKING, Any
 
-from runstore.cli.text import clean, count, error_line, lasted, seconds, symbols
+from runstore.cli.text import clean, count, error_line, lasted, seconds, short, symbols
 from runstore.executor import Silent
 from runstore.plan import Action
 
@@ -74,19 +74,20 @@ def _head(plan: Plan) -> str:
 def _line(
     step: Step, end: End | None, error: Exception | None, marks: Any, said: str
 ) -> str | None:
+    path = short(step.path)
     if end is None:
         if error is None or str(error) == said:
             return None
-        return f"{marks['other']} {step.path}: {clean(str(error), 1000)}"
+        return f"{marks['other']} {path}: {clean(str(error), 1000)}"
     if end.outcome == "succeeded":
         facts = [f"attempt {end.attempt}"] if end.attempt > 1 else []
         duration = lasted(end.began, end.ended)
         if duration is not None:
             facts.append(seconds(duration))
-        return f"{marks['ok']} {step.path} ({', '.join(facts)})"
+        return f"{marks['ok']} {path} ({', '.join(facts)})"
     if end.outcome == "failed":
-        return f"{marks['failed']} {step.path}: {error_line(end.error)}"
-    return f"{marks['other']} {step.path}: {end.outcome}"
+        return f"{marks['failed']} {path}: {error_line(end.error)}"
+    return f"{marks['other']} {path}: {end.outcome}"
 
 
 class Display(Silent):
@@ -192,7 +193,7 @@ class Display(Silent):
         mark = symbols()["running"]
         for path, (number, since) in running[:_SHOWN]:
             again = f" (attempt {number})" if number > 1 else ""
-            text.append(f"\n  {mark} {clean(path, 100)}{again}  ")
+            text.append(f"\n  {mark} {clean(short(path))}{again}  ")
             text.append(seconds(now - since), "dim")
         if len(running) > _SHOWN:
             text.append(f"\n    and {len(running) - _SHOWN:,} more", "dim")

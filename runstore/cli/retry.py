@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from runstore.cli.options import (
-    Takeover,
     at_work,
+    keep_unchanged_option,
     names_of_secrets,
-    parameter_options,
     parameters,
     recorded_command,
+    repeated,
     secret_values,
-    store_option,
+    takeover_option,
 )
 from runstore.cli.place import Place
 
@@ -38,23 +38,9 @@ _PATTERN = "a path, a template path, or a glob (* matches any text, ? one charac
 @click.option(
     "--until", multiple=True, metavar="PATTERN", help=f"Run these and what comes before: {_PATTERN}"
 )
-@click.option(
-    "--takeover",
-    type=Takeover(),
-    default="dead",
-    show_default=True,
-    help="Whose attempts in progress to give up: of processes known to be dead, all, or besides "
-    "the dead those that began longer ago than AGE (30m, 2h, 1d).",
-)
-@click.option(
-    "--keep-unchanged",
-    is_flag=True,
-    help="Go on though the structure changed; what did not change keeps its results.",
-)
-@parameter_options
+@takeover_option
+@keep_unchanged_option
 @at_work
-@store_option
-@click.pass_context
 def command(
     ctx: click.Context,
     /,
@@ -72,7 +58,7 @@ def command(
     PIPELINE is the pipeline as it is now; without it, the file that the latest invocation used, if
     it is here, else what the run itself names. The original parameters are used, whatever is given.
     """
-    from runstore.cli.outcome import work
+    from runstore.cli.outcome import Hints, work
     from runstore.cli.sources import existing_run, latest_pipeline, read_pipeline
     from runstore.executor import retry
     from runstore.store import Store
@@ -81,12 +67,12 @@ def command(
     loaded = read_pipeline(pipeline) if pipeline else latest_pipeline(run)
     hidden = names_of_secrets(run.record.parameters)
     given = parameters(params, params_file, hidden)
+    again = repeated(options) + (["--keep-unchanged"] if options["keep_unchanged"] else [])
     return work(
         lambda reporter: retry(
             run_id, loaded, given, store=Store(run.storage), reporter=reporter,
             secrets=secret_values(secrets, hidden),
             command=recorded_command(ctx.obj["arguments"]), **options,
         ),
-        pipeline,
-        store,
+        Hints(store, pipeline, again, loaded.dag if loaded else None),
     )  # fmt: skip

@@ -8,13 +8,12 @@ from typing import Any
 import click
 
 from runstore.cli.options import (
-    Pairs,
     at_work,
-    parameter_options,
+    label_option,
     parameters,
     recorded_command,
+    repeated,
     secret_values,
-    store_option,
 )
 from runstore.cli.place import Place
 
@@ -24,13 +23,8 @@ __all__ = ["command"]
 @click.command("run")
 @click.argument("pipeline")
 @click.option("--run-id", metavar="ID", help="Id of the new run; one is made if not given.")
-@parameter_options
-@click.option(
-    "--label", "labels", multiple=True, type=Pairs("NAME=VALUE"), help="A label. Repeatable."
-)
+@label_option
 @at_work
-@store_option
-@click.pass_context
 def command(
     ctx: click.Context,
     /,
@@ -49,7 +43,7 @@ def command(
     PIPELINE is file.py, file.py:name, file.yaml or file.json. With RUNSTORE_RETRY_RUN_ID in the
     environment it is a retry of that run.
     """
-    from runstore.cli.outcome import work
+    from runstore.cli.outcome import Hints, work
     from runstore.cli.sources import read_pipeline
     from runstore.errors import InputError
     from runstore.executor import RETRY_VARIABLES, start
@@ -72,6 +66,5 @@ def command(
             secrets=secret_values(secrets, loaded.secrets),
             command=recorded_command(ctx.obj["arguments"]), **options,
         ),
-        pipeline,
-        store,
+        Hints(store, pipeline, repeated(options), loaded.dag),
     )  # fmt: skip

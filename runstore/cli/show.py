@@ -29,7 +29,7 @@ def command(run_id: str, style: str, everything: bool, store: Place) -> int:
     from runstore.cli.damage import tell_damage
     from runstore.cli.sources import existing_run
 
-    run = existing_run(store, run_id)
+    run = existing_run(store, run_id, salvage=True)
     history = run.history()
     facts = _facts(run, history)
     if style == "json":
@@ -38,25 +38,23 @@ def command(run_id: str, style: str, everything: bool, store: Place) -> int:
         from runstore.cli.showing import print_run
 
         print_run(facts, everything)
-    return tell_damage(history)
+    return tell_damage(run, history, store)
 
 
 def _facts(run: Run, history: History) -> dict[str, Any]:
     """All that is shown; the format of ``--format json``."""
+    from runstore.cli.mending import fault
     from runstore.errors import RunstoreError
     from runstore.store import Store
 
     record = run.record
-    facts: dict[str, Any] = {
-        "run_id": record.run_id,
-        "created": record.created,
-        "structure": record.structure,
-    }
+    facts: dict[str, Any] = {"run_id": record.run_id}
+    facts |= _sparse({"created": record.created, "structure": record.structure})
     try:
         marker = Store(run.storage).marker()
         facts["single_writer"] = marker.single_writer if marker else False
     except RunstoreError as error:
-        facts["store"] = str(error)
+        facts["store"] = fault(str(error))
     if record.origin:
         facts["origin"] = dict(record.origin)
     if record.labels:
@@ -78,7 +76,8 @@ def _facts(run: Run, history: History) -> dict[str, Any]:
     except RunstoreError as error:
         facts["values"] = {}
         facts["plan"] = str(error)
-    facts["damaged"] = [{"key": each.key, "problem": each.problem} for each in history.damaged]
+    problems = {each.key: fault(each.problem) for each in reversed(history.damaged)}
+    facts["damaged"] = [{"key": key, "problem": problems[key]} for key in sorted(problems)]
     return facts
 
 
@@ -113,6 +112,7 @@ def _invocation(invocation: Any) -> dict[str, Any]:
 
 
 def _attempt(path: str, numbered: tuple[int, Attempt]) -> dict[str, Any]:
+    from runstore.cli.mending import fault
     from runstore.records import End, Start
 
     number, record = numbered
@@ -136,7 +136,7 @@ def _attempt(path: str, numbered: tuple[int, Attempt]) -> dict[str, Any]:
     elif isinstance(record, Start):
         out |= {"outcome": "in progress", "began": record.time, "by": str(record.by)}
     else:
-        out |= {"outcome": "damaged", "problem": record.problem}
+        out |= {"outcome": "damaged", "problem": fault(record.problem)}
     return out
 
 

@@ -10,7 +10,7 @@ import click
 
 from runstore.cli.folding import Fold, fold
 from runstore.cli.tables import print_table
-from runstore.cli.text import amount, clean, clock, command_line, error_line, lasted, seconds
+from runstore.cli.text import amount, clean, clock, command_line, error_line, lasted, seconds, short
 
 if TYPE_CHECKING:
     from runstore.cli.tables import Cell
@@ -23,8 +23,9 @@ _STYLES = {"succeeded": "green", "failed": "bold red", "in progress": "cyan", "d
 def print_run(facts: Mapping[str, Any], everything: bool) -> None:
     """Print to stdout what :mod:`runstore.cli.show` found."""
     click.echo(f"run         {clean(facts['run_id'], 1_000)}")
-    click.echo(f"created     {clock(facts['created'])}")
-    click.echo(f"structure   {facts['structure']}")
+    if "created" in facts:  # else the record of the run is damaged
+        click.echo(f"created     {clock(facts['created'])}")
+        click.echo(f"structure   {facts['structure']}")
     if facts.get("origin"):
         click.echo(f"fork of     {clean(facts['origin']['run_id'], 1_000)}")
     if facts.get("single_writer"):
@@ -50,7 +51,7 @@ def print_run(facts: Mapping[str, Any], everything: bool) -> None:
             f"  {clean(name)}",
             amount(blob["size"]),
             blob["sha256"][:12],
-            each["path"],
+            short(each["path"]),
             str(each["attempt"]),
         )
         for each in facts["attempts"]
@@ -91,7 +92,7 @@ def _attempt(each: Mapping[str, Any]) -> list[Cell]:
     if each.get("ended_by"):
         told += f" (ended by {each['ended_by']})"
     return [
-        f"  {each['path']}",
+        f"  {short(each['path'])}",
         str(each["attempt"]),
         (outcome, _STYLES.get(outcome, "yellow")),
         clock(each["began"]) if each.get("began") else "",
@@ -107,6 +108,6 @@ def _folded(attempts: list[Mapping[str, Any]]) -> Iterator[list[Cell]]:
     ):
         if isinstance(given, Fold):
             done = f"{given.items:,} items done"
-            yield [f"  {given.path}[*]", "", ("succeeded", "green"), "", "", done]
+            yield [f"  {short(given.path)}[*]", "", ("succeeded", "green"), "", "", done]
         else:
             yield _attempt(given)

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from runstore.cli.place import Place, is_exported
-from runstore.errors import DamagedError, RunNotFoundError, StorageError, StoreNotFoundError
+from runstore.errors import (
+    DamagedError,
+    RecordDamagedError,
+    RunNotFoundError,
+    StorageError,
+    StoreNotFoundError,
+)
 
 if TYPE_CHECKING:
     from runstore.dag import Dag
@@ -25,6 +31,7 @@ __all__ = [
     "latest_dag",
     "latest_pipeline",
     "read_pipeline",
+    "tell_salvaged",
 ]
 
 
@@ -38,6 +45,12 @@ def existing_store(place: Place, *, cache: bool = True) -> Store:
 
 
 def _checked(store: Store) -> Store:
+    if os.path.isfile(store.url) and not is_exported(store.url):
+        raise StoreNotFoundError(
+            f"{store.url} is a file, and a store is a folder or a URL: name one with --store (an "
+            f"exported run is a file whose name ends in .json)",
+            url=store.url,
+        )
     if store.marker() is None and not any(store.storage.list("runs/", shallow=True)):
         raise StoreNotFoundError(
             f"there is no store at {store.url}: name one with --store or RUNSTORE_URL; "
@@ -47,10 +60,14 @@ def _checked(store: Store) -> Store:
     return store
 
 
-def existing_run(place: Place, run_id: str, *, write: bool = False, cache: bool = True) -> Run:
+def existing_run(
+    place: Place, run_id: str, *, write: bool = False, cache: bool = True, salvage: bool = False
+) -> Run:
     """A run to read, or to go on with. An exported file as ``run_id`` is store and run at once.
 
+    :param salvage: a run whose own record is damaged is given as a `Salvaged`.
     :raises StoreNotFoundError, RunNotFoundError: saying which of them is not there.
+    :raises RecordDamagedError: if its record is damaged.
     :raises RefusedError: to ``write``, for an exported file.
     """
     exported = is_exported(run_id)
@@ -64,6 +81,26 @@ def existing_run(place: Place, run_id: str, *, write: bool = False, cache: bool 
     except RunNotFoundError:
         _checked(store)
         raise
+    except RecordDamagedError as error:
+        from runstore.cli.mending import WITHOUT_A_RUN, fault
+        from runstore.cli.salvage import Salvaged
+        from runstore.cli.text import verb_line
+
+        if salvage:
+            return Salvaged(store.storage, run_id, fault(str(error)))
+        show = verb_line("show", run_id, options=place.words())
+        raise RecordDamagedError(
+            f"{fault(str(error))}: {WITHOUT_A_RUN} ({show})", **error.facts
+        ) from error
+
+
+def tell_salvaged(run: Run) -> None:
+    """For verbs that read no more than they are asked for: say so, if its record is damaged."""
+    from runstore.cli.mending import WITHOUT_A_RUN
+    from runstore.cli.salvage import Salvaged
+
+    if isinstance(run, Salvaged):
+        click.echo(f"warning: {run.problem}: {WITHOUT_A_RUN}", err=True)
 
 
 def read_pipeline(source: str) -> Pipeline:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,8 +18,10 @@ __all__ = [
     "error_line",
     "lasted",
     "seconds",
+    "short",
     "shown",
     "symbols",
+    "verb_line",
 ]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -37,6 +39,20 @@ def clean(text: str, limit: int = 160, *, keep_lines: bool = False) -> str:
         return text
     head = limit * 2 // 3
     return f"{text[:head]} ... {text[len(text) - (limit - head - 5) :]}"
+
+
+def short(path: str, limit: int = 100) -> str:
+    """A node path for people, shortened in the middle: by a part of its digest two are told apart.
+
+    For what is only read: no command takes it.
+    """
+    if len(path) <= limit:
+        return path
+    from hashlib import sha256
+
+    mark = f"...{sha256(path.encode('utf-8', 'backslashreplace')).hexdigest()[:8]}..."
+    head = (limit - len(mark)) * 2 // 3
+    return f"{path[:head]}{mark}{path[len(path) - (limit - head - len(mark)) :]}"
 
 
 def error_line(error: Mapping[str, str] | None) -> str:
@@ -113,6 +129,12 @@ def clock(time: str) -> str:
 def command_line(*words: str) -> str:
     """A command that can be pasted into a shell."""
     return " ".join(shlex.quote(word) for word in words)
+
+
+def verb_line(verb: str, *words: str, options: Sequence[str] = ()) -> str:
+    """A command of ours. Words may begin with a dash, as a run id may."""
+    dashes = ["--"] if any(word.startswith("-") for word in words) else []
+    return command_line("runstore", verb, *options, *dashes, *words)
 
 
 _FANCY = {"ok": "✓", "failed": "✗", "other": "•", "running": "▸"}

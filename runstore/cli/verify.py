@@ -2,46 +2,97 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from runstore.cli.exits import DAMAGED, DONE, complain
-from runstore.cli.options import store_option
+from runstore.cli.options import format_option, store_option
 from runstore.cli.place import Place, is_exported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from runstore.store import Run
+    from runstore.store.verify import Checked
 
 __all__ = ["command"]
 
 
 @click.command("verify")
 @click.argument("run_id")
+@format_option
 @store_option
-def command(run_id: str, store: Place) -> int:
+def command(run_id: str, style: str, store: Place) -> int:
     """Read every record and blob of run RUN_ID, and check them against their digests.
 
-    Names each file that is damaged or missing on stdout, and exits with 3 if there is one.
+    Names each file that is damaged or missing on stdout, what is lost with it and what can be done
+    about it, and exits with 3 if there is one.
     """
     from runstore.cli.sources import existing_run
     from runstore.cli.text import clean, count
+    from runstore.store.verify import check_run
 
-    run = existing_run(store, run_id, cache=False)
+    run = existing_run(store, run_id, cache=False, salvage=True)
     # What an export left out is no damage.
     exported = is_exported(run.storage.url)
     there = set(run.storage.list("")) if exported else set()
-    checked = bad = left_out = 0
-    for key, problem in run.verify():
-        if exported and key not in there:
+    checked = left_out = 0
+    bad: list[Checked] = []
+    for found in check_run(run):
+        if exported and found.key not in there:
             left_out += 1
             continue
         checked += 1
-        if problem is not None:
-            bad += 1
-            told = problem if key in problem else f"{key}: {problem}"
-            click.echo(clean(told, 1_000))
+        if found.problem is not None:
+            bad.append(found)
+    told = list(_told(run, bad, store)) if bad else []
+    if style == "json":
+        document = {
+            "store": run.storage.url,
+            "run_id": run.run_id,
+            "checked": checked,
+            "left_out": left_out,
+            "problems": told,
+        }
+        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+    for each in told if style == "table" else ():
+        text = (
+            each["problem"]
+            if each["key"] in each["problem"]
+            else f"{each['key']}: {each['problem']}"
+        )
+        advice = f": {each['advice']}" if "advice" in each else ""
+        click.echo(clean(text + advice, 1_000))
     if bad:
         complain(
-            f"{count(bad, 'object')} of {checked:,} in run {run.run_id} damaged or missing: "
-            f"restore what is named from a copy, or let `runstore retry` make it again"
+            f"{count(len(bad), 'object')} of {checked:,} in run {clean(run.run_id)} "
+            f"{'is' if len(bad) == 1 else 'are'} damaged, missing or unreadable: "
+            f"what to do about each stands behind it"
         )
         return DAMAGED
-    absent = f"; {count(left_out, 'blob')} are not in this file" if left_out else ""
-    click.echo(f"run {run.run_id}: {count(checked, 'object')} checked, all as written{absent}")
+    if style == "table":
+        absent = f"; {count(left_out, 'blob')} are not in this file" if left_out else ""
+        whole = f"{count(checked, 'object')} checked, all as written{absent}"
+        click.echo(f"run {clean(run.run_id)}: {whole}")
     return DONE
+
+
+def _told(run: Run, bad: list[Checked], store: Place) -> Iterator[dict[str, Any]]:
+    from runstore.cli.mending import Mending, fault
+    from runstore.errors import RunstoreError
+
+    try:
+        history = run.history()
+    except RunstoreError:  # a record that the storage does not give
+        history = None
+    mending = Mending(run, history, {found.key for found in bad}, store.words())
+    for found in bad:
+        assert found.problem is not None
+        told = {"key": found.key, "state": found.state, "problem": found.problem}
+        if found.state != "unreadable":  # of that one the storage says what to do
+            advice = mending.of(found.key)
+            told |= {"problem": fault(found.problem), "advice": advice.text}
+        yield told

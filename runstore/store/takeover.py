@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
 from runstore import keys
@@ -16,7 +16,7 @@ from runstore.store.holder import is_dead, myself, was_abandoned
 if TYPE_CHECKING:
     from runstore.store.run import Run
 
-__all__ = ["Takeover", "check_takeover", "take_over"]
+__all__ = ["Takeover", "check_takeover", "presume_lost", "take_over"]
 
 Takeover = Literal["dead", "all"] | datetime.timedelta
 """Whose open attempts may be ended as lost: those known to be dead (same host and boot), all, or
@@ -43,11 +43,46 @@ def take_over(
     run: Run, history: History, takeover: Takeover, paths: Iterable[str]
 ) -> list[Start | Damaged]:
     """See :meth:`Run.take_over`."""
+    return _settle(history, takeover, paths, run.end_or_other)
+
+
+def presume_lost(
+    history: History, takeover: Takeover = "dead", paths: Iterable[str] = ()
+) -> list[Start | Damaged]:
+    """What :func:`take_over` would do now, in ``history`` alone: nothing is written.
+
+    The ends that ``history`` learns of stand in no store, and so have no digest. For saying what a
+    retry would find, of a history that is then thrown away.
+
+    :raises InputError: for a ``takeover`` that is none.
+    """
+    return _settle(history, takeover, paths, _as_it_is)
+
+
+def _as_it_is(end: End) -> End:
+    return end
+
+
+def _settle(
+    history: History,
+    takeover: Takeover,
+    paths: Iterable[str],
+    ended: Callable[[End], End | Damaged],
+) -> list[Start | Damaged]:
+    """
+    :param ended: given the end of an attempt that is lost, gives the one that it has then.
+    """
     check_takeover(takeover)
+    run_id = history.run.run_id
     left: list[Start | Damaged] = []
     for start in list(history.open()):
         if is_dead(start.by) or was_abandoned(start.nonce) or _given_up(start.time, takeover):
-            history.add(run.end_for(start, "lost", "Lost", f"declared dead: {start.by}"))
+            end = End(
+                run_id, start.path, start.attempt, start.nonce, start.invocation, "lost",
+                start.consumed, start.digest, error=_lost(f"declared dead: {start.by}"),
+                began=start.time, ended=now(), ended_by=myself(),
+            )  # fmt: skip
+            history.add(ended(end))
         else:
             left.append(start)
     for damaged in list(history.damaged):
@@ -65,12 +100,16 @@ def take_over(
             left.append(damaged)
             continue
         end = End(
-            run.run_id, path, damaged.attempt, new_nonce(), _UNKNOWN, "lost",
-            Consumed(), error={"type": "Lost", "message": "its start record is damaged"},
+            run_id, path, damaged.attempt, new_nonce(), _UNKNOWN, "lost",
+            Consumed(), error=_lost("its start record is damaged"),
             ended=now(), ended_by=myself(),
         )  # fmt: skip
-        history.add(run.end_or_other(end))
+        history.add(ended(end))
     return left
+
+
+def _lost(why: str) -> dict[str, str]:
+    return {"type": "Lost", "message": why}
 
 
 def _given_up(since: str, takeover: Takeover) -> bool:

@@ -4,23 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from runstore import keys
 from runstore.bodies import parse, parse_attempt
-from runstore.errors import DamagedError, StorageError
+from runstore.errors import BlobMissingError, DamagedError, KeyMissingError, StorageError
 from runstore.framing import parse_pack
-from runstore.records import Blob, End, Marker, RunRecord, Start
+from runstore.records import Blob, End, Invocation, Marker, RunRecord, Start
 from runstore.store.blobs import Blobs
 
 if TYPE_CHECKING:
-    from runstore.store.run import Run
+    from runstore.store.view import RunView
 
-__all__ = ["verify_run"]
+__all__ = ["Checked", "check_run", "verify_run"]
 
 
-def verify_run(run: Run) -> Iterator[tuple[str, str | None]]:
-    """``(key, problem or None)`` for every object of a run, and for blobs that are missing.
+class Checked(NamedTuple):
+    """One object that was read, or that was to be there."""
+
+    key: str
+    problem: str | None = None
+    """``None``: it is as it was written."""
+    state: Literal["whole", "damaged", "missing", "unreadable"] = "whole"
+    """``unreadable``: the storage would not give it; what it holds is not known."""
+
+
+def verify_run(run: RunView) -> Iterator[tuple[str, str | None]]:
+    """See :meth:`Run.verify`: the first two of what :func:`check_run` gives."""
+    for found in check_run(run):
+        yield found.key, found.problem
+
+
+def check_run(run: RunView) -> Iterator[Checked]:
+    """Every object of a run, the blobs that it names and that are missing, and the store's marker.
+
+    Whatever is wrong with one, the others are looked at. A store without a marker is whole: it was
+    copied together, and the next run makes one.
 
     Reads every record whole, packs one after the other, and every blob in pieces: memory stays
     bounded, by the largest pack (64 MiB), what a storage reads ahead of small records, and some 100
@@ -40,27 +59,52 @@ def verify_run(run: Run) -> Iterator[tuple[str, str | None]]:
         else:
             records.append(key)
     read = chain(
+        run.storage.read_many([keys.MARKER]),
         run.storage.read_many(sorted(records)),
         chain.from_iterable(run.storage.read_many([key]) for key in sorted(packs)),
     )
     for key, data in read:
-        if not isinstance(data, bytes):
-            yield key, str(data)
-            continue
-        yield key, _check_record(run, key[len(prefix) :], key, data, named)
+        if isinstance(data, bytes):
+            if key == keys.MARKER:
+                problem = _check_marker(data)
+            else:
+                problem = _check_record(run, key[len(prefix) :], key, data, named)
+            yield Checked(key, problem, "damaged" if problem else "whole")
+        elif not isinstance(data, KeyMissingError):
+            yield Checked(key, str(data), "unreadable")
+        elif key != keys.MARKER:
+            yield Checked(key, str(data), "missing")
     reader = Blobs(run.storage, run.run_id)
     for sha256 in sorted({*blobs, *named}):
-        problem: str | None = None
+        key = reader.key(sha256)
         try:
             reader.check(named.get(sha256, Blob(sha256, 0)))
         except (DamagedError, StorageError) as error:
-            problem = str(error)
-        yield reader.key(sha256), problem
+            yield Checked(key, str(error), _state(error))
+        else:
+            yield Checked(key)
 
 
-def _check_record(run: Run, rest: str, key: str, data: bytes, named: dict[str, Blob]) -> str | None:
+def _state(error: DamagedError | StorageError) -> Literal["damaged", "missing", "unreadable"]:
+    if isinstance(error, StorageError):
+        return "unreadable"
+    return "missing" if isinstance(error, BlobMissingError) else "damaged"
+
+
+def _check_marker(data: bytes) -> str | None:
+    try:
+        record = parse(data, keys.MARKER)
+    except DamagedError as error:
+        return str(error)
+    return None if isinstance(record, Marker) else f"record {keys.MARKER} is not the store's marker"
+
+
+def _check_record(
+    run: RunView, rest: str, key: str, data: bytes, named: dict[str, Blob]
+) -> str | None:
     if rest.startswith(keys.PACKS):
         run_id, records, problems = parse_pack(data, key)
+        consequences = bool(problems)
         origin = (run.record.origin or {}).get("pack")
         for framed in records:
             try:
@@ -74,7 +118,8 @@ def _check_record(run: Run, rest: str, key: str, data: bytes, named: dict[str, B
             problems.append(f"it belongs to run {run_id!r}")
         if not problems and rest != f"{keys.PACKS}{data[11:75].decode()}.json":
             problems.append("its name is not its digest")
-        return "; ".join(problems) or None
+        # Of a pack that cannot be read as one, the rest follows from the first.
+        return "; ".join(problems[:1] if consequences else problems) or None
     try:
         reads = parse_attempt if rest.startswith(keys.ATTEMPTS) else parse
         record = reads(data, key)
@@ -85,6 +130,10 @@ def _check_record(run: Run, rest: str, key: str, data: bytes, named: dict[str, B
     _note(record, named)
     if record.run_id != run.run_id:
         return f"record {key} belongs to run {record.run_id!r}"
+    if isinstance(record, Invocation) and rest != f"{keys.INVOCATIONS}{record.id}.json":
+        return f"record {key} is invocation {record.id!r}: it was moved"
+    if isinstance(record, RunRecord) and rest != keys.RUN:
+        return f"record {key} is of a run itself: it was moved"
     if isinstance(record, Start | End):
         made = keys.attempt_key(
             run.run_id, record.path, record.attempt, "end" if isinstance(record, End) else "start"

@@ -1,4 +1,4 @@
-"""plan, ls, show, logs, verify: of whole runs, and of damaged ones."""
+"""plan, ls, show, logs, verify: of whole runs, and that damage is never fatal."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_damaged_record_is_said_and_not_fatal(shell: Shell, how: str) -> None:
         code, out, err = shell(*verb)
         assert code == 3
         assert "make" in out
-        assert "error: 1 record is damaged" in err
+        assert "error: 1 object is damaged, and counted as not succeeded" in err
         assert "make.000001.end.json" in err
     code, out, _ = shell("plan", "r", "--format", "json")
     assert code == 3
@@ -158,7 +158,7 @@ def test_one_damaged_run_leaves_the_others_listed(shell: Shell) -> None:
     assert "a  " in out
     assert "damaged" in out
     assert "run.json is not in the framing" in err
-    assert "run.json is not in the framing" in shell.refused(3, "show", "b" * 200)
+    assert "run.json is not in the framing" in shell.refused(3, "plan", "b" * 200)
 
 
 def test_a_store_of_a_newer_format_is_refused(shell: Shell) -> None:

@@ -147,7 +147,7 @@ def test_a_secret_is_stored_nowhere(shell: Shell) -> None:
 
 def test_a_retry_without_its_secret_says_so(shell: Shell) -> None:
     shell.write("s.py", SECRET.replace("return len(token)", "1 / 0"))
-    shell("run", "s.py", "--run-id", "a", "--secret", "token=x")
+    shell("run", "s.py", "--run-id", "a", "--secret", "token=hunter2")
     assert "RUNSTORE_SECRET_TOKEN" in shell("retry", "a")[2]
     assert shell("retry", "a")[0] == 2
 

@@ -1,0 +1,253 @@
+"""What is said of damage is true: what is lost with it, what can be done, and that this does it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Shell
+
+RUN = ".runstore/runs/r"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """A run whose middle item failed twice."""
+    shell = Shell(tmp_path_factory.mktemp("damaged"))
+    shell.write("p.py", PIPELINE)
+    assert shell("run", "p.py", "--run-id", "r", BREAK="1")[0] == 1
+    assert shell("retry", "r", "--force", "make", BREAK="1")[0] == 1
+    return shell
+
+
+@pytest.fixture
+def store(made: Shell, tmp_path: Path) -> Shell:
+    """A copy of it, to be damaged; its records are in no pack."""
+    shutil.copytree(made.folder, tmp_path, dirs_exist_ok=True)
+    shell = Shell(tmp_path)
+    shutil.rmtree(shell.folder / RUN / "packs")
+    return shell
+
+
+PIPELINE = """
+import os
+from runstore import Dag, Map, task
+
+def make():
+    return [0, 1, 2]
+
+def work(item):
+    print("at work on", item)
+    if item == int(os.environ.get("BREAK", "-1")):
+        raise ValueError("bad")
+    return "x" * 20_000
+
+pipeline = Dag([
+    task(make, returns="items"),
+    Map(name="mp", after=["make"], over="items", as_="item",
+        body=Dag([task(work, returns="large")])),
+])
+"""
+ITEM = f"{RUN}/attempts/mp_i1_j.work"
+
+
+def empty(shell: Shell, *names: str) -> list[str]:
+    """Empty these files of the run. Their keys."""
+    for name in names:
+        path = shell.folder / name
+        assert path.stat().st_size
+        path.write_bytes(b"")
+    return [name.removeprefix(".runstore/") for name in names]
+
+
+def files(shell: Shell) -> dict[str, bytes]:
+    root = shell.folder / ".runstore"
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def problems(shell: Shell, *words: str) -> dict[str, dict[str, str]]:
+    code, out, err = shell("verify", "r", "--format", "json", *words)
+    assert code == 3, err
+    return {each["key"]: each for each in json.loads(out)["problems"]}
+
+
+def test_without_its_run_record_all_else_is_checked_and_read(store: Shell) -> None:
+    run, end = empty(store, f"{RUN}/run.json", f"{RUN}/attempts/make.000002.end.json")
+    code, out, err = store("verify", "r")
+    assert code == 3
+    assert [line.split()[1] for line in out.splitlines()] == [end, run]
+    assert "2 objects of" in err
+    assert "restore it from a copy; without it the run cannot go on" in out
+    assert "its step can run again" not in out
+    code, out, err = store("show", "r")
+    assert code == 3
+    assert "runstore retry r --force make" in out, "the invocations"
+    assert "ValueError: bad" in out, "the attempts"
+    assert run in err
+    code, out, err = store("show", "r", "--format", "json")
+    assert code == 3
+    assert {each["key"] for each in json.loads(out)["damaged"]} == {run, end}
+    code, out, err = store("logs", "r", "mp[1]/work")
+    assert (code, out) == (0, "at work on 1\n")
+    assert f"warning: record {run} is empty" in err
+    before = files(store)
+    for verb in ("plan", "retry", "fork", "diff"):
+        sentence = store.refused(3, verb, "r", "p.py")
+        assert "its step can run again" not in sentence
+        assert "runstore show r" in sentence
+    assert "without it the run cannot go on" in store("ls")[2]
+    assert files(store) == before
+
+
+def test_an_artifact_of_a_run_without_its_record(shell: Shell) -> None:
+    shell.write("s.yaml", 'steps: [{name: a, command: "echo hello > a.csv", save: "*.csv"}]')
+    assert shell("run", "s.yaml", "--run-id", "r")[0] == 0
+    assert shell("fork", "r", "--run-id", "f")[0] == 0
+    for run in ("r", "f"):
+        (shell.folder / f".runstore/runs/{run}/run.json").write_bytes(b"{")
+        assert shell("get", run, "a.csv", "-o", "-")[:2] == (0, "hello\n")
+        code, out, _ = shell("verify", run)
+        assert code == 3
+        assert len(out.splitlines()) == 1, "what a fork took over is no damage"
+
+
+@pytest.mark.parametrize("harm", [b"", b"{", b'{"sha256":"' + b"0" * 64 + b'","record":{}}'])
+def test_the_marker_is_checked(store: Shell, harm: bytes) -> None:
+    marker = store.folder / ".runstore/runstore.json"
+    whole = marker.read_bytes()
+    marker.write_bytes(harm)
+    (found,) = problems(store).values()
+    assert found["key"] == "runstore.json"
+    assert "remove it" in found["advice"]
+    marker.unlink()
+    assert store("verify", "r")[0] == 0, "runs that were copied together have none"
+    assert store("run", "p.py")[0] == 0
+    assert marker.read_bytes()[:11] == whole[:11], "as it was said: the next run makes one"
+
+
+def test_a_superseded_end_decides_nothing(store: Shell) -> None:
+    (key,) = empty(store, f"{ITEM}.000001.end.json")
+    code, out, err = store("plan", "r")
+    assert code == 0
+    assert "warning: 1 object is damaged, and nothing rests on it" in err
+    assert "counted as not succeeded" not in err
+    assert "superseded by attempt 2" in err
+    assert "superseded by attempt 2" in problems(store)[key]["advice"]
+    assert store("show", "r")[0] == 3
+    assert "mp[1]/work  RUN" in out
+
+
+def test_a_deciding_end_runs_again(store: Shell) -> None:
+    (key,) = empty(store, f"{RUN}/attempts/make.000002.end.json")
+    code, _, err = store("plan", "r")
+    assert code == 3
+    assert "error: 1 object is damaged, and counted as not succeeded" in err
+    assert "let `runstore retry r` run its step again" in problems(store)[key]["advice"]
+    assert store("retry", "r")[0] == 0
+    assert "superseded by attempt 3" in problems(store)[key]["advice"]
+
+
+def test_a_start_of_an_attempt_that_ended_is_harmless(store: Shell) -> None:
+    (key,) = empty(store, f"{RUN}/attempts/make.000002.start.json")
+    code, _, err = store("plan", "r")
+    assert (code, err) == (0, "")
+    assert "harmless: its attempt has ended" in problems(store)[key]["advice"]
+    assert "runstore retry" not in store("verify", "r")[1]
+
+
+def test_a_start_of_an_attempt_in_progress(store: Shell) -> None:
+    (store.folder / f"{ITEM}.000002.end.json").unlink()
+    (key,) = empty(store, f"{ITEM}.000002.start.json")
+    assert "runstore retry --takeover all r" in problems(store)[key]["advice"]
+    before = files(store)
+    code, out, _ = store("plan", "r")
+    assert code == 3
+    assert "WAIT    in progress elsewhere" in out
+    assert "runstore retry --takeover all r" in out
+    assert "RUN     lost" in store("plan", "r", "--takeover", "all")[1]
+    assert files(store) == before
+    assert store("retry", "--takeover", "all", "r")[0] == 0
+
+
+def test_an_invocation(store: Shell) -> None:
+    first, second = sorted((store.folder / RUN / "invocations").iterdir())
+    assert second.name.endswith("-force.json")
+    names = [str(each.relative_to(store.folder)) for each in (first, second)]
+    plain, forced = (problems(store)[key]["advice"] for key in empty(store, *names))
+    assert "--force" not in plain
+    assert "harmless" in plain
+    assert "forgotten" in forced
+    assert "retry" not in plain + forced
+
+
+def test_an_emptied_pack_is_one_file_and_decides_nothing(store: Shell) -> None:
+    assert store("pack", "r")[0] == 0
+    plan = store("plan", "r")[1]
+    pack = store.file("r/packs/*")
+    (key,) = empty(store, str(pack.relative_to(store.folder)))
+    code, out, err = store("plan", "r")
+    assert (code, out) == (0, plan)
+    assert "warning: 1 object is damaged" in err
+    assert err.count(key) == 1
+    assert "counted" not in err
+    (found,) = problems(store).values()
+    assert found["problem"] == f"record {key} is empty"
+    assert "remove it, and `runstore pack r` makes one" in found["advice"]
+    pack.unlink()
+    assert store("pack", "r")[0] == 0
+    assert store("verify", "r")[0] == 0
+
+
+def test_a_pack_of_what_was_pruned_is_to_be_restored(store: Shell) -> None:
+    assert store("pack", "r", "--prune")[0] == 0
+    plan = store("plan", "r")[1]
+    pack = str(store.file("r/packs/*").relative_to(store.folder))
+    (key,) = empty(store, pack)
+    advice = problems(store)[key]["advice"]
+    assert "restore it from a copy" in advice
+    assert "remove" not in advice
+    code, out, _ = store("plan", "r")
+    assert (code, out) == (0, plan), "what decides stands on its own"
+
+
+def test_a_loose_record_that_a_pack_holds(store: Shell) -> None:
+    assert store("pack", "r")[0] == 0
+    (key,) = empty(store, f"{RUN}/attempts/make.000002.end.json")
+    assert "a pack holds the same" in problems(store)[key]["advice"]
+    assert store("plan", "r")[2] == ""
+
+
+def test_blobs_are_told_apart(shell: Shell) -> None:
+    shell.write("p.py", PIPELINE.replace("def make()", "def make(big)"))
+    shell.write("big.json", json.dumps({"big": "b" * 20_000}))
+    assert shell("run", "p.py", "--run-id", "r", "--params-file", "big.json")[0] == 0
+    for blob in (shell.folder / RUN / "blobs").rglob("*/*/*"):
+        blob.unlink()
+    told = {each["advice"].partition(": ")[2]: each["state"] for each in problems(shell).values()}
+    assert set(told.values()) == {"missing"}
+    assert "`runstore fork --param big=VALUE r`" in told
+    assert any(text.startswith("`runstore retry --force 'mp[") for text in told)
+    assert any("nothing reads it but people" in text for text in told)
+
+
+def test_what_cannot_be_read_is_not_called_damaged(store: Shell) -> None:
+    end = store.folder / RUN / "attempts/make.000002.end.json"
+    end.unlink()
+    end.symlink_to(end)  # as root nothing is forbidden: this is what cannot be read by anybody
+    (other,) = empty(store, f"{ITEM}.000001.end.json")
+    found = problems(store)
+    assert found.keys() == {"runs/r/attempts/make.000002.end.json", other}
+    unreadable = found["runs/r/attempts/make.000002.end.json"]
+    assert unreadable["state"] == "unreadable"
+    assert "Too many levels of symbolic links" in unreadable["problem"]
+    out, err = store("verify", "r")[1:]
+    assert "copy" not in err + next(line for line in out.splitlines() if "symbolic" in line)
+
+
+def test_json_of_what_is_whole(made: Shell) -> None:
+    document = made.json("verify", "r")
+    assert document["problems"] == []
+    assert document["checked"] == len(files(made))
