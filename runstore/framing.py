@@ -50,7 +50,8 @@ def _diagnose(data: bytes, key: str) -> str:
         problem = f"is cut short at {len(data)} bytes"
     else:
         problem = "does not match its digest"
-    return f"record {key} {problem}: restore it from a copy; of an attempt, its step can run again"
+    again = "; or let a retry run its step again" if "/attempts/" in f"/{key}" else ""
+    return f"record {key} {problem}: restore it from a copy{again}"
 
 
 def damaged(key: str, problem: str) -> NoReturn:

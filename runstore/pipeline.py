@@ -170,7 +170,9 @@ def load_pipeline(source: str) -> Pipeline:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise PipelineError(f"pipeline {path!r} cannot be read: {error.strerror}") from error
+        raise PipelineError(
+            f"pipeline {path!r} cannot be read: {error.strerror}; name a .py, .yaml or .json file"
+        ) from error
     digest = sha256(data).hexdigest()
     if path.endswith(".py"):
         return _from_python(path, name, source, digest)
@@ -182,7 +184,7 @@ def load_pipeline(source: str) -> Pipeline:
         try:
             return _from_document(loads(data), source, digest)
         except ValueNotJsonError as error:
-            raise PipelineError(f"{path} is not JSON that can be used: {error}") from error
+            raise PipelineError(f"{path} cannot be used: {error}; correct the file") from error
     raise PipelineError(f"{path!r} is no pipeline file: they end in .py, .yaml, .yml or .json")
 
 
@@ -210,7 +212,12 @@ def _from_python(path: str, name: str, source: str, digest: str) -> Pipeline:
             raise
         said = error.msg if isinstance(error, SyntaxError) else error
         raise PipelineError(
-            f"{path} does not import: {_where(error, full)}{type(error).__name__}: {said}"
+            f"{path} does not import: {_where(error, full)}{type(error).__name__}: {said}; "
+            + (
+                "install it for this Python, or put it beside the file"
+                if isinstance(error, ModuleNotFoundError)
+                else "correct that; --debug shows the traceback"
+            )
         ) from error
     found = {
         key: value

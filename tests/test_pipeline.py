@@ -185,8 +185,8 @@ def test_yaml_mistakes(tmp_path: Path, text: str, told: str) -> None:
     [
         ('{"nodes": [], "nodes": []}', "nodes"),
         ('{"nodes": [NaN]}', "NaN"),
-        ("{", "is not JSON"),
-        ("[" * 100_000, "is not JSON"),
+        ("{", r"p\.json cannot be used: not JSON"),
+        ("[" * 100_000, r"p\.json cannot be used: .*nested too deeply"),
     ],
 )
 def test_json_mistakes(tmp_path: Path, text: str, told: str) -> None:

@@ -324,5 +324,6 @@ def _stuck(plan: Plan) -> str:
         return "nothing could run: `runstore plan` shows why; --force runs a step again"
     return (
         f"nothing could run: {causes[0].detail}. "
-        f"Force the step that gave that value (--force PATH), or change the pipeline"
+        f"Force the step that gave that value (--force PATH), fork with another parameter where "
+        f"it is one of the run's, or change the pipeline"
     )

@@ -34,7 +34,10 @@ def check_runnable(dag: Dag) -> None:
             continue
         if node.type == "shell":
             if not isinstance(node.config.get("command"), str):
-                raise PipelineError(f"shell task {path!r} has no command")
+                raise PipelineError(
+                    f"shell task {path!r} has no command: give it one (`command:` in YAML, "
+                    f"`config.command` in JSON)"
+                )
         elif node.type == "python":
             function_of(node)
         else:

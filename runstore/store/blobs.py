@@ -145,8 +145,7 @@ class Blobs:
     def _missing(self, blob: Blob) -> BlobMissingError:
         key = self.key(blob.sha256)
         return BlobMissingError(
-            f"blob {key} is missing from {self._storage.url}: copy it there, "
-            f"or make it again: retry, with --force for its step",
+            f"blob {key} is missing from {self._storage.url}: copy it there, {_AGAIN}",
             key=key,
             sha256=blob.sha256,
         )
@@ -154,11 +153,16 @@ class Blobs:
     def _damaged(self, blob: Blob) -> BlobDamagedError:
         key = self.key(blob.sha256)
         return BlobDamagedError(
-            f"blob {key} in {self._storage.url} does not match its digest: restore it, "
-            f"or make it again: retry, with --force for its step",
+            f"blob {key} in {self._storage.url} does not match its digest: restore it, {_AGAIN}",
             key=key,
             sha256=blob.sha256,
         )
+
+
+_AGAIN = (
+    "or make it again: retry, with --force for its step; of a parameter of the run: fork, with "
+    "--param; a log cannot be made again"
+)
 
 
 def _exact(value: Any) -> bytes:

@@ -239,7 +239,7 @@ class Run(RunView):
             begun, ask :func:`runstore.store.check_takeover`.
 
         ``history`` learns of the ends. Returns the attempts that stay open. An attempt whose start
-        does not tell when it began is not given up by age.
+        is damaged tells neither who began it nor when: ``"all"`` gives it up, and so does any age.
         """
         return take_over(self, history, takeover, paths)
 

@@ -21,7 +21,7 @@ from runstore.errors import (
     RunNotFoundError,
     ValueNotJsonError,
 )
-from runstore.framing import frame, to_pack
+from runstore.framing import damaged, frame, to_pack
 from runstore.paths import check_run_id
 from runstore.records import Blob, Marker, RunRecord, Secret
 from runstore.storage import (
@@ -101,7 +101,8 @@ class Store:
             marker = parse(self.storage.read(keys.MARKER), keys.MARKER)
         except KeyMissingError:
             return None
-        assert isinstance(marker, Marker)
+        if not isinstance(marker, Marker):
+            damaged(keys.MARKER, "is not the store's marker")
         return marker
 
     def create_run(

@@ -165,7 +165,8 @@ class RunView:
         there = f"; it has {', '.join(map(str, sorted(known)))}" if known else ""
         raise RefusedError(
             f"run {self.run_id!r} has no {which} at {path!r}{there}: "
-            f"`runstore show {shlex.quote(self.run_id)}` lists the attempts"
+            f"`runstore show{' --' * self.run_id.startswith('-')} {shlex.quote(self.run_id)}` "
+            f"lists the attempts"
         )
 
     def logs(self, path: str, number: int | None = None) -> bytes:
