@@ -9,7 +9,7 @@ reference to one another are none of the garbage collector's business (``gc=Fals
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 from msgspec import Meta, Struct, field
 
@@ -30,18 +30,26 @@ __all__ = [
     "Start",
 ]
 
-Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Size = Annotated[int, Meta(ge=0)]
 Number = Annotated[int, Meta(ge=1, le=MAX_ATTEMPT)]
-Outcome = Annotated[str, Meta(pattern="^(succeeded|failed|lost|cancelled)$")]
+Outcome = Annotated[str, Meta(pattern=r"\A(?:succeeded|failed|lost|cancelled)\Z")]
+
+
+# Made known by who reads the record; a field of this name that a later version adds is ignored.
+_NOT_READ = field(default="", name="(not in the body) digest")
 
 
 class _Nothing(dict[Any, Any]):
-    """An empty object, for all the fields that are absent."""
+    """An empty object, for all the fields that are absent. A dict, to be pickled and compared as
+    one; and nobody's to fill in."""
 
     __slots__ = ()
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError("what a record does not hold is nobody's to fill in")
+
+    __setitem__ = setdefault = update = __ior__ = _refuse
 
 
 NOTHING = _Nothing()
@@ -51,7 +59,7 @@ class Blob(Struct, frozen=True, gc=False):
     """A value, artifact or log that stands in a blob of its own."""
 
     sha256: Digest
-    size: int
+    size: Size
     value: Digest | None = None
     """Of a value: the digest of its canonical JSON, which is what consumers compare."""
 
@@ -133,7 +141,7 @@ class Start(Struct, eq=False, gc=False):
     time: str = ""
     consumed: Consumed = field(default_factory=Consumed)
     code: Mapping[str, Any] | None = None
-    digest: str = ""
+    digest: str = _NOT_READ
 
 
 class End(Struct, eq=False, gc=False):
@@ -156,7 +164,7 @@ class End(Struct, eq=False, gc=False):
     began: str = ""
     ended: str = ""
     ended_by: Holder | None = None
-    digest: str = ""
+    digest: str = _NOT_READ
     large: Mapping[str, Blob] = NOTHING
     """Of one that was read: the outputs that stand in blobs. They are among ``outputs``, too."""
 
@@ -178,7 +186,7 @@ class RunRecord(Struct, eq=False):
     """Name -> JSON value, :class:`Blob` or :class:`Secret`."""
     labels: Mapping[str, str] = NOTHING
     origin: Mapping[str, str] | None = None
-    digest: str = ""
+    digest: str = _NOT_READ
     large: Mapping[str, Blob] = NOTHING
     """Of one that was read: the parameters that stand in blobs. They are in ``parameters``, too."""
     secrets: tuple[str, ...] = ()
@@ -201,7 +209,7 @@ class Invocation(Struct, eq=False):
     ignored: tuple[str, ...] = ()
     structure: str | None = None
     dag: Mapping[str, Any] | None = None
-    digest: str = ""
+    digest: str = _NOT_READ
 
 
 class Marker(Struct, eq=False):
@@ -210,7 +218,7 @@ class Marker(Struct, eq=False):
     created: str = ""
     version: str = ""
     single_writer: bool = False
-    digest: str = ""
+    digest: str = _NOT_READ
 
 
 Record = Start | End | RunRecord | Invocation | Marker

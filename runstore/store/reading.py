@@ -53,14 +53,14 @@ def read_history(
     those that its records name, and those that force something; and of the packs a fork's, which
     says what was taken over. The others hold nothing that decides: the latest end of a path, and a
     start that has no end, stand on their own (FORMAT.md, section 8). They are read if one of those
-    is damaged: a pack may have it whole.
+    is damaged, or looks to be in progress: a pack may have it whole, or have the end that was lost.
     """
     with no_collection():
         history = History(run)
         reader = _Reader(storage, history)
         reader.read_packs(reader.origin if prefixes is not None else reader.listed(keys.PACKS))
         reader.read_attempts(prefixes)
-        if prefixes is not None and history.damaged:
+        if prefixes is not None and (history.damaged or any(history.open())):
             reader.read_packs(reader.listed(keys.PACKS))
         reader.read_invocations(None if prefixes is None else reader.named())
         reader.read_deciding(dag)

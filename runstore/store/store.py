@@ -27,7 +27,6 @@ from runstore.records import Blob, Marker, RunRecord, Secret
 from runstore.storage import (
     Storage,
     assume_single_writer,
-    has_single_writer,
     open_storage,
     prove,
 )
@@ -105,6 +104,14 @@ class Store:
             damaged(keys.MARKER, "is not the store's marker")
         return marker
 
+    def heed_marker(self) -> Marker | None:
+        """:meth:`marker`, and from now on look before each create if it promises a single writer:
+        to be asked by who creates runs, or resumes them. Raises as :meth:`marker`."""
+        marker = self.marker()
+        if marker is not None and marker.single_writer:
+            assume_single_writer(self.storage)
+        return marker
+
     def create_run(
         self,
         dag: Dag,
@@ -139,19 +146,19 @@ class Store:
         refuse_short(hidden)
         self._check_free(run_id, given=given_id)
         _check(given, labels or {})
-        self._mark()
+        alone = self._mark()
         blobs = Blobs(self.storage, run_id)
         kept = {
             name: value if type(value) is Secret else blobs.value(value, f"parameter {name!r}")
             for name, value in given.items()
         }
         record = RunRecord(
-            run_id, new_nonce(), now(), document, digest(dag), kept, dict(labels or {})
-        )
+            run_id, new_nonce(), now(), document, digest(dag), kept, dict(labels or {}),
+            single_writer=alone,
+        )  # fmt: skip
         return self._create(record, hidden)
 
     def _create(self, record: RunRecord, secrets: Mapping[str, Any]) -> Run:
-        record.single_writer = has_single_writer(self.storage)
         data, record.digest = frame(to_body(record))
         try:
             self.storage.create(keys.run_key(record.run_id), data)
@@ -159,20 +166,21 @@ class Store:
             raise self._taken(record.run_id) from None
         return Run(self.storage, record, secrets)
 
-    def _mark(self) -> None:
-        marker = self.marker()
+    def _mark(self) -> bool:
+        """Make the store, if there is none; whether its marker promises a single writer."""
+        marker = self.heed_marker()
         if marker is not None:
-            if marker.single_writer:
-                assume_single_writer(self.storage)
-            return
+            return marker.single_writer
         from runstore import __version__
 
         single_writer = prove(self.storage)
         data, _ = frame(to_body(Marker(now(), __version__, single_writer)))
         try:
             self.storage.create(keys.MARKER, data)
-        except KeyExistsError:
-            self.marker()  # somebody else made the store at this moment
+        except KeyExistsError:  # somebody else made the store at this moment
+            marker = self.heed_marker()
+            return marker is not None and marker.single_writer
+        return single_writer
 
     def _exists(self, run_id: str) -> bool:
         try:
@@ -226,7 +234,7 @@ class Store:
         secrets: Mapping[str, Any] | None = None,
         invocation: str | None = None,
     ) -> Run:
-        """A run that exists. One read.
+        """A run that exists. One read, and one more if it was made in a store of a single writer.
 
         :param invocation: work under this one, which another process began; see :meth:`Run.join`.
             One read more.
@@ -245,8 +253,7 @@ class Store:
         if not isinstance(record, RunRecord) or record.run_id != run_id:
             raise RefusedError(f"record {key} is not of run {run_id!r}: was the folder renamed?")
         if record.single_writer:
-            # Who made the store has promised it; the endpoint must be looked at before each create.
-            assume_single_writer(self.storage)
+            self.heed_marker()  # it was made in such a store: is this one?
         run = Run(self.storage, record, secrets)
         if invocation is not None:
             run.join(invocation)
@@ -318,7 +325,7 @@ class Store:
             framed, source["pack"] = to_pack(run_id, taken)
             pack_key = keys.pack_key(run_id, source["pack"])
         self._check_free(run_id, given=given_id, but=pack_key)
-        self._mark()
+        alone = self._mark()
         blobs = Blobs(self.storage, run_id)
         given: dict[str, Any] = {}
         for name, value in merged.items():
@@ -335,7 +342,7 @@ class Store:
             self.storage.create(pack_key, framed, repair=True)
         record = RunRecord(
             run_id, new_nonce(), now(), document, digest(dag), given, dict(labels or {}),
-            source,
+            source, single_writer=alone,
         )  # fmt: skip
         return self._create(record, hidden)
 

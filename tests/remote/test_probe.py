@@ -13,9 +13,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 import runstore
 from runstore.errors import AttemptTakenError, KeyExistsError, StorageError
-from runstore.storage import open_storage
+from runstore.storage import has_single_writer, open_storage
 from runstore.storage.doctor import examine
 from runstore.storage.probe import probe
+from runstore.transfer import transfer_run
 from tests.remote.conftest import enter
 from tests.servers import server
 
@@ -116,6 +117,40 @@ def test_the_promise_is_remembered_by_the_run_and_by_the_store(rclone, engine):
     pickled = pickle.loads(pickle.dumps(later.storage))
     with pytest.raises(KeyExistsError):
         pickled.create("runs/r2/run.json", b"other")
+
+
+def options(running):
+    return {
+        "endpoint_url": running.endpoint,
+        "key": running.environment["AWS_ACCESS_KEY_ID"],
+        "secret": running.environment["AWS_SECRET_ACCESS_KEY"],
+    }
+
+
+def test_a_run_that_was_moved_takes_no_promise_along(rclone, radosgw, engine):
+    there = f"s3://{rclone.bucket()}/x"
+    alone = runstore.open(there, engine=engine, single_writer=True, storage_options=options(rclone))
+    alone.create_run(DAG, run_id="moved")
+    url = f"s3://{radosgw.bucket()}/x"
+    target = runstore.open(url, engine=engine, storage_options=options(radosgw))
+    transfer_run(alone, "moved", target)
+    target.run("moved")
+    assert not has_single_writer(target.storage), "its own marker says nothing of the kind"
+    assert target.create_run(DAG, run_id="new").record.single_writer is False
+
+
+def test_a_retry_takes_the_promise_from_the_marker(rclone, engine, tmp_path):
+    here = runstore.open(str(tmp_path))
+    here.create_run(DAG, run_id="moved")
+    url = f"s3://{rclone.bucket()}/x"
+    transfer_run(here, "moved", runstore.open(url, engine=engine, single_writer=True))
+    store = runstore.open(url, engine=engine)
+    store.heed_marker()
+    run = store.run("moved")
+    run.begin_invocation("retry")
+    run.begin("a").succeed()
+    with pytest.raises(KeyExistsError):
+        store.storage.create("runs/moved/attempts/a.000001.end.json", b"other")
 
 
 def test_a_file_system_that_looks_and_then_writes_is_refused_by_name(tmp_path):
