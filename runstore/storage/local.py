@@ -17,11 +17,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import BinaryIO, NoReturn
 
 from runstore.errors import KeyExistsError, KeyMissingError, StorageError
-from runstore.storage import CHUNK_BYTES, check_key, check_prefix, is_segment
+from runstore.storage import CHUNK_BYTES, Storage, check_key, check_prefix, is_segment
 from runstore.storage.local_care import TEMP, LocalCare
 
 __all__ = ["LocalStorage"]
@@ -142,6 +142,11 @@ class LocalStorage(LocalCare):
         finally:
             if folder_fd >= 0:
                 os.close(folder_fd)
+
+    def batch(self) -> AbstractContextManager[Storage]:
+        from runstore.storage.local_batch import batch
+
+        return batch(self)
 
     def stream(self, key: str) -> BinaryIO:
         check_key(key, self.url)

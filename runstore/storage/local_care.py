@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from runstore.storage import Storage, check_key, is_segment
+from runstore.storage import check_key, is_segment
 
 if TYPE_CHECKING:
     from runstore.storage.engine import Info
@@ -30,27 +29,6 @@ class LocalCare:
     if TYPE_CHECKING:
 
         def _fail(self, verb: str, key: str, error: OSError) -> NoReturn: ...
-
-    @contextmanager
-    def batch(self) -> Iterator[Storage]:
-        # Linux waits: "sync() or syncfs() provide the same guarantees as fsync() called on every
-        # file in the system or filesystem respectively" (sync(2)). Elsewhere it only schedules.
-        if not self.durable or sys.platform != "linux":
-            yield self  # type: ignore[misc]  # which is a LocalStorage
-            return
-        from runstore.storage.local import LocalStorage
-
-        yield LocalStorage(self.url, durable=False)
-        try:
-            fd = os.open(self.url, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                _syncfs(fd)
-            finally:
-                os.close(fd)
-        except FileNotFoundError:
-            pass  # nothing was created
-        except OSError as error:
-            self._fail("make durable", "", error)
 
     def remove(self, keys: Iterable[str]) -> None:
         folders = set()
@@ -113,12 +91,3 @@ class LocalCare:
                 except OSError as error:
                     self._fail("remove", os.path.relpath(path, self.url), error)
                 yield os.path.relpath(path, self.url)
-
-
-def _syncfs(fd: int) -> None:
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syncfs(fd):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
-import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 import runstore
 from runstore import keys
 from runstore.errors import KeyExistsError, RunNotFoundError, StorageError
-from runstore.storage import local_care
+from runstore.storage import local_batch
 from runstore.storage.local import LocalStorage
 from runstore.storage.removing import Batching
 from runstore.store import Run, Store
@@ -21,15 +21,13 @@ from runstore.transfer import export_run, import_run, transfer_run
 from tests.planning.generate import make
 from tests.transfer.lives import RUN_ID, files, invoke, live, memory, objects, of_run
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere sync(2) does not wait")
-
 
 class Kernel:
     """What a process asked to be made durable, in order."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.asked: list[str] = []
-        fsync, syncfs = os.fsync, local_care._syncfs
+        fsync, syncfs = os.fsync, local_batch._syncfs
 
         def one(fd: int) -> None:
             self.asked.append(os.readlink(f"/proc/self/fd/{fd}"))
@@ -39,8 +37,10 @@ class Kernel:
             self.asked.append("everything")
             syncfs(fd)
 
+        # Whatever disk this test runs on: which one it is has tests of its own.
+        patch.setattr(local_batch, "_is_synced_whole", lambda device: True)
         patch.setattr(os, "fsync", one)
-        patch.setattr(local_care, "_syncfs", everything)
+        patch.setattr(local_batch, "_syncfs", everything)
 
 
 @pytest.fixture
@@ -53,7 +53,6 @@ def run() -> Run:
     return live(memory(), make(4, 12), 3)
 
 
-@linux
 def test_a_new_run_is_made_durable_at_once_and_before_its_own_record(run, kernel, tmp_path):
     target = runstore.open(str(tmp_path))
     transfer_run(Store(run.storage), RUN_ID, target)
@@ -70,7 +69,6 @@ def test_a_new_run_is_made_durable_at_once_and_before_its_own_record(run, kernel
     )
 
 
-@linux
 def test_an_import_is_durable_at_once(run, kernel, tmp_path):
     export_run(run, tmp_path / "r.json", artifacts="all")
     kernel.asked.clear()
@@ -124,12 +122,12 @@ def test_in_a_batch_a_create_is_exclusive_and_whole(tmp_path: Path) -> None:
     assert files(tmp_path) == {"runs/a": b"1", "runs/b": b"2"}
 
 
-@linux
 def test_a_disk_that_fails_at_the_end_is_told(tmp_path, monkeypatch):
     def fails(fd: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(local_care, "_syncfs", fails)
+    monkeypatch.setattr(local_batch, "_is_synced_whole", lambda device: True)
+    monkeypatch.setattr(local_batch, "_syncfs", fails)
     source = live(memory(), make(4, 12), 3)
     target = runstore.open(str(tmp_path))
     with pytest.raises(StorageError, match="make durable"):
@@ -139,3 +137,40 @@ def test_a_disk_that_fails_at_the_end_is_told(tmp_path, monkeypatch):
     monkeypatch.undo()
     transfer_run(Store(source.storage), RUN_ID, target)
     assert target.run(RUN_ID).plan().to_json() == Store(source.storage).run(RUN_ID).plan().to_json()
+
+
+def test_where_one_sync_may_not_do_each_file_is_synced(run, kernel, tmp_path, monkeypatch):
+    monkeypatch.setattr(local_batch, "_is_synced_whole", lambda device: False)
+    target = runstore.open(str(tmp_path))
+    transfer_run(Store(run.storage), RUN_ID, target)
+    assert "everything" not in kernel.asked
+    asked = set(kernel.asked)
+    for key in of_run(objects(Store(run.storage))):
+        if not key.endswith("/run.json") and "/blobs/" not in key:
+            assert f"{tmp_path}/{key}" in asked
+            assert os.path.dirname(f"{tmp_path}/{key}") in asked
+
+
+def test_another_device_inside_the_store_is_synced_file_by_file(run, kernel, tmp_path):
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system to write to")
+    with tempfile.TemporaryDirectory(dir=other) as elsewhere:
+        store = tmp_path / "store"
+        store.mkdir()
+        (store / "runs").symlink_to(elsewhere)
+        transfer_run(Store(run.storage), RUN_ID, runstore.open(str(store)))
+        assert "everything" not in kernel.asked
+        assert sum("/attempts/" in name for name in kernel.asked) > 3
+
+
+@pytest.mark.parametrize(
+    ("release", "tells"),
+    [("5.8.0", True), ("6.1.0-13-amd64", True), ("5.7.19", False), ("x", False)],
+)
+def test_old_kernels_do_not_tell_of_errors(release, tells):
+    assert local_batch._tells_errors(release) is tells
+
+
+def test_a_file_system_in_memory_is_no_disk():
+    assert not local_batch._is_synced_whole(os.stat("/dev/shm").st_dev)
