@@ -12,7 +12,10 @@ from runstore.framing import parse_pack, unframe
 from runstore.records import End, Start
 from runstore.storage import Storage
 
-__all__ = ["Divergence", "Side", "compare", "describe", "record_key"]
+__all__ = ["FORK", "Divergence", "Side", "compare", "describe", "record_key"]
+
+FORK = "; or fork the run, which leaves damaged attempts behind, and move the fork"
+"""What helps with an attempt's record that nobody has a copy of."""
 
 _START = ".start.json"
 _END = ".end.json"
@@ -104,7 +107,8 @@ class Side:
             try:
                 found[key[len(self.prefix) :]] = bytes.fromhex(unframe(data, key)[1])
             except RecordDamagedError as error:
-                raise RecordDamagedError(f"in {self.storage.url}, {error}", key=key) from None
+                url = self.storage.url
+                raise RecordDamagedError(f"in {url}, {error}{FORK}", key=key) from None
         return found
 
     def record(self, key: str) -> Start | End | None:

@@ -27,7 +27,7 @@ from runstore.records import RunRecord
 from runstore.storage import Storage
 from runstore.storage.removing import Batching
 from runstore.store import Run, Store
-from runstore.transfer.compare import Divergence, Side, compare, describe
+from runstore.transfer.compare import FORK, Divergence, Side, compare, describe
 from runstore.transfer.progress import Progress, unwatched
 
 __all__ = ["WORKERS", "Transferred", "transfer_run"]
@@ -226,7 +226,7 @@ class _Copier:
                     unframe(data, key)
                 except RecordDamagedError as error:
                     url = self._source.storage.url
-                    raise RecordDamagedError(f"in {url}, {error}", key=key) from None
+                    raise RecordDamagedError(f"in {url}, {error}{FORK}", key=key) from None
                 yield lambda key=key, data=data: self._create(storage, key, data)  # type: ignore[misc]
 
         self._all(jobs())

@@ -21,7 +21,7 @@ from runstore.records import Blob, End, Invocation, RunRecord
 from runstore.storage.lines import PIECE_BYTES, Manifest, head_line, piece_line, record_line
 from runstore.store import Run
 from runstore.store.reading import needed_prefixes
-from runstore.transfer.compare import record_key
+from runstore.transfer.compare import FORK, record_key
 from runstore.transfer.progress import Progress, unwatched
 
 __all__ = ["Artifacts", "Exported", "export_run"]
@@ -177,7 +177,10 @@ class _Writer:
                     self.attempt(framed, pack)
         rest = [key for key in loose if key not in self.seen]
         for key, data in self.in_order(rest):
-            self.attempt(data, key)
+            try:
+                self.attempt(data, key)
+            except RecordDamagedError as error:
+                raise RecordDamagedError(f"{error}{FORK}", key=self.prefix + key) from None
 
     def attempt(self, framed: bytes, where: str) -> None:
         record = parse_attempt(framed, self.prefix + where)
