@@ -159,7 +159,7 @@ def retry(
     """
     check_takeover(takeover)
     store = _store(store, processes=processes)
-    store.heed_marker()  # a newer runstore may have made the store, and know of more than this one does
+    store.heed_marker()  # which a newer runstore may have made, that knows of more
     run = store.run(run_id)
     pipeline = Pipeline(run.dag) if pipeline is None else _pipeline(pipeline)
     history = run.history(dag=pipeline.dag)

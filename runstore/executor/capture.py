@@ -30,7 +30,8 @@ def _wanted() -> Log | None:
 
 
 class _Router(io.TextIOBase):
-    """A stdout that writes where the task at work in this thread wants it, else where it was."""
+    """A stdout that writes where the task at work in this thread wants it, else where it was:
+    nowhere, if there was none (``None``, as in a daemon)."""
 
     def __init__(self, original: Any) -> None:
         self.original = original
@@ -38,7 +39,7 @@ class _Router(io.TextIOBase):
     def write(self, text: str) -> int:
         log = _wanted()
         if log is None:
-            return int(self.original.write(text))
+            return len(text) if self.original is None else int(self.original.write(text))
         log.write(text.encode("utf-8", "replace"))
         return len(text)
 
@@ -51,12 +52,16 @@ class _Router(io.TextIOBase):
         return True
 
     def isatty(self) -> bool:
-        return _wanted() is None and bool(self.original.isatty())
+        return _wanted() is None and self.original is not None and bool(self.original.isatty())
 
     def fileno(self) -> int:
         """What a task hands to a command it runs (``stdout=sys.stdout``) is its log, too."""
         log = _wanted() if _whole is None else None  # the process's own are its log already
-        return int(self.original.fileno()) if log is None else log.fileno()
+        if log is not None:
+            return log.fileno()
+        if self.original is None:
+            raise io.UnsupportedOperation("this process has no such stream")
+        return int(self.original.fileno())
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -65,7 +70,9 @@ class _Router(io.TextIOBase):
     @property
     def buffer(self) -> Any:
         log = _wanted()
-        return self.original.buffer if log is None else log
+        if log is not None:
+            return log
+        return io.BytesIO() if self.original is None else self.original.buffer
 
 
 @contextmanager

@@ -58,7 +58,10 @@ def defaults_explained(dag: Dag) -> Iterator[None]:
         parameter, readers = error.facts.get("parameter"), error.facts.get("nodes", ())
         for path, node in walk(dag):
             if path in readers and isinstance(node, Task) and node._function is not None:
-                known = inspect.signature(node._function).parameters.get(str(parameter))
+                try:
+                    known = inspect.signature(node._function).parameters.get(str(parameter))
+                except (TypeError, ValueError):
+                    continue  # one that is written in C need not have any
                 if known is None or known.default is known.empty:
                     continue
                 name = getattr(node._function, "__name__", node.name)

@@ -10,9 +10,10 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from runstore.errors import StorageError
 from runstore.records import Blob
 from runstore.store import Attempt, Run
-from runstore.store.masking import hidden_texts
+from runstore.store.masking import MASK, hidden_texts, mask_pieces, mask_rest
 
 __all__ = ["Log"]
 
@@ -84,11 +85,16 @@ class Log(io.BufferedIOBase):
         with self._lock:
             return len(self._memory) if self._fd is None else os.fstat(self._fd).st_size
 
-    def tail(self, size: int, *, after: int = 0) -> bytes:
-        """The last bytes, so many at most, of what stands behind the first ``after``."""
+    def tail(self, run: Run, size: int, *, after: int = 0) -> bytes:
+        """The last bytes, so many at most, of what stands behind the first ``after``, with ``***``
+        for every secret value. Of one that begins before them nothing is shown."""
+        hidden = _hidden(run)
         with self._lock:
             begin = max(after, self.size() - size)
-            return self._piece(begin, size)
+            # A secret that ends within them is known only by its beginning.
+            seen = max(after, begin - max(map(len, hidden), default=0))
+            text = self._piece(seen, begin - seen + size)
+        return mask_rest(text, hidden, MASK.encode(), begin - seen)
 
     def _piece(self, begin: int, size: int) -> bytes:
         with self._lock:
@@ -108,16 +114,24 @@ class Log(io.BufferedIOBase):
     def kept(self, run: Run) -> Blob | None:
         """Keep what is there, with ``***`` for every secret value; ``None`` if nothing is.
 
+        Where this machine fails (no room for temporary files, too many open), a line that says so
+        is kept in its place: an attempt does not stay open for want of its log.
+
         :raises StorageError: if the store fails.
         """
-        if not self.size():
-            return None
-        # A copy: a blob is read twice, and must be the same both times.
-        with tempfile.SpooledTemporaryFile(max_size=_CHUNK_BYTES) as copy:
-            for piece in _masked(run, self._pieces()):
-                copy.write(piece)
-            copy.seek(0)
-            return run.blobs.put_file(copy)  # type: ignore[arg-type]  # a spooled file is no BinaryIO
+        try:
+            if not self.size():
+                return None
+            # A copy: a blob is read twice, and must be the same both times.
+            with tempfile.SpooledTemporaryFile(max_size=_CHUNK_BYTES) as copy:
+                for piece in _masked(run, self._pieces()):
+                    copy.write(piece)
+                copy.seek(0)
+                return run.blobs.put_file(copy)  # type: ignore[arg-type]  # it is no BinaryIO
+        except StorageError:
+            raise
+        except OSError as error:
+            return lost(run, error)
 
     def settle(self, attempt: Attempt) -> None:
         """The task has ended: all of it is the log of its attempt. Raises as :meth:`kept`."""
@@ -151,18 +165,20 @@ def _write(fd: int, view: memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
+def lost(run: Run, error: OSError) -> Blob:
+    """Keep a line that says why a log could not be kept.
+
+    :raises StorageError: if the store fails.
+    """
+    text = run.mask(f"runstore: the output could not be kept: {error}\n")
+    return run.blobs.put(text.encode("utf-8", "replace"))
+
+
 def _masked(run: Run, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """A secret that lies across two pieces begins less than its length before the second one: so
-    much is held back, and looked at again with what comes after."""
-    if not run.secrets:
-        yield from pieces
-        return
-    longest = max((len(text.encode()) for text in hidden_texts(run.secrets)), default=0)
-    held = b""
-    for piece in pieces:
-        text = (held + piece).decode("utf-8", "surrogateescape")
-        data = run.mask(text).encode("utf-8", "surrogateescape")
-        cut = max(0, len(data) - longest)
-        yield data[:cut]
-        held = data[cut:]
-    yield held
+    """What is printed, masked as bytes: it need not be text."""
+    return mask_pieces(pieces, _hidden(run), MASK.encode())
+
+
+def _hidden(run: Run) -> list[bytes]:
+    # As a stream of ours would print them.
+    return [text.encode("utf-8", "replace") for text in hidden_texts(run.secrets)]

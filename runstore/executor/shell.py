@@ -101,14 +101,15 @@ def run_command(
         )
         before = log.size()
         status = _run(str(config["command"]), work, environment, log, shell)
-        tail = log.tail(2000, after=before).decode("utf-8", "replace").strip().splitlines()
+        tail = log.tail(attempt.run, 2000, after=before)
+        said = tail.decode("utf-8", "replace").strip().splitlines()
         if status and shell.stopping:
             raise KeyboardInterrupt  # it was this executor that ended it
         if status:
             how = f"exit status {status}"
             if status < 0:
                 how = f"killed by {signal.Signals(-status).name}"
-            raise TaskFailedError(f"{how}: {tail[-1]}" if tail else how)
+            raise TaskFailedError(f"{how}: {said[-1]}" if said else how)
         for pattern in _patterns(config, "save"):
             attempt.save(pattern, base=work)
         return from_file(attempt, task, returns_file)

@@ -6,6 +6,7 @@ import functools
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
 import signal
 import tempfile
@@ -20,7 +21,7 @@ from typing import Any, Self
 from runstore.dag import Dag, Task, walk
 from runstore.errors import PipelineError, RunstoreError
 from runstore.executor.capture import redirected, routed
-from runstore.executor.log import Log
+from runstore.executor.log import Log, lost
 from runstore.executor.shell import Shell
 from runstore.executor.tasks import Done, do
 from runstore.history import Damaged, History
@@ -89,7 +90,9 @@ class Sender:
 
     def __enter__(self) -> Self:
         if self._here:
-            self._logs = tempfile.mkdtemp(prefix="runstore-logs-")  # 0700, as mkdtemp(3) says
+            _remove_left_logs()
+            prefix = f"runstore-logs-{os.getpid()}-"
+            self._logs = tempfile.mkdtemp(prefix=prefix)  # 0700, as mkdtemp(3) says
         return self
 
     def __exit__(
@@ -134,11 +137,40 @@ class Sender:
         file = self._log_file(start.path, start.attempt)
         if file is None or not os.path.exists(file):
             return None
-        log = Log(file)
+        try:
+            log = Log(file)
+        except OSError as error:
+            return lost(self._run, error)
         try:
             return log.kept(self._run)
         finally:
             log.release()
+
+
+def _remove_left_logs() -> None:
+    """Remove the folders of this user's processes that were killed: what lies there is not masked.
+
+    One whose process is merely out of sight (of another container with the same folder for
+    temporary files) loses what workers of its own that die had printed, and nothing else.
+    """
+    with suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
+        for entry in entries:
+            name = re.fullmatch(r"runstore-logs-([1-9][0-9]{0,8})-\w+", entry.name)
+            if name is None or not entry.is_dir(follow_symlinks=False):
+                continue
+            with suppress(FileNotFoundError):  # somebody else removes it, too
+                if entry.stat(follow_symlinks=False).st_uid == os.getuid() and _is_gone(name[1]):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _is_gone(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # somebody else's by now
+    return False
 
 
 def _pickled(value: object, what: str, advice: str) -> bytes:

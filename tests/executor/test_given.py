@@ -56,6 +56,14 @@ def test_a_python_default_is_no_value_of_a_run(tmp_path: Path) -> None:
     assert "default" not in str(caught.value), "of the one that has none"
 
 
+def test_a_function_without_a_signature_does_not_hide_what_is_wrong(tmp_path: Path) -> None:
+    """`iter` is written in C and says nothing of what it takes."""
+    node = runstore.Task(name="step", params=("by",))
+    node._function = iter
+    with pytest.raises(DagError, match="parameter 'by' of 'step' is given by nobody"):
+        runstore.start(runstore.sequence(node), store=tmp_path, environment={})
+
+
 @pytest.mark.parametrize("processes", [False, True])
 def test_what_the_message_says_to_do_does_it(tmp_path: Path, processes: bool) -> None:
     bound = runstore.sequence(runstore.task(functools.partial(scaled, by=5), returns="y"))

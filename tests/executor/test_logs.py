@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -16,6 +17,9 @@ import pytest
 
 import runstore
 from runstore import Dag, Map, Task, sequence, start, task
+from runstore.errors import StorageError
+from runstore.executor.log import Log
+from runstore.storage.local import LocalStorage
 from tests.executor import printing as p
 from tests.executor.test_signals import wait_for
 
@@ -107,6 +111,30 @@ def test_what_was_printed_before_the_worker_died_is_kept(tmp_path, monkeypatch):
     assert not list(scratch.glob("runstore-logs-*")), "what is not masked is not left lying about"
 
 
+def test_what_a_killed_parent_left_is_removed_by_the_next(tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    marker, store = tmp_path / "marker", str(tmp_path / "s")
+    script = SCRIPT.format(kind="python", marker=str(marker), store=store, processes=True)
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
+    wait_for(marker)
+    child.kill()
+    child.wait()
+    os.kill(int(marker.read_text()), signal.SIGKILL)  # its worker would outlive it
+    (left,) = scratch.glob(f"runstore-logs-{child.pid}-*")
+    assert SECRET in "".join(file.read_text() for file in left.iterdir())
+    own, other = scratch / f"runstore-logs-{os.getpid()}-living", scratch / "runstore-logs-old"
+    link = scratch / f"runstore-logs-{child.pid}-link"
+    own.mkdir()
+    other.mkdir()
+    link.symlink_to(other)
+    pipeline = sequence(task(p.in_its_context))
+    start(pipeline, store=tmp_path / "t", processes=True, workers=1, environment={})
+    assert sorted(scratch.glob("runstore-logs-*")) == sorted([own, other, link])
+
+
 def test_a_pool_that_broke_keeps_what_each_had_printed(tmp_path):
     (tmp_path / "at").mkdir()
     body = sequence(task(p.dies_when_others_are_at_it, name="w"))
@@ -120,6 +148,43 @@ def test_a_pool_that_broke_keeps_what_each_had_printed(tmp_path):
     outcome, log = raw(store, 'm["doomed"]/w')
     assert (outcome in ("lost", "failed"), log) == (True, b"doomed began\n")
     assert raw(store, 'm["other"]/w')[1] == b"other began\n"
+
+
+# -- a machine that has no room ------------------------------------------------------------------
+
+
+def no_room(*_, **__):
+    raise OSError(errno.ENOSPC, f"No space left on device for {SECRET}")
+
+
+@pytest.mark.parametrize("ends", ["well", "badly"])
+def test_an_attempt_whose_log_cannot_be_kept_is_ended(tmp_path, monkeypatch, ends):
+    def prints():
+        print("something")
+        monkeypatch.setattr("tempfile.SpooledTemporaryFile", no_room)
+        if ends == "badly":
+            raise ValueError("its own")
+
+    result = run(
+        runstore.Pipeline(sequence(task(prints)), secrets=["token"]), store=tmp_path,
+        secrets={"token": SECRET},
+    )  # fmt: skip
+    outcome, log = raw(tmp_path, "prints")
+    assert outcome == ("succeeded" if ends == "well" else "failed")
+    assert log.startswith(b"runstore: the output could not be kept: ")
+    assert log.endswith(b"No space left on device for ***\n")
+    assert not list(result.run.history().open())
+
+
+def test_a_store_that_fails_is_still_told(tmp_path, monkeypatch):
+    """The attempt is left open: its end could not be written, either."""
+
+    def refuses(*_, **__):
+        raise StorageError("the store is full")
+
+    monkeypatch.setattr("runstore.store.blobs.Blobs.put_file", refuses)
+    with pytest.raises(StorageError, match="the store is full"):
+        run(sequence(task(p.in_its_context)), store=tmp_path)
 
 
 # -- what is caught ------------------------------------------------------------------------------
@@ -201,3 +266,49 @@ def test_output_of_threads_and_of_a_command_keeps_its_order_and_length(tmp_path)
     wanted = "".join(f"{n}\n" for n in range(200_000)).encode()
     assert raw(tmp_path, "prints")[1] == wanted
     assert raw(tmp_path, "sh")[1] == wanted.replace(b"0\n", b"", 1) + b"200000\n"
+
+
+@pytest.mark.parametrize("seen", [4, 7, 10, 21, 22, 23])
+def test_a_secret_that_begins_with_another_is_hidden_wherever_a_piece_ends(tmp_path, seen):
+    """Logs are kept in pieces of one MiB; so much of the longer secret stands in the first."""
+    secrets = {"short": "hunter2", "long": "hunter2-production-key"}
+    made = runstore.Store(LocalStorage(tmp_path)).create_run(
+        sequence(task(p.in_its_context)), run_id="r", secrets=secrets
+    )
+    before = b"\xff" * ((1 << 20) - seen)
+    log = Log()
+    log.write(before + b"hunter2-production-key and hunter2.")
+    blob = log.kept(made)
+    log.release()
+    assert made.blobs.read(blob) == before + b"*** and ***."
+
+
+DAEMON = """
+import sys
+sys.stdout = sys.stderr = None
+import logging
+from runstore import sequence, start, task
+from runstore.executor.capture import routed
+def prints():
+    print("of the task")
+with routed():
+    print("to nobody")
+    print("to nobody", file=sys.stderr, flush=True)
+    sys.stdout.write("to nobody")
+    sys.stdout.buffer.write(b"to nobody")
+    assert not sys.stdout.isatty()
+    logging.warning("to nobody")
+assert sys.stdout is None and sys.stderr is None
+result = start(sequence(task(prints)), store={store!r}, run_id="r", environment={{}})
+assert result.status == "succeeded"
+print("to nobody")
+"""
+
+
+def test_a_daemon_without_streams_prints_to_nobody_and_its_tasks_to_their_logs(tmp_path):
+    script = DAEMON.format(store=str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert raw(tmp_path, "prints") == ("succeeded", b"of the task\n")

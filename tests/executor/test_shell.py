@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from runstore import Dag, Map, Task, sequence, start
+from runstore import Dag, Map, Pipeline, Task, sequence, start
 
 
 def sh(name, command, **fields):
@@ -94,6 +94,21 @@ def test_how_a_command_fails(command, said):
     assert end.outcome == "failed"
     assert re.search(said, end.error["message"]), end.error["message"]
     assert result.run.read_end("other", 1).outcome == "succeeded"
+
+
+@pytest.mark.parametrize("shown", range(1988, 2002))
+def test_no_part_of_a_secret_stands_where_the_last_line_is_cut(shown):
+    """What is shown of a line of 5000 begins inside of the secret, or beside it."""
+    secret = 'ABC"DEFGHIJK\nM'
+    line = f"{'.' * 3000}$key{'.' * shown}"
+    pipeline = Pipeline(
+        sequence(sh("c", f'echo first; printf %s "{line}"; exit 1', params=("key",))),
+        secrets=["key"],
+    )
+    result = run(pipeline, secrets={"key": secret})
+    message = result.run.read_end("c", 1).error["message"]
+    assert re.fullmatch(r"exit status 1: \.*(\*\*\*)?\.+", message)
+    assert message.endswith("." * shown if shown <= 2000 else "." * 2000)
 
 
 def test_output_is_kept_whole_and_binary():
