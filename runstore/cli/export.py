@@ -53,11 +53,31 @@ def command(run_id: str, output: str, artifacts: Any, store: Place) -> int:
     with bar() as progress:
         done = export_run(run, output, artifacts=artifacts, progress=progress)
     _tell_left_out(len(done.left_out))
+    if artifacts != "all" and (left := _not_asked_for(done.path) - len(done.left_out)) > 0:
+        click.echo(
+            f"note: left out {count(left, 'blob')} (files that steps saved, and logs): "
+            f"--artifacts takes them along",
+            err=True,
+        )
     click.echo(
         f"run {clean(run.run_id)}: {count(done.records, 'record')}, {count(done.blobs, 'blob')}, "
         f"{amount(done.size)} in {output}"
     )
     return DONE
+
+
+def _not_asked_for(path: str) -> int:
+    """How many blobs the records in an exported file name that are not in it. The file is read once
+    more, one record at a time: it is on this machine, and the run may not be."""
+    from runstore import keys
+    from runstore.store.verify import named_blobs
+
+    store = Place(path).open()
+    (run_id,) = store.runs()
+    run = store.run(run_id)
+    folder = keys.run_prefix(run_id) + keys.BLOBS
+    there = {key.rpartition("/")[2] for key in run.storage.list(folder)}
+    return len(named_blobs(run) - there)
 
 
 def _tell_left_out(left_out: int) -> None:

@@ -40,7 +40,9 @@ def command(older_than: timedelta, yes: bool, store: Place) -> int:
         click.echo(f"{clean(each.name, 1_000)}  {each.what}")
     for run, why in sweep.spared.items():
         click.echo(f"note: blobs of {run} are left alone: {clean(why, 500)}", err=True)
-    if yes or not found:
+    if not yes and not found:
+        click.echo("nothing to remove")
+    elif yes:
         click.echo(f"{count(found, 'object')} removed")
     else:
         click.echo(f"{count(found, 'object')} to remove: --yes does it")

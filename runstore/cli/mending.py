@@ -8,8 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from runstore import keys
+from runstore.bodies import parse_attempt
 from runstore.cli.text import verb_line
-from runstore.errors import PathError
+from runstore.errors import DamagedError, PathError, RecordDamagedError
+from runstore.framing import parse_pack, unframe
 from runstore.history import Damaged
 from runstore.records import Blob, End, Start
 from runstore.store.clock import may_force
@@ -22,6 +24,7 @@ __all__ = ["WITHOUT_A_RUN", "Advice", "Mending", "fault"]
 
 _ADVICE = re.compile(r": (?:restore it|copy it there)\b.*", re.DOTALL)
 _COPY = "restore it from a copy"
+_DIGEST = slice(11, 75)  # in a frame: FORMAT.md, section 3
 WITHOUT_A_RUN = f"{_COPY}; without it the run cannot go on, though the rest of it can be read"
 """What to do about a damaged run record."""
 
@@ -56,7 +59,7 @@ class Mending:
         self.store = store
 
     def of(self, key: str) -> Advice:
-        """Reads nothing, but for a pack: one listing, once."""
+        """Reads nothing, but for a pack: that pack, and once, in one pass, all loose attempts."""
         if key == keys.MARKER:
             return Advice(f"{_COPY}, or remove it: the next `runstore run` makes one")
         prefix = keys.run_prefix(self.run.run_id)
@@ -67,7 +70,7 @@ class Mending:
         if rest.startswith(keys.INVOCATIONS):
             return _of_invocation(name)
         if rest.startswith(keys.PACKS):
-            return self._of_pack(name)
+            return self._of_pack(key, name)
         if rest.startswith(keys.BLOBS):
             return self._of_blob(name)
         parsed = keys.parse_attempt(rest.rpartition("/")[2])
@@ -88,20 +91,27 @@ class Mending:
         record = self._recorded(path, number)
         if isinstance(record, End) and kind == "end":
             return Advice(f"harmless: a pack holds the same, and is read in its place; {_COPY}")
-        if latest is not None and latest.attempt > number:
-            by = f"superseded by attempt {latest.attempt}"
+        if isinstance(record, End):
+            ended = bool(record.digest)  # one without is in no store: a plan only presumes it
+        else:
+            ended = isinstance(record, Damaged) and record.kind == "end"
+        superseded = latest is not None and latest.attempt > number
+        if superseded and (kind == "end" or ended):
+            by = f"superseded by attempt {latest.attempt}"  # type: ignore[union-attr]
             return Advice(f"{by}, which decides: harmless; {_COPY} if there is one")
         if kind == "end":
             text = f"{_COPY}, or let {self._command('retry')} run its step again"
             return Advice(text, decides=True, counted=True)
         if isinstance(record, Start):
             return Advice(f"harmless: a pack holds the same, and is read in its place; {_COPY}")
-        if isinstance(record, End):
-            ended = bool(record.digest)  # one without is in no store: a plan only presumes it
-        else:
-            ended = isinstance(record, Damaged) and record.kind == "end"
         if ended:
             return Advice(f"harmless: its attempt has ended; {_COPY} if there is one")
+        if superseded:
+            text = (
+                f"its attempt has no end: a plan would wait for it, and cannot tell any more who "
+                f"is at it; {_COPY}, or see to it that who began it is dead"
+            )
+            return Advice(text, decides=True)
         given_up = self._command("retry", "--takeover", "all")
         text = f"{_COPY}, or, if who began it is dead, let {given_up} run its step again"
         return Advice(text, decides=True, counted=True)
@@ -125,32 +135,68 @@ class Mending:
 
     # -- what is no attempt ----------------------------------------------------------------------
 
-    def _of_pack(self, name: str) -> Advice:
+    def _of_pack(self, key: str, name: str) -> Advice:
         if name == (self.run.record.origin or {}).get("pack"):
             text = f"{_COPY}: what the fork took over, and it does not tell any more, runs again"
             return Advice(text, decides=True)
-        if self._stand_alone:
+        if self._stands_loose(key):
             pack = self._command("pack")
             text = f"harmless: all that it holds is there besides: remove it, and {pack} makes one"
             return Advice(text)
-        # FORMAT.md, section 8: what decides stands on its own, besides.
-        return Advice(f"{_COPY}: older attempts may be in it alone, none of which decides anything")
+        text = f"{_COPY}; records in it alone are read from it as far as they are whole"
+        return Advice(text, decides=True)
+
+    def _stands_loose(self, key: str) -> bool:
+        """Whether all that a damaged pack holds stands on its own besides, as far as can be told:
+        the loose records have no gap, and those of the pack that are whole are among them."""
+        loose = self._loose
+        if loose is None:
+            return False
+        for _, data in self.run.storage.read_many([key]):
+            if not isinstance(data, bytes):
+                return False
+            for framed in parse_pack(data, key)[1]:
+                try:
+                    record = parse_attempt(framed, key)
+                except DamagedError:
+                    continue  # nobody can read it
+                stands = keys.attempt_key(
+                    record.run_id,
+                    record.path,
+                    record.attempt,
+                    "end" if isinstance(record, End) else "start",
+                )
+                if loose.get(stands) != framed[_DIGEST]:
+                    return False
+        return True
 
     @cached_property
-    def _stand_alone(self) -> bool:
-        """Whether every attempt there was is there as records of its own, and whole."""
+    def _loose(self) -> dict[str, bytes] | None:
+        """The loose records of attempts: key -> digest. ``None`` if one is damaged or cannot be
+        read, or is not there: a start without its end, or a number that is left out."""
         folder = keys.run_prefix(self.run.run_id) + keys.ATTEMPTS
         if any(key.startswith(folder) for key in self.damaged):
-            return False
+            return None
+        listed = list(self.run.storage.list(folder))
         seen: dict[str, dict[str, set[int]]] = {"start": {}, "end": {}}
-        for key in self.run.storage.list(folder):
+        for key in listed:
             if parsed := keys.parse_attempt(key.rpartition("/")[2]):
                 node_key, number, kind = parsed
                 seen[kind].setdefault(node_key, set()).add(number)
-        starts, ends = seen["start"], seen["end"]
-        return all(numbers <= starts.get(node, set()) for node, numbers in ends.items()) and all(
-            len(numbers) == max(numbers) for numbers in starts.values()
-        )
+        if seen["start"] != seen["end"]:
+            return None
+        if any(len(numbers) != max(numbers) for numbers in seen["start"].values()):
+            return None
+        found: dict[str, bytes] = {}
+        for key, data in self.run.storage.read_many(listed):
+            if not isinstance(data, bytes):
+                return None
+            try:
+                unframe(data, key)
+            except RecordDamagedError:
+                return None
+            found[key] = data[_DIGEST]
+        return found
 
     def _of_blob(self, sha256: str) -> Advice:
         if self.history is None:
@@ -190,5 +236,5 @@ def _of_invocation(name: str) -> Advice:
     if may_force(name):
         text = f"{_COPY}: what it forced (--force) and has not run yet is forgotten without it"
     else:
-        text = f"harmless, unless it worked with a changed structure (--keep-unchanged); {_COPY}"
+        text = f"{_COPY}: a changed structure that it worked with (--keep-unchanged) is told by it"
     return Advice(text, decides=True)

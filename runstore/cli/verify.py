@@ -29,8 +29,9 @@ def command(run_id: str, style: str, store: Place) -> int:
     """Read every record and blob of run RUN_ID, and check them against their digests.
 
     Names each file that is damaged or missing on stdout, what is lost with it and what can be done
-    about it, and exits with 3 if there is one.
+    about it, and exits with 3 if there is one. A log that is not there was left out: no damage.
     """
+    from runstore import keys
     from runstore.cli.sources import existing_run
     from runstore.cli.text import clean, count
     from runstore.store.verify import check_run
@@ -40,9 +41,11 @@ def command(run_id: str, style: str, store: Place) -> int:
     exported = is_exported(run.storage.url)
     there = set(run.storage.list("")) if exported else set()
     checked = left_out = 0
+    marked = exported
     bad: list[Checked] = []
     for found in check_run(run):
-        if exported and found.key not in there:
+        marked = marked or found.key == keys.MARKER
+        if found.state == "left out" or (exported and found.key not in there):
             left_out += 1
             continue
         checked += 1
@@ -66,6 +69,8 @@ def command(run_id: str, style: str, store: Place) -> int:
         )
         advice = f": {each['advice']}" if "advice" in each else ""
         click.echo(clean(text + advice, 1_000))
+    if not marked:
+        click.echo(f"note: no {keys.MARKER}: the next run makes one", err=True)
     if bad:
         complain(
             f"{count(len(bad), 'object')} of {checked:,} in run {clean(run.run_id)} "
@@ -74,7 +79,11 @@ def command(run_id: str, style: str, store: Place) -> int:
         )
         return DAMAGED
     if style == "table":
-        absent = f"; {count(left_out, 'blob')} are not in this file" if left_out else ""
+        absent = ""
+        if left_out:
+            what = "blob" if exported else "log"
+            where = "in this file" if exported else "here (left out by an export, perhaps)"
+            absent = f"; {count(left_out, what)} {'is' if left_out == 1 else 'are'} not {where}"
         whole = f"{count(checked, 'object')} checked, all as written{absent}"
         click.echo(f"run {clean(run.run_id)}: {whole}")
     return DONE

@@ -16,7 +16,7 @@ from runstore.store.blobs import Blobs
 if TYPE_CHECKING:
     from runstore.store.view import RunView
 
-__all__ = ["Checked", "check_run", "verify_run"]
+__all__ = ["Checked", "check_run", "named_blobs", "verify_run"]
 
 
 class Checked(NamedTuple):
@@ -25,14 +25,24 @@ class Checked(NamedTuple):
     key: str
     problem: str | None = None
     """``None``: it is as it was written."""
-    state: Literal["whole", "damaged", "missing", "unreadable"] = "whole"
-    """``unreadable``: the storage would not give it; what it holds is not known."""
+    state: Literal["whole", "damaged", "missing", "unreadable", "left out"] = "whole"
+    """``unreadable``: the storage would not give it; what it holds is not known. ``left out``: a
+    log that is not there, as after an export without logs; nothing but people reads it."""
+
+
+class _Named(NamedTuple):
+    """The blobs that records name."""
+
+    blobs: dict[str, Blob]
+    needed: set[str]
+    """Digests of those that are more than a log."""
 
 
 def verify_run(run: RunView) -> Iterator[tuple[str, str | None]]:
     """See :meth:`Run.verify`: the first two of what :func:`check_run` gives."""
     for found in check_run(run):
-        yield found.key, found.problem
+        if found.state != "left out":
+            yield found.key, found.problem
 
 
 def check_run(run: RunView) -> Iterator[Checked]:
@@ -41,13 +51,15 @@ def check_run(run: RunView) -> Iterator[Checked]:
     Whatever is wrong with one, the others are looked at. A store without a marker is whole: it was
     copied together, and the next run makes one.
 
+    A log that is missing was left out, by an export or a copy: that is no damage.
+
     Reads every record whole, packs one after the other, and every blob in pieces: memory stays
     bounded, by the largest pack (64 MiB), what a storage reads ahead of small records, and some 100
     bytes for each object.
     """
     prefix = keys.run_prefix(run.run_id)
     blobs: dict[str, None] = {}
-    named: dict[str, Blob] = {}
+    named = _Named({}, set())
     records: list[str] = []
     packs: list[str] = []
     for key in run.storage.list(prefix):
@@ -75,14 +87,29 @@ def check_run(run: RunView) -> Iterator[Checked]:
         elif key != keys.MARKER:
             yield Checked(key, str(data), "missing")
     reader = Blobs(run.storage, run.run_id)
-    for sha256 in sorted({*blobs, *named}):
+    for sha256 in sorted({*blobs, *named.blobs}):
         key = reader.key(sha256)
         try:
-            reader.check(named.get(sha256, Blob(sha256, 0)))
+            reader.check(named.blobs.get(sha256, Blob(sha256, 0)))
         except (DamagedError, StorageError) as error:
-            yield Checked(key, str(error), _state(error))
+            if isinstance(error, BlobMissingError) and sha256 not in named.needed:
+                yield Checked(key, None, "left out")
+            else:
+                yield Checked(key, str(error), _state(error))
         else:
             yield Checked(key)
+
+
+def named_blobs(run: RunView) -> set[str]:
+    """The digests of all blobs that the records of a run name. Reads all but the blobs; what is
+    damaged names none."""
+    prefix = keys.run_prefix(run.run_id)
+    named = _Named({}, set())
+    wanted = [key for key in run.storage.list(prefix) if not key.startswith(prefix + keys.BLOBS)]
+    for key, data in run.storage.read_many(wanted):
+        if isinstance(data, bytes):
+            _check_record(run, key[len(prefix) :], key, data, named)
+    return set(named.blobs)
 
 
 def _state(error: DamagedError | StorageError) -> Literal["damaged", "missing", "unreadable"]:
@@ -99,9 +126,7 @@ def _check_marker(data: bytes) -> str | None:
     return None if isinstance(record, Marker) else f"record {keys.MARKER} is not the store's marker"
 
 
-def _check_record(
-    run: RunView, rest: str, key: str, data: bytes, named: dict[str, Blob]
-) -> str | None:
+def _check_record(run: RunView, rest: str, key: str, data: bytes, named: _Named) -> str | None:
     if rest.startswith(keys.PACKS):
         run_id, records, problems = parse_pack(data, key)
         consequences = bool(problems)
@@ -143,13 +168,16 @@ def _check_record(
     return None
 
 
-def _note(record: object, named: dict[str, Blob]) -> None:
+def _note(record: object, named: _Named) -> None:
     if isinstance(record, End):
-        found = [*record.outputs.values(), *record.artifacts.values(), record.log]
+        found = [*record.outputs.values(), *record.artifacts.values()]
+        if record.log is not None:
+            named.blobs[record.log.sha256] = record.log
     elif isinstance(record, RunRecord):
         found = list(record.parameters.values())
     else:
         return
     for blob in found:
         if type(blob) is Blob:
-            named[blob.sha256] = blob
+            named.blobs[blob.sha256] = blob
+            named.needed.add(blob.sha256)

@@ -59,7 +59,7 @@ def test_gc(shell: Shell) -> None:
     (folder / "attempts/.tmp-1-a").write_bytes(b"")
     (shell.folder / ".runstore/runs/gone/attempts").mkdir(parents=True)
     (shell.folder / ".runstore/runs/gone/attempts/a.000001.end.json").write_bytes(b"")
-    assert shell("gc") == (0, "0 objects removed\n", "")
+    assert shell("gc") == (0, "nothing to remove\n", "")
     then = time.time() - 100_000
     for file in shell.folder.glob(".runstore/runs/**/*"):
         os.utime(file, (then, then))
@@ -70,7 +70,8 @@ def test_gc(shell: Shell) -> None:
     assert out.splitlines()[-1] == "2 objects to remove: --yes does it"
     assert (folder / "attempts/.tmp-1-a").exists()
     assert "remains of a run 'gone'" in shell.refused(2, "run", "p.py", "--run-id", "gone")
-    assert shell("gc", "--older-than", "2d")[1] == "0 objects removed\n"
+    assert shell("gc", "--older-than", "2d")[1] == "nothing to remove\n"
+    assert shell("gc", "--yes", "--older-than", "2d")[1] == "0 objects removed\n"
     assert shell("gc", "--yes")[1].splitlines()[-1] == "2 objects removed"
     assert not (folder / "attempts/.tmp-1-a").exists()
     assert shell("verify", "r")[0] == 0

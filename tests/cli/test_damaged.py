@@ -123,7 +123,9 @@ def test_the_marker_is_checked(store: Shell, harm: bytes) -> None:
     assert found["key"] == "runstore.json"
     assert "remove it" in found["advice"]
     marker.unlink()
-    assert store("verify", "r")[0] == 0, "runs that were copied together have none"
+    code, _, err = store("verify", "r")
+    assert code == 0, "runs that were copied together have none"
+    assert err == "note: no runstore.json: the next run makes one\n"
     assert store("run", "p.py")[0] == 0
     assert marker.read_bytes()[:11] == whole[:11], "as it was said: the next run makes one"
 
@@ -158,6 +160,16 @@ def test_a_start_of_an_attempt_that_ended_is_harmless(store: Shell) -> None:
     assert "runstore retry" not in store("verify", "r")[1]
 
 
+def test_a_superseded_start_whose_attempt_has_no_end(store: Shell) -> None:
+    (store.folder / f"{ITEM}.000001.end.json").unlink()
+    (key,) = empty(store, f"{ITEM}.000001.start.json")
+    code, _, err = store("plan", "r")
+    assert code == 3
+    for advice in (problems(store)[key]["advice"], err):
+        assert "its attempt has no end: a plan would wait for it" in advice
+        assert "harmless" not in advice
+
+
 def test_a_start_of_an_attempt_in_progress(store: Shell) -> None:
     (store.folder / f"{ITEM}.000002.end.json").unlink()
     (key,) = empty(store, f"{ITEM}.000002.start.json")
@@ -178,7 +190,8 @@ def test_an_invocation(store: Shell) -> None:
     names = [str(each.relative_to(store.folder)) for each in (first, second)]
     plain, forced = (problems(store)[key]["advice"] for key in empty(store, *names))
     assert "--force" not in plain
-    assert "harmless" in plain
+    assert "harmless" not in plain
+    assert "--keep-unchanged" in plain
     assert "forgotten" in forced
     assert "retry" not in plain + forced
 
@@ -210,7 +223,48 @@ def test_a_pack_of_what_was_pruned_is_to_be_restored(store: Shell) -> None:
     assert "restore it from a copy" in advice
     assert "remove" not in advice
     code, out, _ = store("plan", "r")
-    assert (code, out) == (0, plan), "what decides stands on its own"
+    assert (code, out) == (3, plan), "what decides stands on its own, which nobody can be sure of"
+
+
+def test_a_damaged_pack_with_the_only_copy_of_a_success_is_not_to_be_removed(
+    store: Shell,
+) -> None:
+    assert store("pack", "r")[0] == 0
+    (store.folder / f"{RUN}/attempts/make.000002.end.json").unlink()
+    pack = store.file("r/packs/*")
+    data = pack.read_bytes()
+    at = data.index(b"ValueError")  # in the record of another step
+    pack.write_bytes(data[:at] + b"v" + data[at + 1 :])
+    (found,) = problems(store).values()
+    code, out, err = store("plan", "r")
+    assert code == 3
+    assert out.splitlines()[1].split()[:2] == ["make", "SKIP"], "it is read from the pack"
+    for advice in (found["advice"], err):
+        assert "records in it alone are read from it as far as they are whole" in advice
+        assert "harmless" not in advice
+        assert "remove" not in advice
+    pack.unlink()
+    assert store("plan", "r")[1].splitlines()[1].split()[:2] == ["make", "RUN"], (
+        "that is what removing it would do"
+    )
+
+
+def test_a_damaged_pack_beside_a_gap_or_a_damaged_record(store: Shell) -> None:
+    assert store("pack", "r")[0] == 0
+    pack = store.file("r/packs/*")
+    pack.write_bytes(pack.read_bytes()[:100])
+    key = str(pack.relative_to(store.folder / ".runstore"))
+    assert "remove it" in problems(store)[key]["advice"]
+    record = store.folder / f"{RUN}/attempts/make.000001.start.json"
+    whole = record.read_bytes()
+    record.write_bytes(b"")
+    assert "remove" not in problems(store)[key]["advice"]
+    assert "remove" not in store("plan", "r")[2], "a record that a plan does not read"
+    record.write_bytes(whole)
+    assert "remove it" in store("plan", "r")[2]
+    for name in ("make.000001.start.json", "make.000001.end.json"):
+        (record.parent / name).unlink()
+    assert "remove" not in problems(store)[key]["advice"]
 
 
 def test_a_loose_record_that_a_pack_holds(store: Shell) -> None:
@@ -227,10 +281,12 @@ def test_blobs_are_told_apart(shell: Shell) -> None:
     for blob in (shell.folder / RUN / "blobs").rglob("*/*/*"):
         blob.unlink()
     told = {each["advice"].partition(": ")[2]: each["state"] for each in problems(shell).values()}
+    left_out = json.loads(shell("verify", "r", "--format", "json")[1])["left_out"]
+    assert left_out == 3, "the logs"
     assert set(told.values()) == {"missing"}
     assert "`runstore fork --param big=VALUE r`" in told
     assert any(text.startswith("`runstore retry --force 'mp[") for text in told)
-    assert any("nothing reads it but people" in text for text in told)
+    assert not any("nothing reads it but people" in text for text in told)
 
 
 def test_what_cannot_be_read_is_not_called_damaged(store: Shell) -> None:
@@ -251,3 +307,15 @@ def test_json_of_what_is_whole(made: Shell) -> None:
     document = made.json("verify", "r")
     assert document["problems"] == []
     assert document["checked"] == len(files(made))
+
+
+def test_a_damaged_log_is_damage_and_the_traceback_is_told(store: Shell) -> None:
+    for blob in (store.folder / RUN / "blobs").rglob("*/*/*"):
+        if blob.read_bytes() == b"at work on 1\n":
+            blob.write_bytes(b"other")
+    (found,) = problems(store).values()
+    assert "nothing reads it but people" in found["advice"]
+    code, out, err = store("logs", "r", "mp[1]/work")
+    assert (code, out) == (3, "")
+    assert "ValueError: bad" in err
+    assert "does not match its digest" in err

@@ -70,6 +70,9 @@ def test_the_plan_asks_the_kernel_as_a_retry_does(shell: Shell) -> None:
     assert files(shell) == before, "nothing was written"
     shell.write("h.py", HANGS.replace("300", "0"))
     assert shell("retry", "r")[0] == 0
+    told = shell("logs", "r", "hang", "--attempt", "1")[2]
+    assert "its log was lost with its process" in told
+    assert "wrote nothing" not in told
 
 
 def test_the_plan_of_what_is_elsewhere(shell: Shell) -> None:

@@ -32,7 +32,10 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     assert made("run", "p.py", "--run-id", "bad", BREAK="1")[0] == 1
     assert made("run", "s.yaml", "--run-id", "saves", BREAK="1")[0] == 1
     code, out, err = made("export", "bad", "-o", "run.json")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert err == (
+        "note: left out 3 blobs (files that steps saved, and logs): --artifacts takes them along\n"
+    )
     assert re.fullmatch(r"run bad: \d+ records, 0 blobs, \d.* in run.json\n", out)
     return made
 
@@ -48,7 +51,10 @@ def test_an_exported_file_is_store_and_run_at_once(moved: Shell, tmp_path: Path)
             assert moved(verb, "bad") == told
     assert "3 blobs are not in this file" in told[1]
     assert elsewhere("ls", "--store", file)[1].splitlines()[1].split()[0] == "bad"
-    assert "blobs/sha256" in elsewhere.refused(3, "logs", file, "mp[1]/work")  # was left out
+    code, out, err = elsewhere("logs", file, "mp[1]/work")
+    assert (code, out) == (0, "")
+    assert "its log is not here (left out by an export, perhaps)" in err
+    assert "ValueError: item 1 is bad" in err
     elsewhere.write("p.py", PIPELINE)
     assert elsewhere("diff", file, "p.py")[:2] == (0, "")
     assert not (tmp_path / ".runstore").exists()
@@ -79,6 +85,14 @@ def test_import_and_go_on(moved: Shell, tmp_path: Path) -> None:
     assert "run bad is in" in out
     assert "runstore plan bad" in out
     assert shell("import", file)[0] == 0  # again: nothing to do
+    code, out, err = shell("verify", "bad")
+    assert (code, err) == (0, "")
+    assert "all as written; 3 logs are not here (left out by an export, perhaps)" in out
+    assert shell.json("verify", "bad")["left_out"] == 3
+    code, out, err = shell("logs", "bad", "mp[1]/work")
+    assert (code, out) == (0, "")
+    assert "its log is not here (left out by an export, perhaps)" in err
+    assert "ValueError: item 1 is bad" in err
     assert shell("plan", "bad")[1] == moved("plan", "bad")[1]
     code, out, _ = shell("retry", "bad", "p.py")
     assert code == 0
@@ -94,8 +108,9 @@ def test_import_and_go_on(moved: Shell, tmp_path: Path) -> None:
     ("option", "blobs"), [((), 0), (("--artifacts=needed",), 1), (("--artifacts",), 2)]
 )
 def test_artifacts_go_along(moved: Shell, option: tuple[str, ...], blobs: int) -> None:
-    code, out, _ = moved("export", *option, "saves", "-o", "s.json")
+    code, out, err = moved("export", *option, "saves", "-o", "s.json")
     assert code == 0
+    assert (f"left out {2 - blobs} blob" in err) == (blobs < 2)
     assert f"{blobs} blob" in out
     code, _, err = moved("get", "s.json", "a.csv", "-o", "-")
     assert (code == 0) == bool(blobs)

@@ -167,3 +167,7 @@ def test_a_store_of_a_newer_format_is_refused(shell: Shell) -> None:
     marker.write_bytes(_spoilt(marker, "newer"))
     assert "upgrade runstore" in shell.refused(3, "ls")
     assert "upgrade runstore" in shell.refused(3, "run", "p.py")
+
+
+def test_logs_without_a_path_says_how_to_get_the_list(once: Shell) -> None:
+    assert "`runstore show good` lists them" in once.refused(2, "logs", "good")
