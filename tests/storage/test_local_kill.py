@@ -70,7 +70,7 @@ def files(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in found}
 
 
-@pytest.mark.parametrize(("durable", "kills"), [(True, 1000), (False, 1000)])
+@pytest.mark.parametrize(("durable", "kills"), [(True, 400), (False, 400)])
 def test_a_kill_loses_nothing_acknowledged_and_tears_nothing(tmp_path, durable, kills):
     root = tmp_path / "store"
     moments = random.Random(kills)
@@ -97,7 +97,7 @@ def test_a_kill_loses_nothing_acknowledged_and_tears_nothing(tmp_path, durable, 
     disk = files(root)
     final = {key: body for key, body in disk.items() if "/.tmp-" not in key}
     assert len(disk) > len(final), "no kill met a create in the middle: this test tests nothing"
-    assert sum(map(len, acknowledged.values())) > kills
+    assert sum(map(len, acknowledged.values())) > 2 * kills, "thousands of creates, both together"
     for child, keys in acknowledged.items():
         assert keys == [key_of(child, number) for number in range(len(keys))]
         for key in keys:
@@ -134,7 +134,7 @@ def test_a_kill_during_repair_leaves_the_old_bytes_or_the_new(tmp_path):
                 storage.create("blobs/x", body, repair=True)
                 os.write(pipe, b".")
 
-    for _ in range(200):
+    for _ in range(80):
         pid, pipe = spawn(work)
         time.sleep(moments.uniform(0.001, 0.01))
         kill(pid, pipe)
