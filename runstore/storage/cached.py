@@ -35,7 +35,8 @@ from runstore.errors import RecordDamagedError, StorageError
 from runstore.framing import unframe
 from runstore.storage import CHUNK_BYTES, Storage, assume_single_writer, has_single_writer
 from runstore.storage.cache_files import Log, Objects, Room
-from runstore.storage.removing import Tagged
+from runstore.storage.engine import Info
+from runstore.storage.removing import Dated, Tagged
 
 __all__ = ["LIMIT_BYTES", "CachedStorage", "cached", "default_folder"]
 
@@ -63,8 +64,8 @@ def default_folder() -> str:
 
 
 class CachedStorage:
-    """A `Storage` over one that is `Tagged`. The three verbs, nothing else: whoever looks after a
-    store must not be told what was in it."""
+    """A `Storage` over one that is `Tagged`. The three verbs, and `info`, which is always asked
+    anew: whoever looks after a store must not be told what was in it."""
 
     def __init__(self, storage: Storage, folder: str, limit: int = LIMIT_BYTES) -> None:
         assert isinstance(storage, Tagged)
@@ -166,6 +167,10 @@ class CachedStorage:
         if _is_pack(key):
             return source
         return cast(BinaryIO, io.BufferedReader(_Kept(source, self._objects, name), CHUNK_BYTES))
+
+    def info(self, key: str) -> Info:
+        assert isinstance(self.storage, Dated)
+        return self.storage.info(key)
 
     # -- the cache -------------------------------------------------------------------------------
 

@@ -67,8 +67,17 @@ class Verdict(NamedTuple):
 
 
 class Info(NamedTuple):
+    """What is known of an object without reading it."""
+
     size: int
     modified: datetime | None
+    version: str
+    """Opaque. Another text if the object under the key is another one than before, or was replaced
+    by other bytes; empty if the storage cannot tell. It means nothing outside this process, nor to
+    another instance of the storage: a remount or another client may spell it differently.
+
+    On a disk it rests on the file's number and time. What is removed and made anew with as many
+    bytes, within the tick of the disk's clock (4 ms) in which it was made, may keep it."""
 
 
 class Engine(Protocol):

@@ -122,7 +122,7 @@ class FsspecEngine:
             found[name] for name in ("LastModified", "last_modified", "mtime") if name in found
         ]
         at = next((value for value in modified if isinstance(value, datetime)), None)
-        return Info(found["size"], at)
+        return Info(found["size"], at, str(found.get("generation") or _tag(found)))
 
     def list(self, prefix: str, *, shallow: bool, after: str) -> Iterator[str]:
         folder = self._base + prefix.rpartition("/")[0]

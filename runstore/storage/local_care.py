@@ -72,7 +72,9 @@ class LocalCare:
             found = os.stat(self._base + key)
         except OSError as error:
             self._fail("read", key, error)
-        return Info(found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+        # Not the time of the last change (ctime): a backup that makes a hard link moves it.
+        version = f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
+        return Info(found.st_size, datetime.fromtimestamp(found.st_mtime, UTC), version)
 
     def sweep(self, before: float, *, dry_run: bool) -> Iterator[str]:
         for folder, folders, names in os.walk(self.url):

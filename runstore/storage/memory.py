@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
 import threading
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from runstore.errors import KeyExistsError, KeyMissingError, StorageError
 from runstore.storage import CHUNK_BYTES, check_key, check_prefix
+from runstore.storage.engine import Info
 
 __all__ = ["MemoryStorage", "named_store"]
 
@@ -25,6 +27,8 @@ class MemoryStorage:
     def __init__(self, name: str) -> None:
         self.url = f"memory://{name}"
         self._objects: dict[str, bytes] = {}
+        self._versions: dict[str, int] = {}
+        self._made = itertools.count(1)
         self._lock = threading.Lock()
 
     def create(self, key: str, data: bytes | BinaryIO, *, repair: bool = False) -> None:
@@ -32,15 +36,17 @@ class MemoryStorage:
         # The stream is read before the lock is taken: it may be slow, and it may raise.
         body = data if isinstance(data, bytes) else b"".join(_pieces(data))
         with self._lock:
-            if self._objects.setdefault(key, body) == body:
+            there = self._objects.get(key)
+            if there == body:
                 return
-            if not repair:
+            if there is not None and not repair:
                 raise KeyExistsError(
                     f"{key} in {self.url} holds other bytes already: read it to see whose.",
                     key=key,
                     url=self.url,
                 )
             self._objects[key] = body
+            self._versions[key] = next(self._made)
 
     def read(self, key: str) -> bytes:
         check_key(key, self.url)
@@ -70,6 +76,11 @@ class MemoryStorage:
             return iter(keys)
         at = prefix.rpartition("/")[0] + "/" if "/" in prefix else ""
         return iter({at + "".join(key[len(at) :].partition("/")[:2]) for key in keys})
+
+    def info(self, key: str) -> Info:
+        """See `runstore.storage.removing`. When it was written is not known."""
+        size = len(self.read(key))
+        return Info(size, None, str(self._versions.get(key, "")))
 
     def remove(self, keys: Iterable[str]) -> None:
         """See `runstore.storage.removing`."""

@@ -104,7 +104,7 @@ class ObstoreEngine:
 
     def info(self, key: str) -> Info:
         found = obstore.head(self._store, key)
-        return Info(found["size"], found["last_modified"])
+        return Info(found["size"], found["last_modified"], found["version"] or _tag(found))
 
     def list(self, prefix: str, *, shallow: bool, after: str) -> Iterator[str]:
         if shallow:

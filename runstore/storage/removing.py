@@ -40,10 +40,11 @@ class Removing(Protocol):
 
 @runtime_checkable
 class Dated(Protocol):
-    """Knows when its objects were written."""
+    """Knows of its objects, unread, when they were written, and which ones they are."""
 
     def info(self, key: str) -> Info:
-        """Size and time of an object; raises what `Storage.read` raises. One request."""
+        """Size, time and version of an object; raises what `Storage.read` raises. One request, or
+        one ``stat``: never from a cache."""
         ...
 
 
