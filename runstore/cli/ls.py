@@ -55,34 +55,19 @@ def command(status: bool, style: str, store: Place) -> int:
 
 def _records(store: Store) -> Iterator[tuple[RunRecord | None, str, str]]:
     """Each run's record, or what is wrong with it and what it is called."""
-    from runstore import keys
-    from runstore.bodies import parse
     from runstore.cli.mending import WITHOUT_A_RUN, fault
-    from runstore.errors import KeyMissingError, PathError, RecordDamagedError, RunstoreError
+    from runstore.errors import RecordDamagedError
     from runstore.records import RunRecord
+    from runstore.store.listing import listed
 
-    folders = store.storage.list(keys.RUNS, shallow=True)
-    wanted = [f"{folder}{keys.RUN}" for folder in folders if folder.endswith("/")]
-    for key, data in store.storage.read_many(wanted):
-        if isinstance(data, KeyMissingError):
-            continue  # a run that never began: its first blobs, without a record
-        try:
-            if not isinstance(data, bytes):
-                raise data
-            record = parse(data, key)
-            if not isinstance(record, RunRecord):
-                raise RecordDamagedError(f"record {key} is not of a run")
-            yield record, "", record.run_id
-        except RunstoreError as error:
-            name = key.split("/")[1]
-            try:
-                run_id = keys.decode(name)
-            except PathError:
-                run_id = None
-            problem = str(error)
-            if isinstance(error, RecordDamagedError):
-                problem = f"{fault(problem)}: {WITHOUT_A_RUN}"
-            yield None, problem, run_id or name
+    for run_id, found in listed(store.storage):
+        if isinstance(found, RunRecord):
+            yield found, "", run_id
+            continue
+        problem = str(found)
+        if isinstance(found, RecordDamagedError):
+            problem = f"{fault(problem)}: {WITHOUT_A_RUN}"
+        yield None, problem, run_id
 
 
 def _facts(record: RunRecord) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import click
 from runstore.cli import debug
 from runstore.cli.place import DEFAULT_STORE, Place
 from runstore.errors import InputError, ParameterError
+from runstore.storage import expand_home
 
 __all__ = [
     "Age",
@@ -98,7 +99,7 @@ def store_option(function: F) -> F:
     @functools.wraps(function)
     def with_place(*words: Any, **options: Any) -> Any:
         options["store"] = Place(
-            options["store"],
+            expand_home(options["store"]),
             options.pop("storage_options"),
             options.pop("single_writer", False),
         )

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runstore.errors import RefusedError
+from runstore.storage import expand_home
 
 if TYPE_CHECKING:
     from runstore.store import Store
@@ -35,7 +36,7 @@ class Place(NamedTuple):
 
     def at(self, url: str) -> Place:
         """Another place, with the same options if it is remote."""
-        return self._replace(url=url) if _is_remote(url) else Place(url)
+        return self._replace(url=url) if _is_remote(url) else Place(expand_home(url))
 
     def open(self, *, cache: bool = True) -> Store:
         """The store. ``cache=False``: what is read must come from there, at any price.
@@ -74,7 +75,8 @@ class Place(NamedTuple):
 
     def words(self) -> list[str]:
         """What to write on another command line to mean this store; without secrets."""
-        standard = self.url in (os.environ.get("RUNSTORE_URL"), DEFAULT_STORE)
+        given = os.environ.get("RUNSTORE_URL")
+        standard = self.url in (given and expand_home(given), DEFAULT_STORE)
         words = [] if standard else ["--store", self.url]
         for name, _ in self.options:
             words += ["--storage-option", f"{name}=***"]

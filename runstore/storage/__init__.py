@@ -16,6 +16,7 @@ from runstore.errors import StorageError
 __all__ = [
     "Storage",
     "open_storage",
+    "expand_home",
     "assume_single_writer",
     "has_single_writer",
     "prove",
@@ -155,7 +156,8 @@ def open_storage(
 ) -> Storage:
     """The storage at ``url``; opening touches nothing, so a store need not be there yet.
 
-    * a path, or ``file:///absolute/path`` (taken literally, no ``%20``): the local disk.
+    * a path (``~/x`` and ``~user/x`` are below a home folder), or ``file:///absolute/path`` (taken
+      literally, no ``%20``): the local disk.
       ``durable=False`` skips every fsync and nothing else: creates stay exclusive and whole.
     * the path of an existing file that ends in ``.json``: a run that was exported, to be read.
     * ``memory://NAME``: in this process; one name is one store, and it is gone with the process.
@@ -192,6 +194,8 @@ def open_storage(
             f"slashes after its colon (pathlib drops one).",
             url=text,
         )
+    else:
+        text = expand_home(text)
     _refuse_remote_arguments(text, storage_options, engine)
     if text.endswith(".json") and os.path.isfile(text):
         from runstore.storage.exported import ExportedStorage
@@ -200,6 +204,27 @@ def open_storage(
     from runstore.storage.local import LocalStorage
 
     return LocalStorage(text, durable=durable)
+
+
+def expand_home(path: str) -> str:
+    """``~`` and ``~user`` at the beginning of a path as that home folder, as a shell has it: what
+    comes from a variable or a file was seen by no shell. ``./~`` is a folder of that name.
+
+    Raises `StorageError` if nobody knows the home folder.
+    """
+    if not path.startswith("~"):
+        return path
+    user = path.partition("/")[0]
+    expanded = os.path.expanduser(path)
+    # An empty $HOME would be taken for the root of the disk.
+    if not os.path.isabs(expanded) or (user == "~" and os.environ.get("HOME") == ""):
+        why = f"there is no user {user[1:]!r}" if user != "~" else "HOME is not set to a folder"
+        raise StorageError(
+            f"{path!r} cannot be opened: {why}; give the whole path, or ./{path} for a folder "
+            f"that is called {user}",
+            url=path,
+        )
+    return expanded
 
 
 def has_single_writer(storage: Storage) -> bool:

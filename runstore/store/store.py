@@ -33,6 +33,7 @@ from runstore.storage import (
 from runstore.store.blobs import Blobs
 from runstore.store.clock import new_id, new_nonce, now
 from runstore.store.forking import adoptable, compare
+from runstore.store.listing import listed
 from runstore.store.masking import refuse_short
 from runstore.store.reading import read_raw
 from runstore.store.run import Run
@@ -260,16 +261,9 @@ class Store:
         return run
 
     def runs(self) -> Iterator[str]:
-        """The ids of the runs in the store, in no order. One listing; one read for a long id."""
-        for folder in self.storage.list(keys.RUNS, shallow=True):
-            name = folder[len(keys.RUNS) :].rstrip("/")
-            run_id = keys.decode(name)
-            if run_id is None:
-                key = f"{keys.RUNS}{name}/{keys.RUN}"
-                try:
-                    run_id = parse(self.storage.read(key), key).run_id
-                except KeyMissingError:
-                    continue
+        """The ids of the runs in the store, in no order: of damaged ones too, as far as they are
+        known (:func:`~runstore.store.listing.listed`). One listing, and a read for each run."""
+        for run_id, _ in listed(self.storage):
             yield run_id
 
     # -- fork ------------------------------------------------------------------------------------
