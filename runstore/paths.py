@@ -50,7 +50,8 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 # Inside an item only a JSON string can hold "/", so the end of a segment is found without
 # counting brackets. No part can match where the next one could, so nothing is tried twice, however
-# long the item. (Not possessive: the `re` of Python 3.11.2, Debian 12's, gets those wrong.)
+# long the item. (Not possessive: the `re` of Python 3.11.2, Debian 12's, does not go back to where
+# a possessive group began when the group fails half-way.)
 _ITEM = r'\[[^"/]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^"/]*)*'
 _SEGMENT = re.compile(rf"[^/\[]*(?:{_ITEM})?", re.DOTALL)
 _NOT_IN_TEMPLATE = re.compile(rf"{_ITEM}|@[^/]*", re.DOTALL)

@@ -36,9 +36,9 @@ MAX_KEY_BYTES = 1024
 """The longest key S3 and GCS take. Each segment is at most 255, the limit of every disk, so
 that a store copied from a bucket fits on one."""
 
-# Not possessive, though a wrong key would fail faster: the `re` of Python 3.11.2, Debian 12's,
-# gets those wrong. The first character of a segment is never a dot: that keeps `..` out, and
-# leaves the dotted names to temp files.
+# Not possessive, though a wrong key would fail faster: the `re` of Python 3.11.2, Debian 12's, does
+# not go back to where a possessive group began when the group fails half-way. The first character
+# of a segment is never a dot: that keeps `..` out, and leaves the dotted names to temp files.
 _SEGMENT = "[a-z0-9_-][a-z0-9._-]{0,254}"
 is_segment = re.compile(_SEGMENT).fullmatch
 is_key = re.compile(f"(?:{_SEGMENT}/)*{_SEGMENT}").fullmatch

@@ -11,6 +11,7 @@ import math
 import re
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import IO, Any, NamedTuple, NoReturn
@@ -110,13 +111,11 @@ class Manifest:
 
 # -- lines ---------------------------------------------------------------------------------------
 
-# Possessive: a wrong line fails in one pass.
-_STRING = rb'"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+"'
-_HEAD = re.compile(
-    rb'\{"format":"runstore-export/1","run_id":(' + _STRING + rb'),"artifacts":(' + _STRING + rb"),"
-    rb'"objects":\[\n'
-)
-_RECORD = re.compile(rb'\{"key":"([a-z0-9._/-]{1,400})","data":(' + _STRING + rb")\}")
+# Strings are left to the JSON parser: to match one that is long, `re` needs 80 bytes of memory for
+# each of its escapes, or possessive quantifiers, which Python 3.11.2, Debian 12's, gets wrong.
+_HEAD, _HEAD_END = b'{"format":"%s","run_id":"' % FORMAT.encode(), b',"objects":[\n'
+_HEAD_BYTES = 1 << 14  # a run id has 1,000 characters at most
+_RECORD = re.compile(rb'\{"key":"([a-z0-9._/-]{1,400})","data":(?=")')
 _PIECE = re.compile(rb'\{"(blob|pack)":"([0-9a-f]{64})","part":(0|[1-9][0-9]{0,8}),"base64":"')
 _VERSION = re.compile(rb'"format"\s*:\s*"(runstore-export/[^"]{1,20})"')
 is_hex = re.compile(r"[0-9a-f]{64}").fullmatch
@@ -124,8 +123,13 @@ is_hex = re.compile(r"[0-9a-f]{64}").fullmatch
 
 def head(line: bytes) -> tuple[str, str] | None:
     """Run id and artifacts of a first line, ``None`` if it is none. ``ValueError`` if not text."""
-    found = _HEAD.fullmatch(line)
-    return (orjson.loads(found[1]), orjson.loads(found[2])) if found else None
+    ours = len(line) <= _HEAD_BYTES and line.startswith(_HEAD) and line.endswith(_HEAD_END)
+    if not ours:
+        return None
+    found = strict_json(line.removesuffix(_HEAD_END) + b"}")
+    if list(found) != ["format", "run_id", "artifacts"] or type(found["artifacts"]) is not str:
+        return None
+    return found["run_id"], found["artifacts"]
 
 
 def version_of(line: bytes) -> str:
@@ -195,8 +199,10 @@ def _no_constant(name: str) -> NoReturn:
 
 def parse_line(line: bytes, number: int) -> Entry:
     """The object in a line, which begins with ``{`` and ends with ``}``. ``ValueError`` if none."""
-    if found := _RECORD.fullmatch(line):
-        return Entry("record", found[1].decode(), 0, orjson.loads(found[2]).encode(), number)
+    if (found := _RECORD.match(line)) and line.endswith(b'"}'):
+        with suppress(ValueError):  # if the rest is one string, as we write it
+            data = orjson.loads(memoryview(line)[found.end() : -1])
+            return Entry("record", found[1].decode(), 0, data.encode(), number)
     if (found := _PIECE.match(line)) and line.endswith(b'"}'):
         data = line[found.end() : -2]
         return Entry(found[1].decode(), found[2].decode(), int(found[3]), data, number)
