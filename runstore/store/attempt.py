@@ -26,7 +26,7 @@ from runstore.plan import Work
 from runstore.records import Blob, Consumed, End, Loaded, Start
 from runstore.store.clock import now
 from runstore.store.ending import check_metric, check_names, clean, described
-from runstore.store.masking import refuse_secrets
+from runstore.store.masking import refuse_names, refuse_secrets
 from runstore.store.token import to_token
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class Attempt:
 
         Streamed, hashed while written, and kept once however often the run saves them. They are
         served to later steps only if this attempt succeeds. What is in them is kept as it is:
-        nothing looks for secrets there.
+        nothing looks for secrets there, but for their names.
         """
         base = base or self._folder or "."
         found = sorted(
@@ -204,6 +204,7 @@ class Attempt:
             )
         for name in found:
             clean = _relative(name)
+            self._refuse_names("an artifact", clean)
             other = self.run.saves_too(os.path.realpath(os.path.join(base, name)), self)
             if other is not None:
                 raise InputError(
@@ -218,7 +219,12 @@ class Attempt:
     def save_bytes(self, name: str, data: bytes) -> None:
         """Keep some bytes as an artifact."""
         clean = _relative(name)
+        self._refuse_names("an artifact", clean)
         self._saved[clean] = self.run.blobs.put(data)
+
+    def _refuse_names(self, what: str, *names: str) -> None:
+        if self.run.secrets:
+            refuse_names(map(str, names), self.run.secrets, what, self.path)
 
     # -- the one end -----------------------------------------------------------------------------
 
@@ -237,6 +243,7 @@ class Attempt:
         :raises AttemptEndedError: it was ended before.
         """
         values = {**self.outputs, **(outputs or {})}
+        self._refuse_names("an output", *values)
         if self.returns is not None:
             check_names(self.path, self.returns, values)
         if self.run.secrets:
@@ -284,6 +291,7 @@ class Attempt:
         measured = {**self.metrics, **(metrics or {})}
         for name, value in list(measured.items()):
             try:
+                self._refuse_names("a metric", name)
                 check_metric(name, value, self.path)
                 if self.run.secrets:
                     refuse_secrets({name: value}, self.run.secrets, "metric", self.path)

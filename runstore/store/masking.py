@@ -1,12 +1,15 @@
 """Keeping the values of secrets out of what is written.
 
-What can be promised is what can be seen: the value itself, as text. What a task derives from it (a
-hash, base64, its half), and what it puts into a file that it saves, is the task's own doing.
+What can be promised is what can be seen: the value itself, and the spellings that programs give
+it on the way to a log (`_spelt`). What a task derives from it otherwise (a hash, hex, its half),
+and what it puts into a file that it saves, is the task's own doing.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, AnyStr
 
@@ -14,7 +17,8 @@ from runstore.canonical import dumps
 from runstore.errors import InputError, ValueNotJsonError
 
 __all__ = [
-    "MASK", "hidden_texts", "mask", "mask_pieces", "mask_rest", "refuse_secrets", "refuse_short",
+    "MASK", "hidden_texts", "mask", "mask_pieces", "mask_rest", "refuse_names", "refuse_secrets",
+    "refuse_short",
 ]  # fmt: skip
 
 MASK = "***"
@@ -30,7 +34,7 @@ def refuse_short(secrets: Mapping[str, Any]) -> None:
         of logs and errors.
     """
     for name, value in secrets.items():
-        text = value if isinstance(value, str) else _json(value)
+        text = value.strip() if isinstance(value, str) else _json(value)
         kept = isinstance(value, str | int | float) and type(value) is not bool
         if kept and len(text) < _SHORTEST:
             raise InputError(
@@ -42,15 +46,54 @@ def refuse_short(secrets: Mapping[str, Any]) -> None:
 
 def hidden_texts(secrets: Mapping[str, Any]) -> list[str]:
     """The texts by which the values of secrets show, the longest first: strings of four characters
-    and more, also those within a value; of any other value its canonical JSON."""
+    and more, also those within a value; of any other value its canonical JSON. Each as it is, in
+    its usual spellings, and, of one of several lines, the longer lines alone."""
     found: set[str] = set()
     for value in secrets.values():
+        found |= _shown(value)
         for text in _strings(value):
-            # As it is, and as a traceback (repr) or a JSON text would show it.
-            found |= {text, repr(text)[1:-1], _json(text)[1:-1]}
-        if type(value) is not str and type(value) is not bool and value is not None:
-            found.add(_json(value))
-    return sorted((text for text in found if len(text) >= _SHORTEST), key=len, reverse=True)
+            lines = [line.strip() for line in text.splitlines()]
+            found.update(line for line in lines if len(line) >= _FOUND_WITHIN)
+    return sorted(found, key=len, reverse=True)
+
+
+def _shown(value: Any) -> set[str]:
+    found = {each for text in _strings(value) for each in _spellings(text)}
+    if type(value) is not str and type(value) is not bool and value is not None:
+        found.add(_json(value))
+    return {text for text in found if len(text) >= _SHORTEST}
+
+
+@functools.lru_cache(64)  # a run has few, and asks for each log, error and output
+def _spellings(text: str) -> frozenset[str]:
+    return frozenset(_spelt(text))
+
+
+def _spelt(text: str) -> Iterator[str]:
+    """A text as Python, JSON, URLs, shells, HTML and base64 write it."""
+    import html
+    import shlex
+    from base64 import b64encode, urlsafe_b64encode
+    from urllib.parse import quote, quote_plus
+
+    # A secret of a file ends with a line feed, and is used without; a terminal adds a return.
+    for plain in {text, text.strip(), text.replace("\n", "\r\n")}:
+        raw = plain.encode("utf-8", "surrogatepass")
+        quoted = json.dumps(plain)[1:-1]
+        yield from (plain, quoted, json.dumps(quoted)[1:-1], quoted.replace("/", "\\/"))
+        yield from (_json(plain)[1:-1], repr(plain)[1:-1], ascii(plain)[1:-1], repr(raw)[2:-1])
+        for url in (quote(raw), quote(raw, safe=""), quote_plus(raw), quote_plus(raw, safe="/")):
+            yield from (url, re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), url))
+        yield from (shlex.quote(plain).strip("'"), plain.replace("'", r"'\''"))
+        yield re.sub(r"[^\w@%+=:,./-]", r"\\\g<0>", plain)  # printf %q
+        yield from (html.escape(plain), html.escape(plain, quote=False))
+        for before in range(3):  # where it may begin among the bytes that are encoded together
+            for encode in (b64encode, urlsafe_b64encode):
+                # Without the digits at either end that depend on what stands beside it.
+                begin, end = -(-before * 8 // 6), (before + len(raw)) * 8 // 6
+                digits = encode(bytes(before) + raw).decode()[begin:end]
+                if len(digits) >= _FOUND_WITHIN:
+                    yield digits
 
 
 def _json(value: Any) -> str:
@@ -138,19 +181,13 @@ def refuse_secrets(
 
     :raises InputError: naming the first value that a secret is seen in.
     """
-    known: dict[str, str] = {}
-    for name, value in secrets.items():
-        known.update(dict.fromkeys(hidden_texts({name: value}), name))
+    known = _known(secrets)
     if not known:
         return
     numbers = {number: name for text, name in known.items() for number in _number(text)}
-    within = [text for text in known if len(text) >= _FOUND_WITHIN]
     for name, value in values.items():
         for item in _texts_and_numbers(value):
-            if not isinstance(item, str):
-                seen = numbers.get(item)
-            elif (seen := known.get(item)) is None:
-                seen = next((known[text] for text in within if text in item), None)
+            seen = _seen(item, known) if isinstance(item, str) else numbers.get(item)
             if seen is not None:
                 raise InputError(
                     f"{what} {name!r} of {path} is the secret {seen!r}, or has it in it, and a "
@@ -158,6 +195,37 @@ def refuse_secrets(
                     path=path,
                     parameter=name,
                 )
+
+
+def refuse_names(names: Iterable[str], secrets: Mapping[str, Any], what: str, path: str) -> None:
+    """Look at names before they are recorded: of ``what``, an output for one.
+
+    A secret is seen as in a value, and where it is a part of a path, or that without its suffix.
+
+    :raises InputError: for a name that a secret is seen in; it does not say the name.
+    """
+    known = _known(secrets)
+    for name in names if known else ():
+        parts = [name, *re.split(r"[/\\]", name)]
+        for part in [*parts, *(part.partition(".")[0] for part in parts)]:
+            if (seen := _seen(part, known)) is not None:
+                raise InputError(
+                    f"the name of {what} of {path} is the secret {seen!r}, or has it in it, and a "
+                    f"secret is never stored: choose another name",
+                    path=path,
+                    parameter=seen,
+                )
+
+
+def _known(secrets: Mapping[str, Any]) -> dict[str, str]:
+    """Each text by which a secret is seen, and the name of that secret."""
+    return {text: name for name, value in secrets.items() for text in _shown(value)}
+
+
+def _seen(text: str, known: Mapping[str, str]) -> str | None:
+    if text in known:
+        return known[text]
+    return next((n for t, n in known.items() if len(t) >= _FOUND_WITHIN and t in text), None)
 
 
 def _number(text: str) -> Iterator[float]:

@@ -191,10 +191,11 @@ class RunView:
 
     def mask(self, text: str) -> str:
         """``text`` with the values of this run's secrets replaced by ``***``: strings of at least
-        four characters, also within other values, and the canonical JSON of those.
+        four characters, also within other values, and the canonical JSON of those; and as Python,
+        JSON, URLs, shells, HTML and base64 spell them.
 
         Errors, reasons and command lines go through it before they are recorded. What was derived
-        from a secret (a hash, base64, a part) is not found, nor are shorter ones.
+        from a secret otherwise (a hash, a part) is not found, nor are shorter ones.
         """
         return mask(text, self.secrets)
 
