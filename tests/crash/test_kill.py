@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
-import traceback
+from typing import Any
 
 import pytest
 
 from runstore import open as open_store
-from runstore import retry, start
-from runstore.errors import RunNotFailedError, RunNotFoundError
+from runstore import start
 from tests.crash.pipelines import CASES
+from tests.forkserver import Child, fork_server
 
 
-def invoke(store: str, name: str, **options) -> int:
-    """In a forked child: start, or retry what is there. Its pid."""
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    signal.alarm(60)
-    try:
-        case = CASES[name]
-        try:
-            retry("r", case.dag, store=open_store(store, durable=False), **options)
-        except RunNotFoundError:
-            start(
-                case.dag,
-                case.parameters,
-                store=open_store(store, durable=False),
-                run_id="r",
-                environment={},
-                **options,
-            )
-        except RunNotFailedError:
-            pass
-        status = 0
-    except BaseException:  # noqa: BLE001 - the child says what it was, and ends
-        traceback.print_exc()
-    finally:
-        os._exit(status)
+def invoke(store: str, name: str, **options: Any) -> Child:
+    """A new process that starts the run, or retries what is there."""
+    server = fork_server("tests.crash.invoking")
+    return server.spawn("tests.crash.invoking:invoke", store, name, options)
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -57,17 +33,15 @@ def test_killed_again_and_again(tmp_path, name, workers):
         before = killed
         store = str(tmp_path / f"store{run}")
         for _ in range(60):
-            pid = invoke(store, name, workers=workers)
+            child = invoke(store, name, workers=workers)
             time.sleep(moments.uniform(0, longest))
-            os.kill(pid, signal.SIGKILL)
-            _, status = os.waitpid(pid, 0)
-            if os.WIFSIGNALED(status):
-                killed += 1
-            else:
-                assert os.WEXITSTATUS(status) == 0
+            child.kill()
+            if child.wait() != -signal.SIGKILL:
+                assert child.returncode == 0
                 break
+            killed += 1
         else:
-            assert os.waitpid(invoke(store, name), 0)[1] == 0
+            assert invoke(store, name).wait() == 0
         case = CASES[name]
         whole = start(case.dag, case.parameters, store=f"memory://{name}{workers}", environment={})
         store_run = open_store(store).run("r")

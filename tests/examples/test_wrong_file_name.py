@@ -8,25 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Shell
 from tests.examples.raw import EXAMPLES, artifact, ends, outcomes, run_folder
 
 FOLDER = EXAMPLES / "wrong-file-name"
 FAILING, FIXED = FOLDER / "failing.yaml", FOLDER / "fixed.yaml"
 
 
-def runstore(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [Path(sys.executable).with_name("runstore"), *map(str, arguments)],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-
-
 @pytest.fixture
 def failed(tmp_path: Path) -> Path:
     """A folder with a store in which the run failed."""
-    done = runstore(tmp_path, "run", FAILING, "--run-id", "wrong-file-name")
-    assert done.returncode == 1, done.stderr
-    assert "loads 'data/hello1.csv', and no step before it saved that" in done.stderr + done.stdout
+    code, out, err = Shell(tmp_path)("run", str(FAILING), "--run-id", "wrong-file-name")
+    assert code == 1, err
+    assert "loads 'data/hello1.csv', and no step before it saved that" in err + out
     return tmp_path
 
 
@@ -38,7 +32,11 @@ def test_the_failure_is_recorded(failed: Path) -> None:
 
 
 def test_retry_goes_on_where_it_stopped(failed: Path) -> None:
-    done = runstore(failed, "retry", "wrong-file-name", FIXED)
+    program = Path(sys.executable).with_name("runstore")
+    done = subprocess.run(
+        [program, "retry", "wrong-file-name", FIXED],
+        cwd=failed, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     run = run_folder(failed / ".runstore")
     assert outcomes(run) == {
@@ -47,17 +45,18 @@ def test_retry_goes_on_where_it_stopped(failed: Path) -> None:
         "greet": ["succeeded"],
     }
     assert ends(run)["read"][-1]["outputs"] == {"words": 5}
-    assert runstore(failed, "logs", "wrong-file-name", "greet").stdout == "5 words arrived\n"
+    assert Shell(failed)("logs", "wrong-file-name", "greet")[1] == "5 words arrived\n"
 
 
 def test_retry_with_the_same_file_fails_again(failed: Path) -> None:
-    assert runstore(failed, "retry", "wrong-file-name", FAILING).returncode == 1
+    assert Shell(failed)("retry", "wrong-file-name", str(FAILING))[0] == 1
     assert outcomes(run_folder(failed / ".runstore"))["read"] == ["failed", "failed"]
 
 
 def test_fork_takes_over_what_succeeded(failed: Path) -> None:
-    done = runstore(failed, "fork", "wrong-file-name", FIXED, "--run-id", "right-file-name")
-    assert done.returncode == 0, done.stderr
+    words = ("fork", "wrong-file-name", str(FIXED), "--run-id", "right-file-name")
+    code, _, err = Shell(failed)(*words)
+    assert code == 0, err
     runs = failed / ".runstore/runs"
     assert outcomes(runs / "right-file-name") == {"read": ["succeeded"], "greet": ["succeeded"]}
     assert outcomes(runs / "wrong-file-name") == {"write": ["succeeded"], "read": ["failed"]}

@@ -17,7 +17,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,89 +24,66 @@ import pytest
 from runstore.errors import KeyExistsError
 from runstore.storage import local
 from runstore.storage.local import LocalStorage
+from tests.forkserver import Child, fork_server
+from tests.storage.creating import SIZES, body_of, key_of
 
 SIDE_BY_SIDE = 2
 
 
-def body_of(key: str) -> bytes:
-    """Bytes that only this key can have, between 32 bytes and 130 KB of them."""
-    digest = hashlib.sha256(key.encode()).digest()
-    return digest * (1 + int.from_bytes(digest[:3], "big") % (4096 if digest[3] < 40 else 64))
-
-
-def key_of(child: int, number: int) -> str:
-    return f"runs/k{child % 5}/attempts/c{child:04d}.{number:06d}.start.json"
-
-
-def spawn(work: Callable[[int], None]) -> tuple[int, int]:
-    """Run ``work(pipe)`` in a forked child; its pid, and the end of the pipe to read."""
+def spawn(function: str, *arguments: object) -> tuple[Child, int]:
+    """Call it in a new process; and the end of the pipe to read."""
     reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        signal.alarm(60)  # a test that fails leaves no child behind
-        try:
-            os.close(reading)
-            work(writing)
-            status = 0
-        finally:
-            os._exit(status)
+    child = fork_server("tests.storage.creating").spawn(
+        f"tests.storage.creating:{function}", *arguments, pass_fds=[writing]
+    )
     os.close(writing)
-    return pid, reading
+    return child, reading
 
 
-def kill(pid: int, pipe: int) -> str:
+def kill(child: Child, pipe: int) -> str:
     """Kill one, make sure that it died of this and not of an error, and read what it said."""
-    os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status), "the child failed before it was killed"
+    child.kill()
+    assert child.wait() == -signal.SIGKILL, "the child failed before it was killed"
     with open(pipe, "rb") as said:
         return said.read().decode()
 
 
-def files(root: Path) -> dict[str, bytes]:
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def files(root: Path) -> dict[str, str]:
+    """The digests of all files: the bytes of thousands of kills together are a gigabyte."""
     found = [path for path in root.rglob("*") if path.is_file()]
-    return {str(path.relative_to(root)): path.read_bytes() for path in found}
+    return {str(path.relative_to(root)): digest(path.read_bytes()) for path in found}
 
 
-@pytest.mark.parametrize(("durable", "kills"), [(True, 400), (False, 400)])
+@pytest.mark.parametrize(("durable", "kills"), [(True, 1000), (False, 1000)])
 def test_a_kill_loses_nothing_acknowledged_and_tears_nothing(tmp_path, durable, kills):
     root = tmp_path / "store"
     moments = random.Random(kills)
     acknowledged: dict[int, list[str]] = {}
 
-    def creating(child: int) -> Callable[[int], None]:
-        def work(pipe: int) -> None:
-            storage = LocalStorage(root, durable=durable)
-            for number in range(1_000_000):
-                key = key_of(child, number)
-                body = body_of(key)
-                storage.create(key, io.BytesIO(body) if number % 2 else body)
-                os.write(pipe, key.encode() + b"\n")
-
-        return work
-
     for first in range(0, kills, SIDE_BY_SIDE):
         group = range(first, first + SIDE_BY_SIDE)
-        children = {child: spawn(creating(child)) for child in group}
-        for child, (pid, pipe) in children.items():
+        children = {n: spawn("creating", str(root), durable, n) for n in group}
+        for number, (child, pipe) in children.items():
             time.sleep(moments.uniform(0, 0.008))
-            acknowledged[child] = kill(pid, pipe).split()
+            acknowledged[number] = kill(child, pipe).split()
 
     disk = files(root)
-    final = {key: body for key, body in disk.items() if "/.tmp-" not in key}
+    final = {key: found for key, found in disk.items() if "/.tmp-" not in key}
     assert len(disk) > len(final), "no kill met a create in the middle: this test tests nothing"
-    assert sum(map(len, acknowledged.values())) > 2 * kills, "thousands of creates, both together"
+    assert sum(map(len, acknowledged.values())) > 2 * kills, "thousands of creates"
     for child, keys in acknowledged.items():
         assert keys == [key_of(child, number) for number in range(len(keys))]
-        for key in keys:
-            assert final[key] == body_of(key)
-    for key, body in final.items():
-        assert body == body_of(key), "a final name leads to the whole of its bytes"
+        assert set(keys) <= final.keys()
+    for key, found in final.items():
+        assert found == digest(body_of(key)), "a final name leads to the whole of its bytes"
 
     storage = LocalStorage(root, durable=durable)
     assert sorted(storage.list("")) == sorted(final)
-    assert dict(storage.read_many(final)) == final
+    assert {key: digest(body) for key, body in storage.read_many(final)} == final
     for child, keys in acknowledged.items():
         in_flight = key_of(child, len(keys))
         if in_flight in final:  # it landed, unacknowledged: only its own bytes may claim it
@@ -119,27 +95,18 @@ def test_a_kill_loses_nothing_acknowledged_and_tears_nothing(tmp_path, durable, 
     after = files(root)
     for child, keys in acknowledged.items():
         in_flight = key_of(child, len(keys))
-        assert after[in_flight] == final.get(in_flight, b"somebody else's")
+        assert after[in_flight] == final.get(in_flight, digest(b"somebody else's"))
 
 
 def test_a_kill_during_repair_leaves_the_old_bytes_or_the_new(tmp_path):
     root = tmp_path / "store"
-    bodies = [bytes([n]) * 50_000 for n in range(4)]
     moments = random.Random(3)
-
-    def work(pipe: int) -> None:
-        storage = LocalStorage(root, durable=False)
-        while True:
-            for body in bodies:
-                storage.create("blobs/x", body, repair=True)
-                os.write(pipe, b".")
-
-    for _ in range(80):
-        pid, pipe = spawn(work)
+    whole = [digest(body) for body in SIZES]
+    for _ in range(200):
+        child, pipe = spawn("repairing", str(root))
         time.sleep(moments.uniform(0.001, 0.01))
-        kill(pid, pipe)
-        found = files(root).get("blobs/x", bodies[0])
-        assert found in bodies
+        kill(child, pipe)
+        assert files(root).get("blobs/x", whole[0]) in whole
     assert list(LocalStorage(root).list("")) == ["blobs/x"]
 
 

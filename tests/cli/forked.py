@@ -1,0 +1,23 @@
+"""What the fork server of the command-line tests has imported, and how a fork becomes a command."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import runstore.cli
+
+for _file in sorted(Path(runstore.cli.__file__).parent.glob("[a-z]*.py")):
+    importlib.import_module(f"runstore.cli.{_file.stem}")
+for _name in ("runstore.executor", "runstore.pipeline", "runstore.transfer", "yaml"):
+    importlib.import_module(_name)
+
+
+def command(*words: str) -> None:
+    """What ``python -m runstore.cli`` does."""
+    sys.path[0] = os.getcwd()
+    sys.argv[1:] = words
+    runpy.run_module("runstore.cli", run_name="__main__", alter_sys=True)
