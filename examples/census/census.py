@@ -9,7 +9,6 @@ Plain functions; what follows what stands at the end.
 import ast
 import csv
 import sysconfig
-import tempfile
 import threading
 from collections import Counter
 from pathlib import Path
@@ -98,12 +97,11 @@ def habits(statements):
 
 def table(rows, total, biggest_package, favourites, attempt: runstore.Attempt):
     columns = ["package", *total]
-    with tempfile.TemporaryDirectory() as folder:
-        with open(Path(folder, "census.csv"), "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, restval=0)
-            writer.writeheader()
-            writer.writerows([*rows, {"package": "total", **total}])
-        attempt.save("census.csv", base=folder)
+    with open(attempt.folder / "census.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval=0)
+        writer.writeheader()
+        writer.writerows([*rows, {"package": "total", **total}])
+    attempt.save("census.csv")
     print(f"{len(rows)} rows; the biggest is {biggest_package}; mostly {', '.join(favourites)}")
 
 

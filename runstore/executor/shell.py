@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from runstore.dag import Task
@@ -70,17 +71,15 @@ def _signal(group: int, how: signal.Signals) -> None:
 def run_command(
     attempt: Attempt, task: Task, folder: str, shell: Shell, log: Log
 ) -> Mapping[str, Any]:
-    """Run a task's command in a folder of its own, printing to ``log``; what it returned.
+    """Run a task's command in the folder of the attempt, printing to ``log``; what it returned.
 
     :raises TaskFailedError: if it failed, or gave back no JSON object.
     :raises KeyboardInterrupt: if ``shell`` stopped it.
     """
     config = task.config
     with tempfile.TemporaryDirectory(prefix="runstore-") as scratch:  # 0700, as mkdtemp(3) says
-        work = os.path.join(scratch, "work")
-        os.mkdir(work)
-        for pattern in _patterns(config, "load"):
-            attempt.load(pattern, to=work)
+        if load := _patterns(config, "load"):
+            attempt.load(*load)
         params_file = os.path.join(scratch, "params.json")
         returns_file = os.path.join(scratch, "returns.json")
         # Secrets are among them, whatever the umask is.
@@ -100,7 +99,7 @@ def run_command(
             RUNSTORE_ATTEMPT=str(attempt.number),
         )
         before = log.size()
-        status = _run(str(config["command"]), work, environment, log, shell)
+        status = _run(str(config["command"]), attempt.folder, environment, log, shell)
         tail = log.tail(attempt.run, 2000, after=before)
         said = tail.decode("utf-8", "replace").strip().splitlines()
         if status and shell.stopping:
@@ -110,17 +109,19 @@ def run_command(
             if status < 0:
                 how = f"killed by {signal.Signals(-status).name}"
             raise TaskFailedError(f"{how}: {said[-1]}" if said else how)
-        for pattern in _patterns(config, "save"):
-            attempt.save(pattern, base=work)
+        if save := _patterns(config, "save"):
+            attempt.save(*save)
         return from_file(attempt, task, returns_file)
 
 
 def _patterns(config: Mapping[str, Any], key: str) -> list[str]:
-    value = config.get(key) or []
+    value = config.get(key)
+    if value is None:
+        return []
     return [value] if isinstance(value, str) else [str(pattern) for pattern in value]
 
 
-def _run(command: str, work: str, environment: dict[str, str], log: Log, shell: Shell) -> int:
+def _run(command: str, work: Path, environment: dict[str, str], log: Log, shell: Shell) -> int:
     # -e: a command of several lines stops at the first that fails. Its own session: a signal meets
     # everything it started.
     process = subprocess.Popen(

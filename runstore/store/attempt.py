@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import shutil
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from runstore.errors import (
     AttemptEndedError,
     AttemptLostError,
-    BlobMissingError,
     InputError,
     KeyExistsError,
-    PathError,
     RefusedError,
+    StorageError,
     ValueNotJsonError,
 )
-from runstore.keys import encode
-from runstore.paths import segments, wildcard
 from runstore.plan import Work
-from runstore.records import Blob, Consumed, End, Loaded, Start
+from runstore.records import Blob, Consumed, End, Start
+from runstore.store.artifacts import Artifacts
 from runstore.store.clock import now
 from runstore.store.ending import check_metric, check_names, clean, described
 from runstore.store.masking import refuse_names, refuse_secrets
@@ -32,13 +25,12 @@ from runstore.store.token import to_token
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from runstore.plan.steps import Visible
     from runstore.store.run import Run
 
 __all__ = ["Attempt"]
 
 
-class Attempt:
+class Attempt(Artifacts):
     """A claimed attempt. Made by :meth:`Run.begin`; end it once, with one of :meth:`succeed`,
     :meth:`fail`, :meth:`cancel`, or use it as a context manager::
 
@@ -57,6 +49,7 @@ class Attempt:
         work: Work | None,
         returns: Sequence[str] | None = None,
     ) -> None:
+        super().__init__()
         self.run = run
         self.start = start
         self.key = key
@@ -67,13 +60,8 @@ class Attempt:
         self.outputs: dict[str, Any] = {}
         self.metrics: dict[str, Any] = {}
         self.log: Blob | None = None
-        self._saved: dict[str, Blob] = {}
-        self._loaded: dict[str, Loaded] = {}
         self._end: End | None = None
         self._params: Mapping[str, Any] | None = None
-        self._folder: str | None = None
-        self.since = time.monotonic()
-        """When this process took it up, by its own clock."""
 
     def __repr__(self) -> str:
         return f"<Attempt {self.number} at {self.path} of {self.run.run_id!r}>"
@@ -122,105 +110,6 @@ class Attempt:
                 path=self.path,
             )
         return self.work
-
-    @property
-    def folder(self) -> str:
-        """An empty folder of this attempt's own, made on first use and gone when it has ended.
-
-        Steps that run at the same time share the current folder; what they write there they may
-        take from one another."""
-        if self._folder is None:
-            self._folder = tempfile.mkdtemp(prefix="runstore-")
-        return self._folder
-
-    def load(self, pattern: str, to: str | None = None) -> list[str]:
-        """Fetch artifacts that an upstream step saved; returns the files written, relative names.
-
-        :param pattern: a name as it was saved (``data/hello.csv``), or a glob in which ``*``
-            and ``?`` are special and nothing else. What a
-            map's body saved is addressed with the item's path in front
-            (``scan["eu"]/hello.csv``, ``scan[*]/hello.csv``), and written below the key form of
-            that path.
-        :param to: the folder to write below; :attr:`folder` if that was used, else the current one.
-        :raises BlobMissingError: if nothing in sight matches, or the store lost it.
-        :raises BlobDamagedError: if it is not what was saved.
-        :raises RefusedError: for an attempt that was not begun with a step of a plan.
-
-        Each file appears whole or not at all. What was loaded becomes part of what this attempt
-        consumed: if it changes, the step is stale.
-        """
-        seen = self._visible()
-        matches = [pattern] if pattern in seen else _matching(seen, pattern)
-        if not matches:
-            names = ", ".join(sorted(seen)[:5]) or "none"
-            raise BlobMissingError(
-                f"{self.path} loads {pattern!r}, and no step before it saved that; "
-                f"in sight: {names}",
-                pattern=pattern,
-            )
-        written = []
-        to = to or self._folder or "."
-        for address in matches:
-            blob, source = seen[address]
-            if source == "?":
-                raise InputError(
-                    f"{self.path} loads {address!r}, which two steps before it saved, neither "
-                    f"following the other: order them, or save under two names",
-                    pattern=pattern,
-                )
-            name = _local(address)
-            self.run.blobs.copy_to(blob, os.path.join(to, name))
-            self._loaded[address] = Loaded(blob.sha256, source)
-            written.append(name)
-        return written
-
-    def _visible(self) -> Visible:
-        return self._known_work().artifacts()
-
-    # -- what comes out --------------------------------------------------------------------------
-
-    def save(self, pattern: str, base: str | None = None) -> list[str]:
-        """Keep files as artifacts of this attempt; returns their names.
-
-        :param pattern: a path or a glob (``**`` descends), relative to ``base``.
-        :param base: :attr:`folder` if that was used, else the current folder.
-        :raises InputError: if nothing matches, a name leads out of ``base``, or another step that
-            was at work at the same time saved the very same file: one of them saves the other's.
-
-        Streamed, hashed while written, and kept once however often the run saves them. They are
-        served to later steps only if this attempt succeeds. What is in them is kept as it is:
-        nothing looks for secrets there, but for their names.
-        """
-        base = base or self._folder or "."
-        found = sorted(
-            name
-            for name in glob.glob(pattern, root_dir=base, recursive=True, include_hidden=True)
-            if os.path.isfile(os.path.join(base, name))
-        )
-        if not found:
-            raise InputError(
-                f"{self.path} saves {pattern!r}, and {os.path.abspath(base)} has no such file",
-                pattern=pattern,
-            )
-        for name in found:
-            clean = _relative(name)
-            self._refuse_names("an artifact", clean)
-            other = self.run.saves_too(os.path.realpath(os.path.join(base, name)), self)
-            if other is not None:
-                raise InputError(
-                    f"{self.path} saves {name!r}, which {other} saved while both were at work: "
-                    f"write below attempt.folder, which is each attempt's own",
-                    pattern=pattern,
-                )
-            with open(os.path.join(base, name), "rb") as file:
-                self._saved[clean] = self.run.blobs.put_file(file)
-        return [_relative(name) for name in found]
-
-    def save_bytes(self, name: str, data: bytes) -> None:
-        """Keep some bytes as an artifact."""
-        clean = _relative(name)
-        self._refuse_names("an artifact", clean)
-        self._saved[clean] = self.run.blobs.put(data)
 
     def _refuse_names(self, what: str, *names: str) -> None:
         if self.run.secrets:
@@ -319,11 +208,12 @@ class Attempt:
         try:
             self.run.write_attempt(end)
         except KeyExistsError:
-            raise self.refusal() from None
-        finally:
-            if self._folder is not None:
-                shutil.rmtree(self._folder, ignore_errors=True)
+            raise self._keep_folder(self.refusal()) from None
+        except StorageError as failed:
+            self._keep_folder(failed)
+            raise
         self._end = end
+        self._close_folder()
         return end
 
     def refusal(self) -> AttemptEndedError:
@@ -362,34 +252,3 @@ class Attempt:
             self.cancel("interrupted")
         else:
             self.fail(error)
-
-
-def _relative(name: str) -> str:
-    """A name that stays below the folder it is written in.
-
-    :raises InputError: for one that is absolute or climbs out.
-    """
-    clean = os.path.normpath(name).replace(os.sep, "/")
-    if clean.startswith(("/", "../")) or clean in ("..", ".") or "\0" in clean:
-        raise InputError(f"{name!r} leads out of its folder: artifacts have relative names")
-    try:
-        clean.encode()
-    except UnicodeEncodeError:
-        raise InputError(
-            f"{name!r} is not UTF-8, which an artifact's name must be: rename it"
-        ) from None
-    return clean
-
-
-def _matching(seen: Visible, pattern: str) -> list[str]:
-    match = wildcard(pattern)
-    return sorted(address for address in seen if match(address))
-
-
-def _local(address: str) -> str:
-    """Where an artifact is written: items of maps may hold any character, so in their key form."""
-    try:
-        parts = segments(address)
-    except PathError:
-        parts = [address]
-    return _relative("/".join(encode(p) if "[" in p and p[-1:] == "]" else p for p in parts))

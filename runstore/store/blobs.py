@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import orjson
@@ -42,18 +43,21 @@ class Blobs:
         self._storage.create(self.key(blob.sha256), data, repair=True)
         return blob
 
-    def put_file(self, file: BinaryIO) -> Blob:
+    def put_file(self, file: BinaryIO, *, size: int = 0) -> Blob:
         """Keep a file: read once to learn its name, once to write it, never wholly in memory.
 
+        :param size: how large it is, if that is known: it may grow as quickly as it is read.
         :raises StorageError: if it changed in between; nothing is left then.
         """
         digest = hashlib.sha256()
-        size = 0
+        seen = 0
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
-            size += len(chunk)
+            seen += len(chunk)
+            if seen > size > 0:
+                raise _changed(file)
         file.seek(0)
-        blob = Blob(digest.hexdigest(), size)
+        blob = Blob(digest.hexdigest(), seen)
         self._storage.create(self.key(blob.sha256), _Checked(file, blob), repair=True)  # type: ignore[arg-type]
         return blob
 
@@ -100,32 +104,40 @@ class Blobs:
                 return [self.load(item) for item in value]
         return value
 
-    def copy_to(self, blob: Blob, path: str) -> None:
-        """Write a blob to a file, checked; the file appears whole or not at all.
+    def copy_to(self, blob: Blob, path: str, *, dir_fd: int | None = None) -> None:
+        """Write a blob to a file, checked; the file appears whole or not at
+        all, in place of one that was there.
 
+        :param path: below the folder that is open as ``dir_fd``, if that is given; else its own
+            folder is made.
         :raises BlobMissingError, BlobDamagedError: naming it.
         """
-        folder = os.path.dirname(path)
-        if folder:
+        folder, _, name = path.rpartition("/")
+        if folder and dir_fd is None:
             os.makedirs(folder, exist_ok=True)
-        # Of its own: threads that load the same name into one folder must not share it.
-        temp = f"{path}.{os.urandom(4).hex()}.part"
+        # Of its own: threads that load the same name into one folder must not share it. Short:
+        # the name itself may be as long as any can be.
+        temp = os.path.join(path[: len(path) - len(name)], f".runstore-{os.urandom(8).hex()}")
         digest = hashlib.sha256()
         try:
             source = self._storage.stream(self.key(blob.sha256))
         except KeyMissingError:
             raise self._missing(blob) from None
-        try:
-            with source, open(temp, "wb") as target:
-                while chunk := source.read(CHUNK_BYTES):
-                    digest.update(chunk)
-                    target.write(chunk)
-            if digest.hexdigest() != blob.sha256:
-                raise self._damaged(blob)
-            os.replace(temp, path)
-        finally:
-            if os.path.exists(temp):
-                os.unlink(temp)
+        with source:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            fd = os.open(temp, flags, 0o666, dir_fd=dir_fd)
+            try:
+                with open(fd, "wb") as target:
+                    while chunk := source.read(CHUNK_BYTES):
+                        digest.update(chunk)
+                        target.write(chunk)
+                if digest.hexdigest() != blob.sha256:
+                    raise self._damaged(blob)
+                os.replace(temp, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    os.unlink(temp, dir_fd=dir_fd)
+                raise
 
     def check(self, blob: Blob) -> None:
         """Read a blob through, in pieces.
@@ -185,8 +197,12 @@ class _Checked:
         chunk = self._file.read(size)
         self._digest.update(chunk)
         if not chunk and self._digest.hexdigest() != self._blob.sha256:
-            raise StorageError(
-                f"{getattr(self._file, 'name', 'the file')} changed while it was being saved: "
-                f"save it when it is complete"
-            )
+            raise _changed(self._file)
         return chunk
+
+
+def _changed(file: BinaryIO) -> StorageError:
+    return StorageError(
+        f"{getattr(file, 'name', 'the file')} changed while it was being saved: save it when it is "
+        f"complete"
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -50,7 +49,6 @@ class Run(RunView):
         super().__init__(storage, record, secrets)
         self._keeping = Keeping(storage, record.run_id)
         self._lock = threading.Lock()
-        self._saved: dict[str, tuple[float, str]] = {}
 
     # -- invocations -----------------------------------------------------------------------------
 
@@ -217,15 +215,6 @@ class Run(RunView):
                 self.begin_invocation("start" if first else "retry")
             assert self.invocation is not None
             return self.invocation
-
-    def saves_too(self, file: str, attempt: Attempt) -> str | None:
-        """Another path of this process that saved the same file after ``attempt`` was taken up."""
-        with self._lock:
-            when, path = self._saved.get(file, (0.0, attempt.path))
-            if path != attempt.path and when > attempt.since:
-                return path
-            self._saved[file] = (time.monotonic(), attempt.path)
-        return None
 
     # -- takeover --------------------------------------------------------------------------------
 

@@ -73,10 +73,7 @@ def write_one(attempt: Attempt):
 
 
 def gather(attempt: Attempt):
-    with tempfile.TemporaryDirectory() as folder:
-        parts = attempt.load("parts[*]/*.txt", to=folder)
-        ones = attempt.load("data/*", to=folder)
-        return [os.path.getsize(os.path.join(folder, each)) for each in (*parts, *ones)]
+    return [path.stat().st_size for path in attempt.load("parts[*]/*.txt", "data/*")]
 
 
 def boom(n):

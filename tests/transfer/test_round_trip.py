@@ -126,7 +126,7 @@ def test_which_files_go_along(run: Run, tmp_path: Path) -> None:
     assert sizes["none"] < 100_000 < 4_000_000 < sizes["needed"] < sizes["all"]
     arrived = import_run(memory(), tmp_path / "needed.json")
     with arrived.begin("b") as attempt:
-        assert attempt.load("needed.bin", to=str(tmp_path)) == ["needed.bin"]
+        assert attempt.load("needed.bin", to=tmp_path) == [tmp_path / "needed.bin"]
     with pytest.raises(InputError, match="none, needed or all"):
         export_run(run, tmp_path / "x.json", artifacts="some")  # type: ignore[arg-type]
 

@@ -1,0 +1,283 @@
+"""The files of an attempt: saved from its own folder, and loaded into it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from runstore.errors import BlobMissingError, InputError, RefusedError
+from runstore.keys import encode
+from runstore.paths import segments, wildcard
+from runstore.plan import Work
+from runstore.records import Blob, Loaded
+from runstore.store.files import MAX_FILES, artifact_name, find, open_file
+from runstore.store.folder import place_in, remove
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runstore.errors import RunstoreError
+    from runstore.plan.steps import Visible
+    from runstore.store.run import Run
+
+__all__ = ["Artifacts"]
+
+_UNKNOWN = "?"
+"""As the source of an artifact: two steps saved it, and neither follows the other."""
+
+
+class Artifacts:
+    """What :class:`~runstore.store.attempt.Attempt` does with files."""
+
+    run: Run
+    work: Work | None
+
+    def __init__(self) -> None:
+        self._saved: dict[str, Blob] = {}
+        self._loaded: dict[str, Loaded] = {}
+        self._files = threading.Lock()
+        self._folder: str | None = None
+        self._closed = False
+        self._written: dict[str, str] = {}
+        """File that was loaded -> the address it was loaded by."""
+
+    @property
+    def path(self) -> str:
+        raise NotImplementedError
+
+    def _known_work(self) -> Work:
+        raise NotImplementedError
+
+    def _refuse_names(self, what: str, *names: str) -> None:
+        raise NotImplementedError
+
+    @property
+    def folder(self) -> Path:
+        """A folder of this attempt's own: :meth:`load` writes into it, :meth:`save` reads from it,
+        and a command runs in it. Made, empty, on first use.
+
+        It is removed when the end of the attempt is recorded, and kept if that fails. The current
+        folder of the process belongs to no step: all of them share it.
+
+        :raises RefusedError: once the attempt has ended.
+        """
+        from pathlib import Path
+
+        with self._files:
+            if self._closed:
+                raise RefusedError(
+                    f"attempt at {self.path} has ended, and its folder is gone: save what is to be "
+                    f"kept before it ends",
+                    path=self.path,
+                )
+            if self._folder is None:
+                # Of a process that was killed it stays: the name tells whose it was.
+                self._folder = tempfile.mkdtemp(prefix=f"runstore-{os.getpid()}-")
+            return Path(self._folder)
+
+    # -- what goes in ----------------------------------------------------------------------------
+
+    def load(self, *patterns: str, to: str | os.PathLike[str] | None = None) -> list[Path]:
+        """Fetch artifacts that upstream steps saved; returns the paths of the files.
+
+        :param patterns: each a name as it was saved (``data/hello.csv``), or, if there is no such
+            name, a glob in which ``*`` and ``?`` are special and nothing else. What a map's body
+            saved is addressed with the item's path in front (``scan["eu"]/hello.csv``,
+            ``scan[*]/hello.csv``), and written below the key form of that path.
+        :param to: the folder to write below; by default :attr:`folder`.
+        :raises BlobMissingError: if nothing in sight matches, or the store lost it.
+        :raises BlobDamagedError: if it is not what was saved.
+        :raises InputError: if two artifacts would be one file, if a link or a folder is where a
+            file is to be written, or if the record has a name that leads out of the folder.
+        :raises RefusedError: for an attempt that was not begun with a step of a plan.
+
+        Each file appears whole or not at all, in place of one that was there. What was loaded
+        becomes part of what this attempt consumed: if it changes, the step is stale.
+        """
+        from pathlib import Path
+
+        seen = self._known_work().artifacts()
+        chosen: dict[str, None] = {}
+        for pattern in _texts(patterns, "load"):
+            chosen.update(dict.fromkeys(self._in_sight(seen, pattern)))
+        root = os.fspath(self.folder if to is None else to)
+        names = {address: _local(address, seen[address][1]) for address in chosen}
+        self._reserve(root, names)
+        for address, name in names.items():
+            blob, source = seen[address]
+            with place_in(root, name) as (folder, last):
+                self.run.blobs.copy_to(blob, last, dir_fd=folder)
+            self._loaded[address] = Loaded(blob.sha256, source)
+        return [Path(root, name) for name in names.values()]
+
+    def _in_sight(self, seen: Visible, pattern: str) -> list[str]:
+        matches = [pattern] if pattern in seen else _matching(seen, pattern)
+        if not matches:
+            names = ", ".join(sorted(seen)[:5]) or "none"
+            raise BlobMissingError(
+                f"{self.path} loads {pattern!r}, and no step before it saved that; "
+                f"in sight: {names}",
+                pattern=pattern,
+            )
+        for address in matches:
+            if seen[address][1] == _UNKNOWN:
+                raise InputError(
+                    f"{self.path} loads {address!r}, which two steps before it saved, neither "
+                    f"following the other: order them, or save under two names",
+                    pattern=pattern,
+                )
+        return matches
+
+    def _reserve(self, root: str, names: dict[str, str]) -> None:
+        """See to it that no file is loaded over that of another artifact."""
+        with self._files:
+            for address, name in names.items():
+                other = self._written.setdefault(os.path.abspath(os.path.join(root, name)), address)
+                if other != address:
+                    raise InputError(
+                        f"{self.path} loads {address!r} and {other!r}, which would be one file, "
+                        f"{name!r}: load one of them into another folder, with `to`"
+                    )
+
+    # -- what comes out --------------------------------------------------------------------------
+
+    def save(
+        self, *patterns: str | os.PathLike[str], base: str | os.PathLike[str] | None = None
+    ) -> list[str]:
+        """Keep files as artifacts of this attempt; returns their names.
+
+        :param patterns: each the name of a file, relative to ``base``, or, if nothing has that
+            name, a glob: ``*``, ``?`` and ``[...]`` within a name, ``**`` for any folders. Hidden
+            files are matched as any other. A link is kept as the file that it leads to.
+        :param base: by default :attr:`folder`.
+        :raises InputError: for a pattern by which no file is found, saying what is there and what
+            to write; for a name that leads out of ``base``, is not UTF-8, or too long; for a file
+            that cannot be read; for more than 100,000 files. Nothing was kept then.
+        :raises StorageError: for a file that changes while it is saved, and if the store fails.
+
+        Streamed, hashed while written, and kept once however often the run saves them. They are
+        served to later steps only if this attempt succeeds. What is in them is kept as it is:
+        nothing looks for secrets there, but in their names.
+        """
+        root = os.fspath(self.folder if base is None else base) or "."
+        found: dict[str, None] = {}
+        for pattern in _texts(patterns, "save"):
+            try:
+                found.update(dict.fromkeys(find(root, pattern)))
+            except InputError as error:
+                if base is None and not os.path.isabs(pattern) and os.path.isfile(pattern):
+                    error.message += (
+                        "; it is in the current folder, which all steps share: write it below "
+                        "attempt.folder"
+                    )
+                raise self._refused(error) from error.__cause__
+        self._refuse_names("an artifact", *found)
+        self._check_count(found)
+        for name in found:
+            try:
+                file = open_file(root, name)
+            except InputError as error:
+                raise self._refused(error) from error.__cause__
+            with file:
+                size = os.fstat(file.fileno()).st_size
+                self._saved[name] = self.run.blobs.put_file(file, size=size)
+        return list(found)
+
+    def _refused(self, error: InputError) -> InputError:
+        return InputError(f"{self.path} saves {error.message}", **error.facts)
+
+    def save_bytes(self, name: str, data: bytes) -> None:
+        """Keep some bytes as an artifact.
+
+        :raises InputError: for a name that no file can have, or that leads out of its folder.
+        """
+        try:
+            clean = artifact_name(name)
+        except InputError as error:
+            raise self._refused(error) from None
+        self._refuse_names("an artifact", clean)
+        self._check_count({clean: None})
+        self._saved[clean] = self.run.blobs.put(data)
+
+    def _check_count(self, more: dict[str, Any]) -> None:
+        if len(self._saved) + len(more) > MAX_FILES and len({*self._saved, *more}) > MAX_FILES:
+            raise InputError(
+                f"{self.path} saves more than {MAX_FILES:,} files: put them into one archive "
+                f"(tar), and save that"
+            )
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _close_folder(self) -> None:
+        """The end is recorded: the folder has done its work."""
+        with self._files:
+            self._closed = True
+            if self._folder is not None:
+                remove(self._folder)
+
+    def _keep_folder(self, error: RunstoreError) -> RunstoreError:
+        """The end is not recorded: say where the files are."""
+        with self._files:
+            folder = self._folder
+            if folder is None:
+                return error
+            with suppress(OSError):
+                os.rmdir(folder)  # with nothing in it, it is of no use to anybody
+                self._folder = None
+                return error
+        error.message = f"{error.message}; the files of this attempt are kept in {folder}"
+        error.facts["folder"] = folder
+        return error
+
+
+def _texts(patterns: Sequence[str | os.PathLike[str]], verb: str) -> list[str]:
+    if not patterns:
+        raise InputError(f"name what to {verb}: attempt.{verb}('data/*.csv')")
+    texts = []
+    for pattern in patterns:
+        text = os.fspath(pattern) if isinstance(pattern, os.PathLike) else pattern
+        if not isinstance(text, str):
+            raise InputError(
+                f"{pattern!r:.80} is no name of a file: write attempt.{verb}('a.csv', 'b.csv')"
+            )
+        texts.append(text)
+    return texts
+
+
+def _matching(seen: Visible, pattern: str) -> list[str]:
+    match = wildcard(pattern)
+    return sorted(address for address in seen if match(address))
+
+
+def _local(address: str, source: str) -> str:
+    """Where an artifact is written: items of maps may hold any character, so in their key form.
+
+    :param source: the path of the step that saved it.
+    :raises InputError: for a name that :meth:`Artifacts.save` would not have kept.
+    """
+    prefix, name = "", address
+    parts = segments(source)
+    items = [n for n, part in enumerate(parts, 1) if "[" in part]
+    if items:
+        item = "/".join(parts[: items[-1]]) + "/"
+        if address.startswith(item):
+            prefix = "/".join(map(_folder_of, parts[: items[-1]])) + "/"
+            name = address[len(item) :]
+    try:
+        if artifact_name(name) == name:
+            return prefix + name
+    except InputError:
+        pass
+    raise InputError(
+        f"{address!r:.300}, which {source} saved, is a name that runstore gives no artifact, and "
+        f"may lead out of the folder: it is not loaded; see where the run comes from"
+    )
+
+
+def _folder_of(segment: str) -> str:
+    is_name = segment not in (".", "..") and len(segment.encode()) <= 255
+    return segment if is_name and "[" not in segment else encode(segment)
