@@ -5,7 +5,6 @@ Nothing here is needed to read a store; nothing decorates or changes the functio
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import importlib.util
@@ -17,9 +16,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from runstore.canonical import loads
-from runstore.dag import KINDS, AnyNode, Dag, Task, Trigger, fields_of
-from runstore.errors import DagError, PipelineError, ValueNotJsonError
+from runstore.dag import AnyNode, Dag, Task, Trigger
+from runstore.document import parse_document, pipeline_of
+from runstore.errors import DagError, PipelineError
 
 __all__ = ["Pipeline", "function_of", "load_pipeline", "sequence", "task"]
 
@@ -178,13 +177,9 @@ def load_pipeline(source: str) -> Pipeline:
         return _from_python(path, name, source, digest)
     if name:
         raise PipelineError(f"{source!r}: a name after the colon goes with a .py file only")
-    if path.endswith((".yaml", ".yml")):
-        return _from_document(parse_yaml(data, path), source, digest)
-    if path.endswith(".json"):
-        try:
-            return _from_document(loads(data), source, digest)
-        except ValueNotJsonError as error:
-            raise PipelineError(f"{path} cannot be used: {error}; correct the file") from error
+    if path.endswith((".json", ".yaml", ".yml")):
+        dag, parameters, secrets = pipeline_of(parse_document(data, path), source)
+        return Pipeline(dag, parameters, secrets, source, digest)
     raise PipelineError(f"{path!r} is no pipeline file: they end in .py, .yaml, .yml or .json")
 
 
@@ -276,130 +271,3 @@ def _where(error: BaseException, path: str) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     return f"line {line}: " if line else ""
-
-
-def parse_yaml(data: bytes, path: str) -> Any:
-    """A YAML document, without what hides mistakes or bombs.
-
-    :raises PipelineError: naming ``path`` and the line.
-    """
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """YAML without its traps: no aliases (they can be recursive, and bombs), no twins."""
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.events.AliasEvent):
-                mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-                raise PipelineError(
-                    f"{path}, line {mark.line + 1}: aliases (*name) are not taken: write it out"
-                )
-            return super().compose_node(parent, index)
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            seen = set()
-            for key, _ in node.value:
-                if key.tag == "tag:yaml.org,2002:bool":
-                    key.tag = "tag:yaml.org,2002:str"  # `on:` and `yes:` are names here
-                if key.tag != "tag:yaml.org,2002:str":
-                    raise PipelineError(
-                        f"{path}, line {key.start_mark.line + 1}: the key {key.value!r} is no "
-                        f"text: put it in quotes"
-                    )
-                if key.value in seen:
-                    raise PipelineError(
-                        f"{path}, line {key.start_mark.line + 1}: {key.value!r} is there twice"
-                    )
-                seen.add(key.value)
-            return super().construct_mapping(node, deep)
-
-    try:
-        return yaml.load(data, Loader)
-    except yaml.YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        line = f", line {mark.line + 1}," if mark is not None else ""
-        raise PipelineError(f"{path}{line} is not YAML: {problem or error}") from error
-    except RecursionError:
-        raise PipelineError(f"{path} nests too deep to be a pipeline") from None
-
-
-_SUGAR = ("command", "save", "load", "env")
-_TOP = ("steps", "nodes", "parameters", "secrets")
-
-
-def _from_document(document: Any, source: str, digest: str) -> Pipeline:
-    if not isinstance(document, dict):
-        raise PipelineError(f'{source} is no pipeline: it must be an object with a list "steps"')
-    _known(document, _TOP, f"{source} has no")
-    parameters = document.pop("parameters", None) or {}
-    secrets = document.pop("secrets", None) or []
-    if not isinstance(parameters, dict):
-        raise PipelineError(f"{source}: parameters must be an object of names and values")
-    if not isinstance(secrets, list) or not all(isinstance(name, str) for name in secrets):
-        raise PipelineError(f"{source}: secrets must be a list of names")
-    _desugar(document, source)
-    try:
-        dag = Dag.from_json(document)
-    except DagError as error:
-        raise DagError(f"{source}: {error.message}", **error.facts) from None
-    return Pipeline(dag, parameters, secrets, source, digest)
-
-
-def _known(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
-    """Refuse a name nobody knows, with the nearest one that somebody does."""
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, 1)
-            meant = f": did you mean {near[0]!r}?" if near else f"; it may have {', '.join(known)}"
-            raise PipelineError(f"{what} {name!r}{meant}")
-
-
-def _desugar(document: dict[str, Any], source: str) -> None:
-    """``steps`` (one after the other) to ``nodes``, ``command`` & co. to a shell task's config."""
-    stack: list[tuple[Any, str]] = [(document, source)]
-    while stack:
-        graph, where = stack.pop()
-        if not isinstance(graph, dict) or not {"steps", "nodes"} & graph.keys():
-            raise PipelineError(f'{where} has neither a list "steps" nor a list "nodes"')
-        if "steps" in graph and "nodes" in graph:
-            raise PipelineError(f"{where}: a graph has either nodes or steps, not both")
-        ordered = "steps" in graph
-        nodes = graph["nodes"] = graph.pop("steps") if ordered else graph["nodes"]
-        if not isinstance(nodes, list):
-            raise PipelineError(f"{where}: steps must be a list, each with a dash before it")
-        before: str | None = None
-        for number, node in enumerate(nodes, 1):
-            if not isinstance(node, dict) or not isinstance(node.get("name"), str):
-                raise PipelineError(f"{where}: step {number} has no name: give it one (name: ...)")
-            at = f"{where}: step {node['name']!r}"
-            if ordered and before is not None:
-                node.setdefault("after", [before])
-            before = node["name"]
-            _desugar_node(node, at)
-            if "body" in node:
-                stack.append((node["body"], f"{at}: its body"))
-            if isinstance(node.get("branches"), dict):
-                stack += [
-                    (body, f"{at}: branch {branch!r}") for branch, body in node["branches"].items()
-                ]
-
-
-def _desugar_node(node: dict[str, Any], at: str) -> None:
-    for key in ("after", "params", "returns"):
-        if isinstance(node.get(key), str):
-            node[key] = [node[key]]
-    if "command" in node:
-        node.setdefault("kind", "task")
-        node.setdefault("type", "shell")
-    elif "kind" not in node:
-        near = difflib.get_close_matches("command", node, 1)
-        meant = f": did you mean 'command' by {near[0]!r}?" if near else ""
-        raise PipelineError(f"{at} has neither a command nor a kind{meant}")
-    if node.get("kind") in KINDS:
-        _known(
-            node, fields_of(node["kind"]) + (_SUGAR if "command" in node else ()), f"{at} has no"
-        )
-    if "command" in node:
-        config = node.setdefault("config", {})
-        if isinstance(config, dict):
-            config.update({key: node.pop(key) for key in _SUGAR if key in node})

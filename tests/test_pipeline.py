@@ -146,20 +146,58 @@ def test_a_yaml_file(tmp_path: Path) -> None:
     assert show.after == ("greet",)
 
 
-def test_yaml_words_for_true_and_false_are_names(tmp_path: Path) -> None:
-    node = "{name: c, kind: conditional, on: go, branches: {yes: {steps: []}}}"
-    text = f"parameters: {{go: 'yes'}}\nsteps:\n  - {node}\n"
-    conditional = _load(tmp_path, "p.yaml", text).dag.nodes[0]
-    assert (conditional.on, list(conditional.branches)) == ("go", ["yes"])
+@pytest.mark.parametrize(
+    ("spelt", "value"),
+    [("yes", "yes"), ("no", "no"), ("on", "on"), ("true", True), ("false", False), ("1", 1)],
+)
+def test_a_word_means_the_same_as_branch_and_as_value(
+    tmp_path: Path, spelt: str, value: object
+) -> None:
+    branches = f"{{{spelt}: {{steps: [{{name: s, command: echo}}]}}, other: {{steps: []}}}}"
+    node = f"{{name: c, kind: conditional, on: go, branches: {branches}, default: {spelt}}}"
+    text = f"parameters: {{go: {spelt}}}\nsteps:\n  - {node}\n"
+    pipeline = _load(tmp_path, "p.yaml", text)
+    conditional = pipeline.dag.nodes[0]
+    assert pipeline.parameters == {"go": value}
+    assert type(pipeline.parameters["go"]) is type(value)
+    assert (conditional.on, list(conditional.branches)) == ("go", [spelt, "other"])
+    assert conditional.default == spelt
+    result = runstore.start(pipeline, store=tmp_path / "s", run_id="r", environment={})
+    assert result.run.read_end(f"c:{spelt}/s", 1).outcome == "succeeded"
+
+
+@pytest.mark.parametrize("name", ["p.yaml", "p.json"])
+def test_a_file_may_begin_with_a_mark_and_have_any_line_ends(tmp_path: Path, name: str) -> None:
+    text = '{"parameters": {"x": "a\u00e9"},\r\n "steps": [{"name": "a", "command": "echo"}]}\r\n'
+    file = tmp_path / name
+    for mark in (b"", b"\xef\xbb\xbf"):
+        file.write_bytes(mark + text.encode())
+        pipeline = load_pipeline(str(file))
+        assert (pipeline.parameters, pipeline.dag.nodes[0].config["command"]) == (
+            {"x": "aé"},
+            "echo",
+        )
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32"):
+        file.write_bytes(text.encode(encoding))
+        with pytest.raises(PipelineError, match=r"is UTF-(16|32).*: save it as UTF-8"):
+            load_pipeline(str(file))
+    file.write_bytes(b'{"steps":\n ["\xff"]}')
+    with pytest.raises(PipelineError, match="line 2: byte 0xff is not UTF-8"):
+        load_pipeline(str(file))
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("a: &x [1]\nb: *x\n", "aliases"),
-        ("a: &x [*x]\n", "aliases"),
-        ("steps: []\nsteps: []\n", "there twice"),
-        ("steps:\n  - {name: a, command: x, 1: y}\n", "no text"),
+        ("steps: []\nsteps: []\n", "line 2: 'steps' is there twice: in line 1 before"),
+        ("steps:\n  - {name: a, command: x, 1: y}\n", "line 2: step 'a' has no '1'"),
+        ("steps:\n  - {name: 1, command: x}\n", "line 2: step 1: its name is 1.*in quotes"),
+        ("steps:\n- name: a\n  command: true\n", "line 3: step 'a': its command is true"),
+        ("steps:\n- name: a\n  command:\n", "line 3: step 'a' has no command"),
+        ("steps:\n- name: a\n  command: [echo]\n", "line 3: step 'a': its command must be one"),
+        ("steps:\n- name: a\n  command: x\n  save: 1\n", "line 4: step 'a': save must be"),
+        ("steps:\n- name: a\n  command: x\n  env: [1]\n", "line 4: step 'a': env must be"),
+        ("steps:\n- name: a\n  command: x\n  env:\n    A=B: 1\n", "line 5: .* 'A=B' can be no"),
         ("steps: [}\n", "line 1, is not YAML"),
         ("just text\n", "no pipeline"),
         ("stepz: []\n", "did you mean 'steps'"),

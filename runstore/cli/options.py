@@ -254,12 +254,14 @@ def _value(name: str, text: str) -> Any:
 
     try:
         json.loads(text)
-    except (ValueError, RecursionError):
+    except json.JSONDecodeError:
         try:
             text.encode()
         except UnicodeEncodeError:
             raise InputError(f"parameter {name!r} is no text: it is not UTF-8") from None
         return text
+    except (ValueError, RecursionError):
+        pass  # it is JSON, and too long or too deep: said below
     try:
         return loads(text.encode())
     except InputError as error:
@@ -270,8 +272,7 @@ def _value(name: str, text: str) -> Any:
 
 
 def _from_file(path: str) -> dict[str, Any]:
-    from runstore.canonical import loads
-    from runstore.pipeline import parse_yaml
+    from runstore.document import parse_document
 
     try:
         with open(path, "rb") as file:
@@ -281,15 +282,9 @@ def _from_file(path: str) -> dict[str, Any]:
             f"parameters file {path!r} cannot be read: {error.strerror}; name one that can with "
             f"--params-file, or give each with --param NAME=VALUE"
         ) from error
-    if path.endswith((".yaml", ".yml")):
-        found = parse_yaml(data, path)
-    elif path.endswith(".json"):
-        try:
-            found = loads(data)
-        except InputError as error:
-            raise InputError(f"parameters file {path!r}: {error}; correct it") from None
-    else:
+    if not path.endswith((".json", ".yaml", ".yml")):
         raise InputError(f"parameters file {path!r} must end in .json, .yaml or .yml: rename it")
+    found = parse_document(data, path).value
     if not isinstance(found, dict):
         example = '{"n": 1}' if path.endswith(".json") else "n: 1"
         raise InputError(

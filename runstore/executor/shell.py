@@ -17,7 +17,7 @@ from runstore.dag import Task
 from runstore.executor.failure import TaskFailedError
 from runstore.executor.log import Log
 from runstore.executor.returned import from_file
-from runstore.executor.variables import environment_of
+from runstore.executor.variables import environment_of, spelt
 from runstore.store import Attempt
 
 __all__ = ["GRACE_SECONDS", "Shell", "run_command"]
@@ -87,7 +87,7 @@ def run_command(
         with open(fd, "w", encoding="utf-8") as file:
             json.dump(dict(attempt.params), file, ensure_ascii=False)
         inherited = dict(os.environ)
-        inherited.update({str(k): str(v) for k, v in dict(config.get("env") or {}).items()})
+        inherited.update({str(k): spelt(v) for k, v in dict(config.get("env") or {}).items()})
         environment, left_out = environment_of(attempt.params, inherited)
         log.write(left_out.encode("utf-8", "replace"))
         environment.update(

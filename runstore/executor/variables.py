@@ -13,7 +13,7 @@ from typing import Any
 
 from runstore.canonical import dumps
 
-__all__ = ["ONE_BYTES", "TOTAL_BYTES", "environment_of"]
+__all__ = ["ONE_BYTES", "TOTAL_BYTES", "environment_of", "spelt"]
 
 ONE_BYTES = 100_000  # Linux takes 128 KiB for one, name and all
 TOTAL_BYTES = 512_000  # and for all, with the arguments, a quarter of the stack limit: 2 MiB
@@ -31,6 +31,11 @@ _SET = (
 """What dash(1) or bash(1) set themselves, whatever they were given."""
 _OF_THE_SHELL = frozenset(f"{_NEEDED} {_SET}".split())
 _OF_THE_SYSTEM = ("RUNSTORE_", "LD_", "DYLD_", "BASH_")
+
+
+def spelt(value: Any) -> str:
+    """A value as a command is given it: text as it is, anything else as canonical JSON."""
+    return value if isinstance(value, str) else dumps(value).decode()
 
 
 def environment_of(
@@ -52,7 +57,7 @@ def environment_of(
         if not _NAME.fullmatch(name):
             left_out.append(f"{json.dumps(name)} (not a name of a variable)")
             continue
-        text = value if isinstance(value, str) else dumps(value).decode()
+        text = spelt(value)
         if "\0" in text:
             left_out.append(f"{name} (it has a NUL in it)")
             continue

@@ -53,7 +53,7 @@ REFUSED = {
     "cycle": (("run", "cycle.json"), "cycle"),
     "keys twice in JSON": (("run", "twice.json"), "stands twice"),
     "cut JSON": (("run", "cut.json"), "cut.json"),
-    "recursion": (("run", "alias.yaml"), "alias.yaml, line 2: aliases"),
+    "recursion": (("run", "alias.yaml"), "alias.yaml, line 2: *x stands in what it names"),
     "keys twice in YAML": (("run", "twice.yaml"), "line 2: 'nodes' is there twice"),
     "no object": (("run", "list.yaml"), "must be an object"),
     "no pipeline file": (("run", "odd.txt"), "they end in .py"),

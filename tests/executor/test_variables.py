@@ -20,6 +20,7 @@ print("the command's own")
 
 
 def probe(tmp_path, parameters, **config):
+    tmp_path.mkdir(exist_ok=True)
     script = tmp_path / "probe.py"
     script.write_text(PROBE)
     node = Task(
@@ -79,3 +80,18 @@ def test_the_limits_are_of_bytes_and_of_all_together():
     assert set(found) == {"p0", "p1", "p2", "p3", "p4", "last", "other"}
     assert f"p5 (too large together: {TOTAL_BYTES:,} bytes in all)" in line
     assert json.dumps(line).count("\\n") == 1
+
+
+def test_env_is_spelt_as_parameters_are(tmp_path):
+    values = {
+        "A": 1, "B": True, "C": None, "D": 1.0, "E": [1, "x"], "F": {"b": 1, "a": "ä"}, "G": "",
+        "H": "yes", "I": 2**53 - 1, "J": 3.5, "K": False, "L": " x\n",
+    }  # fmt: skip
+    as_params, _ = probe(tmp_path / "params", values)
+    as_env, _ = probe(tmp_path / "env", {}, env=values)
+    expected = {
+        "A": "1", "B": "true", "C": "null", "D": "1", "E": '[1,"x"]', "F": '{"a":"ä","b":1}',
+        "G": "", "H": "yes", "I": "9007199254740991", "J": "3.5", "K": "false", "L": " x\n",
+    }  # fmt: skip
+    assert {name: as_params[name] for name in values} == expected
+    assert {name: as_env[name] for name in values} == expected
