@@ -296,11 +296,18 @@ def _artifacts(vertex: Vertex, bodies: list[Frame]) -> dict[str, tuple[Blob, str
             continue
         made = final(body.graph.order, body.states)
         if vertex.kind == "map":
-            made = {body.prefix + address: entry for address, entry in made.items()}
+            made = {_by_item(body.prefix, a, entry[1]): entry for a, entry in made.items()}
         for address, entry in made.items():
             twice = vertex.kind == "parallel" and address in found
             found[address] = (entry[0], AMBIGUOUS) if twice else entry
     return found
+
+
+def _by_item(prefix: str, address: str, source: str) -> str:
+    """The address of what an item saved, from outside: below the item's whole path. What a map in
+    that item saved has it already."""
+    inside = source == AMBIGUOUS or "[" in source[len(prefix) :]
+    return address if inside and address.startswith(prefix) else prefix + address
 
 
 _UNREAD = object()
