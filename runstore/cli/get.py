@@ -39,10 +39,11 @@ def command(
 ) -> int:
     """Fetch an artifact of run RUN_ID: by name, or by PATH/NAME where several steps saved it.
 
-    Checked against its digest; the file appears whole or not at all.
+    An exact name goes before a pattern (*, ?). Checked against its digest; the file appears whole
+    or not at all, executable if it was.
     """
     from runstore.cli.sources import existing_run, tell_salvaged
-    from runstore.cli.text import amount
+    from runstore.cli.text import amount, clean
     from runstore.errors import RefusedError
 
     run = existing_run(store, run_id, salvage=True)
@@ -51,13 +52,19 @@ def command(
     if output == "-":
         _print(run, found.blob)
         return DONE
-    target = output or os.path.basename(found.name)
-    if output is None and os.path.lexists(target):
-        raise RefusedError(f"{target} is here already: name another file with -o")
-    if os.path.isdir(target):
-        target = os.path.join(target, os.path.basename(found.name))
+    name = os.path.basename(found.name)
+    if output is None or os.path.isdir(output):
+        if name in ("", ".", "..") or "\0" in name:
+            raise RefusedError(f"{found.name!r:.300} is no name of a file: name one with -o")
+        target = os.path.join(output or "", name)
+        if output is None and os.path.lexists(target):
+            raise RefusedError(f"{clean(target)} is here already: name another file with -o")
+    else:
+        target = output
+        if os.path.exists(target) and not os.path.isfile(target):
+            raise RefusedError(f"{clean(target)} is no file: for a pipe or a device, use -o -")
     run.blobs.copy_to(found.blob, target)
-    click.echo(f"{target}: {amount(found.blob.size)}, of {found}", err=True)
+    click.echo(f"{clean(target)}: {amount(found.blob.size)}, of {clean(str(found))}", err=True)
     return DONE
 
 
@@ -68,6 +75,17 @@ class _Artifact(NamedTuple):
     blob: Blob
     outcome: str
 
+    @property
+    def addresses(self) -> set[str]:
+        """Its name, alone, and below the step that saved it, or the item of a map in which that
+        stands (as a step outside of the map loads it)."""
+        from runstore.paths import segments
+
+        parts = segments(self.path)
+        items = [n for n, part in enumerate(parts, 1) if "[" in part]
+        holders = [self.path, *("/".join(parts[:n]) for n in items[-1:])]
+        return {self.name, *(f"{holder}/{self.name}" for holder in holders)}
+
     def __str__(self) -> str:
         note = "" if self.outcome == "succeeded" else f", which {self.outcome}"
         return f"{self.path}/{self.name} (attempt {self.attempt}{note})"
@@ -76,22 +94,29 @@ class _Artifact(NamedTuple):
 def _chosen(run: Run, history: History, address: str, attempt: int | None) -> _Artifact:
     from runstore.cli.text import clean, command_line
     from runstore.errors import RefusedError
+    from runstore.paths import wildcard
 
     everything = list(_artifacts(history))
-    found = [each for each in everything if address in (each.name, f"{each.path}/{each.name}")]
+    found = [each for each in everything if address in each.addresses]
+    if not found:
+        match = wildcard(address)
+        found = [each for each in everything if any(map(match, each.addresses))]
     if attempt is not None:
         found = [each for each in found if each.attempt == attempt]
     # Of the attempts at a path the latest one, and of the paths those that succeeded: the others
     # are looked at only if there is no such, to find out what went wrong.
-    latest = list({each.path: each for each in found}.values())
+    latest = list({(each.path, each.name): each for each in found}.values())
     good = [each for each in latest if each.outcome == "succeeded"]
     chosen = good or latest
     if len(chosen) == 1:
         return chosen[0]
     if chosen:
-        listed = ", ".join(f"{each.path}/{each.name}" for each in chosen[:_LISTED])
+        every = sorted(f"{each.path}/{each.name}" for each in chosen)
+        listed = ", ".join(every[:_LISTED])
         more = f", and {len(chosen) - _LISTED:,} more" if len(chosen) > _LISTED else ""
-        raise RefusedError(f"{len(chosen):,} steps saved {address!r}: say which: {listed}{more}")
+        raise RefusedError(
+            f"{len(chosen):,} artifacts are called {address!r}: say which: {listed}{more}"
+        )
     show = command_line("runstore", "show", run.run_id)
     names = ", ".join(dict.fromkeys(each.name for each in everything[:_LISTED])) or "none"
     raise RefusedError(

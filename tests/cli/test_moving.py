@@ -253,3 +253,25 @@ def test_what_was_read_from_a_bucket_is_kept(
     assert moved("show", "bad", **environment)[0] == 0
     assert moved("rm", "bad", "--yes", **environment)[0] == 0
     assert "no run 'bad'" in moved.refused(2, "plan", "bad", **environment)
+
+
+def test_get_from_an_item_of_a_map(shell: Shell) -> None:
+    shell.write(
+        "m.yaml",
+        "parameters: {items: [a, b/c]}\n"
+        "steps: [{name: each, kind: map, over: items, as: item, body: {steps: [{name: w,"
+        ' params: item, command: \'echo $item > "out [1].csv"; echo $item > x*.txt;'
+        " echo n > xy.txt; echo d > -d.md',"
+        " save: '*'}]}}]",
+    )
+    assert shell("run", "m.yaml", "--run-id", "r")[0] == 0
+    for address in ('each["b/c"]/w/out [1].csv', 'each["b/c"]/out [1].csv', 'each["b/c"]/*.csv'):
+        assert shell("get", "r", address, "-o", "-") == (0, "b/c\n", "")
+    assert shell("get", "r", 'each["a"]/x*.txt', "-o", "-")[1] == "a\n", "an exact name"
+    refused = shell.refused(2, "get", "r", "*.csv")
+    assert 'each["a"]/w/out [1].csv, each["b/c"]/w/out [1].csv' in refused
+    assert 'each["a"]/w/x*.txt, each["a"]/w/xy.txt' in shell.refused(2, "get", "r", 'each["a"]/x?*')
+    assert shell("get", "r", "--", 'each["a"]/-d.md')[0] == 0
+    assert (shell.folder / "-d.md").read_text() == "d\n"
+    os.mkfifo(shell.folder / "pipe")
+    assert "is no file" in shell.refused(2, "get", "r", 'each["a"]/*.csv', "-o", "pipe")
