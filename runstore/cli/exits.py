@@ -14,6 +14,7 @@ import click
 
 from runstore.cli.text import clean
 from runstore.errors import DamagedError, RunstoreError, StorageError, StoreNotFoundError
+from runstore.signal_handlers import install
 
 __all__ = [
     "BUG",
@@ -46,7 +47,7 @@ def perform(action: Callable[[dict[str, Any]], Any]) -> int:
         # Whatever is in a path or an error can be printed on whatever terminal.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    old = _on_sigterm()
+    put_back = _on_sigterm()
     try:
         code = action(state)
         sys.stdout.flush()
@@ -63,19 +64,18 @@ def perform(action: Callable[[dict[str, Any]], Any]) -> int:
             traceback.print_exc()
         return code
     finally:
-        if old is not None:
-            signal.signal(signal.SIGTERM, old)
+        put_back()
 
 
-def _on_sigterm() -> Any:
+def _on_sigterm() -> Callable[[], None]:
     """Let SIGTERM unwind: as the first process of a container, it would do nothing otherwise."""
 
     def stop(*_: object) -> NoReturn:
         raise Terminated
 
     if threading.current_thread() is not threading.main_thread():
-        return None
-    return signal.signal(signal.SIGTERM, stop)
+        return lambda: None
+    return install(stop, signal.SIGTERM)
 
 
 def _code(error: BaseException) -> int:

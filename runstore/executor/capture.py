@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -29,50 +29,149 @@ def _wanted() -> Log | None:
     return _whole if log is None or log.settled else log
 
 
-class _Router(io.TextIOBase):
-    """A stdout that writes where the task at work in this thread wants it, else where it was:
-    nowhere, if there was none (``None``, as in a daemon)."""
+class _Nowhere(io.TextIOBase):
+    """The stream of a process that has none (``None``, as in a daemon)."""
 
-    def __init__(self, original: Any) -> None:
-        self.original = original
+    encoding = "utf-8"
+    errors = "backslashreplace"
+    buffer = io.BytesIO()
 
     def write(self, text: str) -> int:
-        log = _wanted()
-        if log is None:
-            return len(text) if self.original is None else int(self.original.write(text))
-        log.write(text.encode("utf-8", "replace"))
         return len(text)
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("this process has no such stream")
+
+    def reconfigure(self, **_: Any) -> None:
+        """There is nothing to do it to."""
+
+
+class _Router(io.TextIOBase):
+    """A stdout that writes where the task at work in this thread wants it, else where it was.
+
+    Whatever it is asked is answered by the stream that it would write to at that moment.
+    """
+
+    def __init__(self, name: str, original: Any) -> None:
+        self.original = original
+        self.buffer = _Bytes(self)
+        self._name = name
+        self._else = _Nowhere() if original is None else original
+
+    def _stream(self) -> Any:
+        log = _wanted()
+        return self._else if log is None else log.text(self._name)
+
+    def write(self, text: str) -> int:
+        count = self._stream().write(text)
+        return count if isinstance(count, int) else len(text)  # a stream of the user's may say None
+
+    def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
+        for line in lines:
+            self.write(line)
 
     def flush(self) -> None:
         # Who kept the stream that was there before prints to the log of a whole process, too.
-        if (_whole is not None or _wanted() is None) and self.original is not None:
-            self.original.flush()
+        if _whole is not None or _wanted() is None:
+            self._else.flush()
 
     def writable(self) -> bool:
         return True
 
     def isatty(self) -> bool:
-        return _wanted() is None and self.original is not None and bool(self.original.isatty())
+        return bool(self._stream().isatty())
 
     def fileno(self) -> int:
         """What a task hands to a command it runs (``stdout=sys.stdout``) is its log, too."""
-        log = _wanted() if _whole is None else None  # the process's own are its log already
-        if log is not None:
-            return log.fileno()
-        if self.original is None:
-            raise io.UnsupportedOperation("this process has no such stream")
-        return int(self.original.fileno())
+        # In a worker the process's own descriptors are its log already.
+        return int((self._else if _whole is not None else self._stream()).fileno())
+
+    def detach(self) -> io.BufferedIOBase:  # type: ignore[override]
+        """What wraps the bytes anew, as a task may, routes as this does. This goes on working:
+        other threads print to it."""
+        self.flush()
+        return self.buffer
+
+    def close(self) -> None:
+        """Nothing: it is not the task's to close, since other threads print to it."""
+        with suppress(Exception):
+            self.flush()
+
+    def __del__(self) -> None:
+        """Nothing is closed when this is collected."""
+
+    @property
+    def closed(self) -> bool:
+        return bool(getattr(self._stream(), "closed", False))
+
+    @property
+    def name(self) -> str:
+        return f"<{self._name}>"
+
+    @property
+    def mode(self) -> str:
+        return "w"
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        return "utf-8"
+        return getattr(self._stream(), "encoding", None) or "utf-8"
 
     @property
-    def buffer(self) -> Any:
+    def errors(self) -> str:  # type: ignore[override]
+        return getattr(self._stream(), "errors", None) or "strict"
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_else":
+            raise AttributeError(name)  # it is not made yet
+        # `reconfigure`, `newlines`, `line_buffering`, and what a notebook's stream has besides.
+        return getattr(self._stream(), name)
+
+
+class _Bytes(io.BufferedIOBase):
+    """``sys.stdout.buffer``. It may be kept for longer than a task lasts: it routes each time."""
+
+    mode = "wb"
+
+    def __init__(self, router: _Router) -> None:
+        self._router = router
+
+    def write(self, data: Any) -> int:
         log = _wanted()
         if log is not None:
-            return log
-        return io.BytesIO() if self.original is None else self.original.buffer
+            return log.write(data)
+        stream = self._router._else
+        buffer = getattr(stream, "buffer", None)
+        if buffer is None:  # a notebook's stream takes text alone
+            stream.write(bytes(data).decode(self._router.encoding, "replace"))
+        else:
+            buffer.write(data)
+        return memoryview(data).nbytes
+
+    def flush(self) -> None:
+        self._router.flush()
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return self._router.isatty()
+
+    def fileno(self) -> int:
+        return self._router.fileno()
+
+    def close(self) -> None:
+        """Nothing, as for the text."""
+
+    def __del__(self) -> None:
+        """Nothing is closed when this is collected."""
+
+    @property
+    def closed(self) -> bool:
+        return self._router.closed
+
+    @property
+    def name(self) -> str:
+        return self._router.name
 
 
 @contextmanager
@@ -85,7 +184,7 @@ def routed() -> Iterator[None]:
         if _users == 1:
             for name in ("stdout", "stderr"):
                 original = getattr(sys, name)
-                setattr(sys, name, router := _Router(original))
+                setattr(sys, name, router := _Router(name, original))
                 _hand_over(original, router)
     try:
         yield
@@ -95,6 +194,7 @@ def routed() -> Iterator[None]:
             if _users == 0:
                 for name in ("stdout", "stderr"):
                     stream = getattr(sys, name)
+                    # One that a task put there is left: it routes, if it writes to what was there.
                     if isinstance(stream, _Router):
                         setattr(sys, name, stream.original)
                         _hand_over(stream, stream.original)
@@ -130,7 +230,7 @@ def redirected(log: Log) -> Iterator[None]:
     flush()
     before = [(number, _copy(number)) for number in (1, 2)]
     for number, _ in before:
-        os.dup2(log.fileno(), number)
+        os.dup2(log.file(), number)
     _whole = log
     try:
         yield
@@ -157,3 +257,33 @@ def flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
+
+
+# -- a child that a task forks prints to the same log ----------------------------------------------
+
+_forking = threading.local()
+
+
+def _before_fork() -> None:
+    log = _wanted()
+    if log is not None:
+        log.hold()
+    _forking.log = log
+
+
+def _after_fork() -> None:
+    log: Log | None = getattr(_forking, "log", None)
+    _forking.log = None
+    if log is not None:
+        log.let_go()
+
+
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603 - another thread may have held it, which is not in the child
+    _lock = threading.Lock()
+    _after_fork()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+)

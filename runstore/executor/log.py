@@ -8,6 +8,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from runstore.errors import StorageError
@@ -35,6 +36,8 @@ class Log(io.BufferedIOBase):
         self._settled = False
         self._memory = bytearray()
         self._fd: int | None = None
+        self._given: int | None = None
+        self._texts: dict[str, io.TextIOWrapper[Any]] = {}
         if file is not None:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             self._fd = os.open(file, flags, 0o600)  # what is printed is not masked yet
@@ -49,12 +52,31 @@ class Log(io.BufferedIOBase):
             if self._fd is None:
                 self._memory += view
                 if len(self._memory) > _CHUNK_BYTES:
-                    self.fileno()
+                    self.file()
             else:
                 _write(self._fd, view)
         return len(view)
 
+    def text(self, name: str) -> io.TextIOWrapper[Any]:
+        """The text stream of this name (``stdout``, ``stderr``) that writes here at once."""
+        stream = self._texts.get(name)
+        if stream is None:
+            with self._lock:
+                buffer: Any = self
+                made = io.TextIOWrapper(
+                    buffer, "utf-8", "replace", newline="\n", write_through=True
+                )
+                stream = self._texts.setdefault(name, made)
+        return stream
+
     def fileno(self) -> int:
+        """For a task: a descriptor of its own, which it may close, or keep for too long."""
+        with self._lock:
+            if self._given is None:
+                self._given = _hand_out(self.file())
+            return self._given
+
+    def file(self) -> int:
         """For processes to write to. What they write stands after all that was written before."""
         with self._lock:
             if self._fd is None:
@@ -155,9 +177,57 @@ class Log(io.BufferedIOBase):
         with self._keeping, self._lock:
             self._settled = True
             self._memory = bytearray()
+            self._texts.clear()
             if self._fd is not None:
+                if self._given is not None:
+                    _take_back(self._given, self._fd)
                 os.close(self._fd)
-                self._fd = None
+                self._fd = self._given = None
+
+    def hold(self) -> None:
+        """A fork is about to happen: the child is to print here too, and finds no lock taken."""
+        self._lock.acquire()
+        if not self._settled:
+            with suppress(OSError):  # no room for a file: what the child prints is not kept
+                self.file()
+
+    def let_go(self) -> None:
+        """Parent and child both go on after :meth:`hold`."""
+        self._lock.release()
+
+
+_parked: list[int] = []
+"""Descriptors that tasks were given, to be given to others. A task that ended may have one still,
+as `faulthandler.enable()` does: it leads to another log or to nowhere, and never to a file of the
+store that happens to get the same number."""
+_parking = threading.Lock()
+
+
+def _hand_out(fd: int) -> int:
+    with _parking:
+        while _parked:
+            number = _parked.pop()
+            if _is_same(number, os.devnull):  # else a task closed it, and it is somebody else's
+                break
+        else:
+            number = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    return os.dup2(fd, number, inheritable=False)
+
+
+def _take_back(number: int, fd: int) -> None:
+    with _parking:
+        if _is_same(number, fd):
+            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(nowhere, number, inheritable=False)
+            os.close(nowhere)
+            _parked.append(number)
+
+
+def _is_same(number: int, other: int | str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(number), os.stat(other))
+    except OSError:
+        return False
 
 
 def _write(fd: int, view: memoryview) -> None:

@@ -19,6 +19,8 @@ from functools import partial
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
+from runstore.signal_handlers import install
+
 __all__ = ["Pool", "Workers"]
 
 _T = TypeVar("_T")
@@ -89,8 +91,11 @@ class Workers(Executor):
 
 
 def _leave_interrupts_to_the_parent() -> None:
-    """Ctrl-C goes to every process of a terminal: the parent ends its workers itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C goes to every process of a terminal: the parent ends its workers itself.
+
+    Not SIG_IGN, which every command that a task starts would inherit.
+    """
+    install(lambda *_: None, signal.SIGINT)
 
 
 def _processes(pool: ProcessPoolExecutor) -> list[BaseProcess]:

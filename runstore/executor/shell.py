@@ -129,7 +129,7 @@ def _run(command: str, work: Path, environment: dict[str, str], log: Log, shell:
         cwd=work,
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=log.fileno(),
+        stdout=log.file(),
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )

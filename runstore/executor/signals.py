@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from runstore.signal_handlers import install
+
 __all__ = ["AtOnce", "Cancelled", "Signals"]
 
 
@@ -45,22 +47,15 @@ class Signals:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        old: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
-
-        def restore() -> None:
-            for which, handler in old.items():
-                signal.signal(which, handler or signal.SIG_DFL)
 
         def note(number: int, _: Any) -> None:
             if self.number is not None:
-                restore()
+                put_back()
                 raise AtOnce(number)
             self.number = number
 
-        for number in numbers:
-            signal.signal(number, note)
+        put_back = install(note, signal.SIGINT, signal.SIGTERM)
         try:
             yield
         finally:
-            restore()
+            put_back()

@@ -18,6 +18,7 @@ from runstore.errors import (
     ValueNotJsonError,
 )
 from runstore.executor.capture import captured, flush
+from runstore.executor.children import leave_child
 from runstore.executor.failure import TaskFailedError
 from runstore.executor.log import Log
 from runstore.executor.returned import by_name, with_advice
@@ -77,6 +78,7 @@ def do(
             done.end = attempt.cancel("interrupted")
             return done
         failure: BaseException | None = None
+        process = os.getpid()
         with captured(log):
             try:
                 if task.type == "shell" and task._function is None:
@@ -85,6 +87,7 @@ def do(
                     outputs, done.warning = _call(attempt, task)
             except BaseException as error:  # noqa: BLE001 - whatever a task raises is its failure
                 failure = error
+            leave_child(process, failure)
             flush()
         log.settle(attempt)
         if isinstance(failure, KeyboardInterrupt):

@@ -29,6 +29,7 @@ from runstore.paths import template
 from runstore.pipeline import Pipeline, load_pipeline
 from runstore.plan import Action, Plan, Reason, Step, Work
 from runstore.records import Blob, Consumed, End, RunRecord, Start
+from runstore.signal_handlers import install
 from runstore.storage import Storage
 from runstore.store import Run, Store
 from runstore.store.clock import now
@@ -301,13 +302,13 @@ def _sigterm_ends(shell: Shell) -> Iterator[None]:
         shell.stop()
         raise KeyboardInterrupt
 
-    old = signal.signal(signal.SIGTERM, interrupt)
+    put_back = install(interrupt, signal.SIGTERM)
     try:
         yield
     finally:
         if shell.stopping:
             os._exit(128 + signal.SIGTERM)
-        signal.signal(signal.SIGTERM, old)
+        put_back()
 
 
 def _task_here(job: _Job, shared: _Shared) -> Task:

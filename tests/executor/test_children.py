@@ -1,0 +1,95 @@
+"""Processes that a task forks are plain: nothing of ours is theirs, and they record nothing.
+
+The oracle looks at the files of the store and at what the kernel says of the children.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+import pytest
+
+import runstore
+from runstore import Dag, start, task
+from runstore.history import no_collection
+from tests.executor import forking as f
+
+BOTH = pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
+
+
+def run(function, store, processes, parameters=None):
+    result = start(
+        Dag([task(function, returns="out")]), parameters, store=store, run_id="r", workers=1,
+        processes=processes, environment={},
+    )  # fmt: skip
+    assert result.status == "succeeded", result.run.read_end(function.__name__, 1).error
+    return result.values["out"]
+
+
+def log_of(store, path):
+    made = runstore.open(store).run("r")
+    blob = made.read_end(path, 1).log
+    return (Path(store) / made.blobs.key(blob.sha256)).read_text() if blob else ""
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("how", "code", "said"),
+    [
+        ("return", 0, ""),
+        ("raise", 1, "ValueError: in the child"),
+        ("exit", 7, ""),
+        ("exit with a text", 1, "a text"),
+        ("interrupt", 1, "KeyboardInterrupt"),
+    ],
+)
+def test_a_child_that_leaves_its_task_ends_and_records_nothing(
+    tmp_path, processes, how, code, said
+):
+    assert run(f.forks, tmp_path, processes, {"how": how}) == code, "the parent's value stands"
+    records = [path.name for path in sorted(tmp_path.glob("runs/r/**/attempts/*.json"))]
+    assert records == ["forks.000001.end.json", "forks.000001.start.json"]
+    log = log_of(tmp_path, "forks")
+    assert "printed by the child" in log
+    assert said in log
+
+
+@BOTH
+def test_a_child_is_ended_by_terminate(tmp_path, processes):
+    assert run(f.terminates, tmp_path, processes) == -15
+
+
+@BOTH
+def test_a_command_with_a_preexec_is_ended_by_terminate(tmp_path, processes):
+    assert run(f.runs_with_preexec, tmp_path, processes) == -15
+
+
+@BOTH
+def test_a_pool_that_is_left_early_ends(tmp_path, processes):
+    assert run(f.leaves_a_pool, tmp_path, processes) < 20, "its workers hear SIGTERM"
+
+
+@BOTH
+def test_a_child_has_the_handlers_of_a_program_without_us(tmp_path, processes):
+    handlers, collects = run(f.asks_a_child, tmp_path, processes)
+    assert handlers == ["default_int_handler", str(f.signal.SIG_DFL)]
+    assert collects
+    assert log_of(tmp_path, "asks_a_child") == "printed in a process of multiprocessing\n"
+
+
+@BOTH
+def test_a_child_prints_though_a_thread_was_printing_when_it_was_forked(tmp_path, processes):
+    assert run(f.prints_while_it_forks, tmp_path, processes) == [0] * 30
+    assert log_of(tmp_path, "prints_while_it_forks").count("child") == 30
+
+
+def test_a_child_collects_garbage_though_it_was_forked_while_a_plan_was_made():
+    with no_collection():
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if gc.isenabled() else 1)
+        assert f._until(child) == 0
+        assert not gc.isenabled()
+    assert gc.isenabled()
