@@ -92,6 +92,8 @@ class Composites(Context):
                     state.behind = True
                 if each.busy:
                     state.busy = True
+                if each.interrupted:
+                    state.interrupted = True
                 if each.newest > state.newest:  # noqa: PLR1730 - max() costs 0.1 us an item
                     state.newest = each.newest
                 if each.artifacts:

@@ -129,7 +129,8 @@ class Context(ABC):
 
     @staticmethod
     def targets(handler: Vertex, states: list[State]) -> set[int]:
-        """What a handler handles: failed nodes it lists, and those behind what it lists."""
+        """What a handler handles: failed nodes it lists, and those behind what it lists. Not what
+        was lost or cancelled, nor a composite in which something was: a retry runs that."""
         vertices = handler.graph.vertices
         found: set[int] = set()
         seen: set[tuple[int, bool]] = set()
@@ -142,7 +143,8 @@ class Context(ABC):
             code = states[at].code
             ups = vertices[at].after
             if code == FAILED:
-                found.add(at)
+                if not states[at].interrupted:
+                    found.add(at)
             elif code == UPSTREAM_FAILED:
                 # By its trigger; else it lacks a value, since something further up has failed.
                 direct = any(states[up].code in (FAILED, UPSTREAM_FAILED) for up in ups)

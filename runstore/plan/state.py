@@ -45,6 +45,8 @@ class State:
     """The latest invocation that made something of it."""
     busy = False
     """An attempt of it is in progress."""
+    interrupted = False
+    """An attempt of it, or of what is in it, was lost or cancelled: no handler can settle it."""
     artifacts: Mapping[str, tuple[Blob, str]] = _EMPTY
     """What it saved: address -> (blob, path of the node that saved it)."""
     ends: list[str] | None = None

@@ -28,7 +28,7 @@ class Tasks(Context):
         """Decide about a task whose upstream is settled and whose trigger is met.
 
         :param settle: a failure of an earlier invocation is settled, if it consumed what its
-            upstream has now.
+            upstream has now. What was lost or cancelled never is: it did not fail.
         """
         params: dict[str, str] = {}
         values: dict[str, Any] = {}
@@ -60,7 +60,9 @@ class Tasks(Context):
                     return self._done(path, vertex, latest, frame, behind)
                 reason = Reason.STALE if detail else Reason.OUTPUT_MISSING
             elif (attempts and latest.invocation == self.invocation) or (
-                settle and not self._differs(vertex, latest, params, results, ends, frame)
+                settle
+                and latest.outcome == "failed"
+                and not self._differs(vertex, latest, params, results, ends, frame)
             ):
                 return self._failed(path, latest, frame)
             else:
@@ -118,6 +120,7 @@ class Tasks(Context):
 
     def _failed(self, path: str, end: End, frame: Frame) -> State:
         state = State(path, FAILED, True, end)
+        state.interrupted = end.outcome != "failed"
         state.newest = end.invocation
         state.result = end_result(end.digest)
         if self.asks_ends:
