@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from runstore.errors import DagError
 from runstore.resolution import Wiring, wire
@@ -35,7 +35,10 @@ __all__ = [
 Trigger = Literal["all_success", "one_success", "one_failed", "all_done"]
 """When a node runs, once everything in ``after`` is settled: Airflow's trigger rules."""
 
-Names = tuple[str, ...]
+Names = Annotated[
+    tuple[str, ...], BeforeValidator(lambda names: (names,) if isinstance(names, str) else names)
+]
+"""Names; in Python a single one may be given as it is. The JSON form has lists only."""
 
 
 class _Model(BaseModel):
@@ -332,6 +335,12 @@ def _open(raw: object, at: str) -> tuple[dict[str, Any], list[tuple[str, object]
 
 def _build(item: dict[str, Any], at: str, extra: ExtraValues) -> Any:
     kind = KINDS[item["kind"]]
+    for field in ("after", "params", "returns"):
+        if isinstance(item.get(field), str):
+            raise DagError(
+                f"node {at!r}: {field!r} is the text {item[field]!r}: write a list of names",
+                nodes=(at,),
+            )
     if extra == "ignore":
         known = {info.alias or name for name, info in kind.model_fields.items()}
         item = {name: value for name, value in item.items() if name in known}

@@ -46,6 +46,8 @@ class Wiring:
     """Those among them that are surely given when this graph succeeds."""
     unclear: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Names that two nodes give, neither following the other: an error if anybody reads one."""
+    bound: frozenset[str] = frozenset()
+    """What the maps and loops in this graph call their items and iterations, at any depth."""
 
 
 def wire(nodes: Sequence[AnyNode]) -> Wiring:
@@ -64,6 +66,7 @@ def wire(nodes: Sequence[AnyNode]) -> Wiring:
             before[up].append(i)
     wiring.before = tuple(map(tuple, before))
     wiring.order = _order(nodes, wiring)
+    wiring.bound = _bound(nodes)
     wiring.returns = tuple(_returns(node) for node in nodes)
     _resolve(nodes, wiring)
     return wiring
@@ -104,7 +107,54 @@ def _order(nodes: Sequence[AnyNode], wiring: Wiring) -> tuple[int, ...]:
     return tuple(order)
 
 
-# -- what composites read and return -------------------------------------------------------------
+# -- what composites bind, read and return -------------------------------------------------------
+
+
+def _bound(nodes: Sequence[AnyNode]) -> frozenset[str]:
+    """The names of items and iterations. Inside, nothing else may give the name: whoever reads it
+    there gets the item."""
+    found: set[frozenset[str]] = set()
+    for node in nodes:
+        inside = [body.wiring.bound for body in node.bodies.values()]
+        found.update(inside)
+        if (node.kind != "map" and node.kind != "loop") or node.as_ is None:
+            continue
+        if node.as_ in node.body.wiring.exports or node.as_ in node.body.wiring.unclear:
+            path = _find(node, node.as_)
+            raise DagError(
+                f"task {path!r} returns {node.as_!r}, which inside {node.kind} {node.name!r} is "
+                f"the name of its {_BINDS[node.kind]} (as): rename one of them",
+                nodes=(path, node.name),
+                parameter=node.as_,
+            )
+        if node.as_ in inside[0]:
+            path = _find(node, node.as_)
+            raise DagError(
+                f"{path!r} calls its items or iterations {node.as_!r}, as {node.kind} "
+                f"{node.name!r} around it does, whose {_BINDS[node.kind]} nothing in it could "
+                f"read: give one of them another `as`",
+                nodes=(node.name, path),
+                parameter=node.as_,
+            )
+        found.add(frozenset((node.as_,)))
+    return next(iter(found)) if len(found) == 1 else frozenset().union(*found)
+
+
+_BINDS = {"map": "item", "loop": "iteration"}
+
+
+def _find(around: AnyNode, name: str) -> str:
+    """The path of a node inside another one that returns or binds a name, for a message."""
+    stack = [(around.name, around)]
+    while True:
+        path, node = stack.pop()
+        if node is not around and (
+            name in node.returns if node.kind == "task" else getattr(node, "as_", None) == name
+        ):
+            return path
+        for branch, body in node.bodies.items():
+            inside = f"{path}:{branch}/" if branch else f"{path}/"
+            stack += [(inside + each.name, each) for each in reversed(body.nodes)]
 
 
 def _returns(node: AnyNode) -> dict[str, bool]:

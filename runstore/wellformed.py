@@ -62,6 +62,12 @@ def check_node(node: AnyNode) -> None:
             f"not {node.trigger}",
             nodes=(node.name,),
         )
+    if node.trigger in ("one_success", "one_failed") and not node.after:
+        raise DagError(
+            f"node {node.name!r} has the trigger {node.trigger} and follows nothing, so it would "
+            f"never run: name in its `after` what it waits for, or leave the trigger out",
+            nodes=(node.name,),
+        )
     if node.kind == "task":
         lists = {"after": node.after, "params": node.params, "returns": node.returns}
     else:

@@ -54,13 +54,16 @@ def test_only_a_possible_source_is_no_order_only_dependency() -> None:
 
 
 def test_a_name_that_the_item_binds_comes_from_no_upstream() -> None:
-    deep = par("p", "a", branches={"l": [t("c", reads="x")]})
-    choice = cond("q", "x", "a", branches={"7": [t("d")]})
-    sim = Run(mp("m", "xs", "x", t("a", gives="x"), t("b", "a", "x"), deep, choice), xs=[7])
+    # Outside the map `a` gives x, inside x is the item: what opens the body follows `a` for order.
+    deep = par("p", branches={"l": [t("c", reads="x")]})
+    choice = cond("q", "x", branches={"7": [t("d")]})
+    sim = Run(
+        t("a", gives="x y"), mp("m", "xs", "x", t("b", reads="x"), deep, choice, after="a"),
+        xs=[7],
+    )  # fmt: skip
     sim.go()
-    sim.give["m/a"] = {"x": "other"}
-    ran = sim.go(force=["m/a"])
-    assert sorted(ran) == ["m[7]/a", "m[7]/b", "m[7]/p:l/c", "m[7]/q:7/d"]
+    sim.give["a"] = {"y": "other"}
+    assert sorted(sim.go(force=["a"])) == ["a", "m[7]/b", "m[7]/p:l/c", "m[7]/q:7/d"]
 
 
 @pytest.mark.parametrize("trigger", ["one_failed", "all_done"])

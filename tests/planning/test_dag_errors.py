@@ -42,6 +42,27 @@ WRONG: list[tuple[str, Any, tuple[str, ...]]] = [
     ("default that names none", g(cond("c", "x", branches={"a": []}, default="b")), ("c", "b")),
     ("handles without one_failed", g(t("a"), t("h", "a", handles=True)), ("h", "one_failed")),
     ("handles all_done", g(t("a"), t("h", "a", handles=True, trigger="all_done")), ("h",)),
+    ("one_success of nothing", g(t("a", trigger="one_success")), ("a", "one_success", "after")),
+    ("one_failed of nothing", g(t("a"), t("b", trigger="one_failed")), ("b", "one_failed")),
+    ("a handler of nothing", g(t("h", trigger="one_failed", handles=True)), ("h", "after")),
+    ("one_failed of nothing in a body",
+     g(t("a"), mp("m", "xs", "x", t("b", trigger="one_failed"), after="a")), ("b", "one_failed")),
+    ("a composite that waits for nothing", g(par("p", branches={}, trigger="one_success")), ("p",)),
+    ("the name of the item", g(mp("m", "xs", "x", t("a", gives="x"))), ("m/a", "m", "x", "item")),
+    ("the name of the iteration",
+     g(loop("l", "d", t("a", gives="d i"), **{"as": "i"})), ("l/a", "l", "i", "iteration")),
+    ("the name of the iteration is its until",
+     g(loop("l", "d", t("a", gives="d"), **{"as": "d"})), ("l/a", "l", "d")),
+    ("the name of the item, deep inside",
+     g(mp("m", "xs", "x", par("p", branches={"b": [loop("l", "d", t("a", gives="d x"))]}))),
+     ("m/p:b/l/a", "m", "x")),
+    ("the name of the item, by two nodes",
+     g(mp("m", "xs", "x", t("a", gives="x"), t("b", gives="x"))), ("m/a", "x")),
+    ("an as that hides one", g(mp("m", "xs", "x", mp("n", "ys", "x"))), ("m/n", "m", "x", "as")),
+    ("an as of a loop that hides one, deep inside",
+     g(mp("m", "xs", "x", cond("c", "v", branches={
+         "y": [par("p", branches={"b": [loop("l", "d", t("a", gives="d"), **{"as": "x"})]})]}))),
+     ("m/c:y/p:b/l", "m", "x")),
     ("until that nothing returns", g(loop("l", "d", t("a"))), ("l", "d")),
     ("two branches return it",
      g(par("p", branches={"l": [t("a", "", "", "x")], "r": [t("b", "", "", "x")]})), ("p", "x")),
@@ -110,6 +131,33 @@ def test_built_in_python_the_errors_are_the_same() -> None:
         Map(name="m", over="x", as_="i", body=Dag([Task(name="a", after=("a",))]))
     with pytest.raises(DagError):
         Map(name="m", over="x", as_="i", body={"nodes": [t("a", "zz")]})
+
+
+def test_the_same_as_beside_one_another_hides_nothing() -> None:
+    each = mp("m", "xs", "x", t("a", reads="x"))
+    Dag.from_json(g(each, {**each, "name": "n", "after": ["m"]}, t("b", "n", gives="x")))
+
+
+def test_a_single_name_is_a_name_for_every_kind() -> None:
+    one, first = Dag([Task(name="t", returns="done")]), Task(name="first")
+    nodes = [
+        Task(name="a", after="first", params="pa", returns="ra"),
+        Map(name="b", after="first", over="xs", as_="x", body=one),
+        Conditional(name="c", after="first", on="v", branches={"y": one}),
+        Parallel(name="d", after="first", branches={"y": one}),
+        Loop(name="e", after="first", until="done", body=one),
+    ]
+    assert [node.after for node in nodes] == [("first",)] * 5
+    assert (nodes[0].params, nodes[0].returns) == (("pa",), ("ra",))  # type: ignore[union-attr]
+    assert Dag([first, *nodes]).to_json()["nodes"][1]["after"] == ["first"]
+
+
+@pytest.mark.parametrize("field", ["after", "params", "returns"])
+@pytest.mark.parametrize("unknown", ["refuse", "ignore"])
+def test_a_document_has_lists_of_names(field: str, unknown: Any) -> None:
+    wrong = g(t("a"), par("p", branches={"l": [{**t("b"), field: "a"}]}))
+    with pytest.raises(DagError, match=f"p/b.*{field}.*a list of names"):
+        Dag.from_json(wrong, unknown=unknown)
 
 
 def test_a_dag_is_a_value() -> None:

@@ -146,7 +146,7 @@ def test_a_thousand_levels() -> None:
     body = Dag([Task(name="t", params=("x",), returns=("y",))])
     for level in range(1000):
         inner = (
-            Map(name="m", over="xs", as_="x", body=body)
+            Map(name="m", over="xs", as_=f"x{level}", body=body)
             if level % 2
             else Parallel(name="p", branches={"b": body})
         )
@@ -155,7 +155,7 @@ def test_a_thousand_levels() -> None:
     assert structure.digest(Dag.from_json(document)) == structure.digest(body)
     assert structure.diff(body, body) == []
     assert sum(1 for _ in walk(body)) == 2001
-    run = RunRecord("r", "n", "", document, "", {"xs": [1]}, {}, None, "run")
+    run = RunRecord("r", "n", "", document, "", {"xs": [1], "x": 0}, {}, None, "run")
     sim = Simulation(body)
     sim.history = History(run)
     planner = Planner(body)
