@@ -1,4 +1,5 @@
 # Needs Python 3.11 or later, pip and make. `make demo` and `make test` stand alone on a fresh clone.
+# Where uv is on the PATH it installs, in a tenth of the time.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -7,31 +8,46 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test bench lint fuzz clean
 
-# Made anew when the project's dependencies change; pip is quiet unless it fails.
+UV := $(shell command -v uv)
+ifeq ($(UV),)
+MAKE_VENV = $(PYTHON) -m venv $(VENV)
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+else
+MAKE_VENV = UV_VENV_CLEAR=1 $(UV) venv --quiet --seed --python $(PYTHON) $(VENV)
+INSTALL = $(UV) pip install --quiet --python $(BIN)/python
+endif
+
+# Made anew when the project's dependencies change; quiet unless it fails.
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "runstore needs Python 3.11 or later; this is %s. Try: make PYTHON=python3.12" % sys.version.split()[0])'
 	@echo "Installing into $(VENV) ..."
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(MAKE_VENV)
+	@$(INSTALL) -e .
+	@touch $@
+
+# What only developers need: most of the time of an installation.
+$(VENV)/.dev: $(VENV)/.installed
+	@echo "Installing what the tests need ..."
+	@$(INSTALL) -e '.[dev]'
 	@touch $@
 
 demo: $(VENV)/.installed  ## a run that fails, the plan, the fix, the retry: on your own Python
 	@$(BIN)/python examples/census/demo.py
 
-test: $(VENV)/.installed  ## every test
-	@$(BIN)/python -m pytest -q
+test: $(VENV)/.dev  ## every test, on every core
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile
 
-bench: $(VENV)/.installed  ## what it costs, against floors measured in the same run
+bench: $(VENV)/.dev  ## what it costs, against floors measured in the same run
 	@$(BIN)/python -m benchmarks
 
-lint: $(VENV)/.installed  ## style, types, import rules
+lint: $(VENV)/.dev  ## style, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-fuzz: $(VENV)/.installed  ## a minute of hostile imports, where atheris has a wheel
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary atheris -e '.[fuzz]'
+fuzz: $(VENV)/.dev  ## a minute of hostile imports, where atheris has a wheel
+	@$(INSTALL) --only-binary atheris -e '.[fuzz]'
 	@$(BIN)/python -m tests.fuzz.fuzz_import -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1
 
 clean:

@@ -90,13 +90,13 @@ def _all(work: Callable[[str], Any], names: Iterable[str]) -> list[Any]:
 
 
 def _bucket(figure: str) -> _Bucket | None:
-    """On the one server of this process; none if it cannot be had."""
+    """On the one server there is; none if it cannot be had."""
     try:
-        from tests.servers import _start
+        from tests.servers import find
     except ImportError as error:
         print(f"{figure}: left out: {error}; pip install -e '.[dev]'", file=sys.stderr)
         return None
-    server = _start("radosgw")
+    server = find("radosgw")
     if isinstance(server, str):
         print(f"{figure}: left out: {server}", file=sys.stderr)
         return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,3 +31,11 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("RUNSTORE_", "RUNNABLE_")) and not name.startswith("RUNSTORE_CASES"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _memory_ends() -> Iterator[None]:
+    """A store in memory lives as long as its process: a session would keep every one."""
+    yield
+    if memory := sys.modules.get("runstore.storage.memory"):
+        memory._stores.clear()

