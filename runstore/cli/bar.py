@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from runstore.cli.console import console
+
 __all__ = ["bar"]
 
 _SECONDS = 0.1  # between two looks at it
@@ -20,7 +22,6 @@ def bar() -> Iterator[Callable[[str, int, int], object] | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     progress = Progress(
@@ -28,7 +29,7 @@ def bar() -> Iterator[Callable[[str, int, int], object] | None]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True, highlight=False),
+        console=console(stderr=True),
         transient=True,
     )
     tasks: dict[str, Any] = {}

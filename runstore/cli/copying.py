@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import click
-
+from runstore.cli.console import say
 from runstore.cli.exits import DONE
 from runstore.cli.place import Place, is_exported
 
@@ -17,7 +16,7 @@ def copy(source: Place, run_id: str, target: Place) -> int:
     """
     from runstore.cli.bar import bar
     from runstore.cli.sources import existing_store
-    from runstore.cli.text import clean, command_line, count
+    from runstore.cli.text import command_line, count, named
     from runstore.errors import RefusedError, RunNotFoundError
     from runstore.transfer import transfer_run
 
@@ -33,7 +32,7 @@ def copy(source: Place, run_id: str, target: Place) -> int:
             existing_store(source, cache=False)
             raise
     if done.left_out:
-        click.echo(
+        say(
             f"warning: left out {count(len(done.left_out), 'blob')} damaged in {opened.url}: a "
             f"retry makes them again",
             err=True,
@@ -42,7 +41,5 @@ def copy(source: Place, run_id: str, target: Place) -> int:
         f"{count(done.records, 'record')}, {count(done.packs, 'pack')} and "
         f"{count(done.blobs, 'blob')} copied"
     )
-    click.echo(
-        f"run {clean(run_id)}: {copied} to {to.url}, {count(done.present, 'object')} there before"
-    )
+    say(f"run {named(run_id)}: {copied} to {to.url}, {count(done.present, 'object')} there before")
     return DONE

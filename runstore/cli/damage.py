@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
+from runstore.cli.console import say
 from runstore.cli.exits import DAMAGED, DONE, complain
 from runstore.cli.text import clean, count, verb_line
 
@@ -45,11 +44,11 @@ def tell_damage(run: Run, history: History, store: Place, *, plans: bool = False
     verify = verb_line("verify", run.run_id, options=store.words())
     what += f" ({verify} checks all of the run)"
     if plans and not decides:
-        click.echo(f"warning: {clean(what, 600)}", err=True)
+        say(f"warning: {clean(what, 600)}", err=True)
     else:
         complain(what)
     for key, problem in list(problems.items())[:_LISTED]:
-        click.echo(f"  {clean(f'{fault(problem)}: {advice[key].text}', 600)}", err=True)
+        say(f"  {clean(f'{fault(problem)}: {advice[key].text}', 600)}", err=True)
     if len(problems) > _LISTED:
-        click.echo(f"  and {count(len(problems) - _LISTED, 'more', 'more')}", err=True)
+        say(f"  and {count(len(problems) - _LISTED, 'more', 'more')}", err=True)
     return DONE if plans and not decides else DAMAGED

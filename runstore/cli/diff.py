@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import sys
-
 import click
 
+from runstore.cli.console import say, say_json
 from runstore.cli.exits import DONE, FAILED
 from runstore.cli.options import format_option, store_option
 from runstore.cli.place import Place
@@ -32,12 +30,12 @@ def command(run_id: str, pipeline: str, style: str, store: Place) -> int:
     changes = diff(run.dag, read_pipeline(pipeline).dag)
     if style == "json":
         document = {"run_id": run.run_id, "changes": [change._asdict() for change in changes]}
-        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        say_json(document)
         return FAILED if changes else DONE
     for change in changes:
-        click.echo(clean(str(change), 1_000))
+        say(clean(str(change), 1_000))
     if not changes:
-        click.echo(
+        say(
             "the structure is the same; code, commands and configuration are not compared", err=True
         )
     return FAILED if changes else DONE

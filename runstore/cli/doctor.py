@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import sys
-
 import click
 
+from runstore.cli.console import say_json
 from runstore.cli.exits import DAMAGED, DONE
 from runstore.cli.options import format_option, store_option
 from runstore.cli.place import Place
@@ -37,7 +35,7 @@ def command(url: str | None, style: str, store: Place) -> int:
             "url": place.url,
             "findings": [{**each._asdict(), "facts": dict(each.facts)} for each in found],
         }
-        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        say_json(document)
     else:
         print_table(
             ("what", "", "found"),

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from runstore.cli.console import say, say_text
 from runstore.cli.text import clean
 from runstore.errors import DamagedError, RunstoreError, StorageError, StoreNotFoundError
 from runstore.signal_handlers import install
@@ -61,7 +62,7 @@ def perform(action: Callable[[dict[str, Any]], Any]) -> int:
         if state["debug"] and code not in (_SIGNALLED + signal.SIGINT, DONE):
             import traceback
 
-            traceback.print_exc()
+            say_text(traceback.format_exc(), err=True)
         return code
     finally:
         put_back()
@@ -123,7 +124,9 @@ def _usage(error: click.ClickException) -> int:
 def complain(message: str) -> None:
     """``error: ...`` on stderr; nothing, where stderr is gone."""
     with contextlib.suppress(OSError):
-        click.echo(f"error: {clean(message, 4000, keep_lines=True)}", err=True)
+        first, *rest = clean(message, 4000, keep_lines=True).split("\n")
+        # Indented: no line of a message begins as another one would.
+        say(f"error: {first}", *(f"  {line}" for line in rest), err=True)
 
 
 def leave(code: int) -> NoReturn:

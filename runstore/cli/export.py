@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from runstore.cli.console import say
 from runstore.cli.exits import DONE
 from runstore.cli.options import store_option
 from runstore.cli.place import Place
@@ -44,7 +45,7 @@ def command(run_id: str, output: str, artifacts: Any, store: Place) -> int:
     """
     from runstore.cli.bar import bar
     from runstore.cli.sources import existing_run
-    from runstore.cli.text import amount, clean, count
+    from runstore.cli.text import amount, count, named
     from runstore.transfer import export_run
 
     if not output.endswith(".json"):
@@ -54,13 +55,13 @@ def command(run_id: str, output: str, artifacts: Any, store: Place) -> int:
         done = export_run(run, output, artifacts=artifacts, progress=progress)
     _tell_left_out(len(done.left_out))
     if artifacts != "all" and (left := _not_asked_for(done.path) - len(done.left_out)) > 0:
-        click.echo(
+        say(
             f"note: left out {count(left, 'blob')} (files that steps saved, and logs): "
             f"--artifacts takes them along",
             err=True,
         )
-    click.echo(
-        f"run {clean(run.run_id)}: {count(done.records, 'record')}, {count(done.blobs, 'blob')}, "
+    say(
+        f"run {named(run.run_id)}: {count(done.records, 'record')}, {count(done.blobs, 'blob')}, "
         f"{amount(done.size)} in {output}"
     )
     return DONE
@@ -84,7 +85,7 @@ def _tell_left_out(left_out: int) -> None:
     from runstore.cli.text import count
 
     if left_out:
-        click.echo(
+        say(
             f"warning: left out {count(left_out, 'blob')} missing or damaged: a retry makes them "
             f"again",
             err=True,

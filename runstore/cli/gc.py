@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import click
 
+from runstore.cli.console import say
 from runstore.cli.exits import DONE
 from runstore.cli.options import Age, store_option
 from runstore.cli.place import Place
@@ -37,13 +38,13 @@ def command(older_than: timedelta, yes: bool, store: Place) -> int:
     found = 0
     for each in sweep.run(dry_run=not yes):
         found += 1
-        click.echo(f"{clean(each.name, 1_000)}  {each.what}")
+        say(f"{clean(each.name, 1_000)}  {each.what}")
     for run, why in sweep.spared.items():
-        click.echo(f"note: blobs of {run} are left alone: {clean(why, 500)}", err=True)
+        say(f"note: blobs of {run} are left alone: {clean(why, 500)}", err=True)
     if not yes and not found:
-        click.echo("nothing to remove")
+        say("nothing to remove")
     elif yes:
-        click.echo(f"{count(found, 'object')} removed")
+        say(f"{count(found, 'object')} removed")
     else:
-        click.echo(f"{count(found, 'object')} to remove: --yes does it")
+        say(f"{count(found, 'object')} to remove: --yes does it")
     return DONE

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from runstore.cli.console import hand_out, say
 from runstore.cli.exits import DONE
 from runstore.cli.options import store_option
 from runstore.cli.place import Place
@@ -43,7 +43,7 @@ def command(
     or not at all, executable if it was.
     """
     from runstore.cli.sources import existing_run, tell_salvaged
-    from runstore.cli.text import amount, clean
+    from runstore.cli.text import amount, named
     from runstore.errors import RefusedError
 
     run = existing_run(store, run_id, salvage=True)
@@ -58,13 +58,13 @@ def command(
             raise RefusedError(f"{found.name!r:.300} is no name of a file: name one with -o")
         target = os.path.join(output or "", name)
         if output is None and os.path.lexists(target):
-            raise RefusedError(f"{clean(target)} is here already: name another file with -o")
+            raise RefusedError(f"{named(target)} is here already: name another file with -o")
     else:
         target = output
         if os.path.exists(target) and not os.path.isfile(target):
-            raise RefusedError(f"{clean(target)} is no file: for a pipe or a device, use -o -")
+            raise RefusedError(f"{named(target)} is no file: for a pipe or a device, use -o -")
     run.blobs.copy_to(found.blob, target)
-    click.echo(f"{clean(target)}: {amount(found.blob.size)}, of {clean(str(found))}", err=True)
+    say(f"{target}: {amount(found.blob.size)}, of {found}", err=True)
     return DONE
 
 
@@ -92,7 +92,7 @@ class _Artifact(NamedTuple):
 
 
 def _chosen(run: Run, history: History, address: str, attempt: int | None) -> _Artifact:
-    from runstore.cli.text import clean, command_line
+    from runstore.cli.text import command_line
     from runstore.errors import RefusedError
     from runstore.paths import wildcard
 
@@ -120,8 +120,7 @@ def _chosen(run: Run, history: History, address: str, attempt: int | None) -> _A
     show = command_line("runstore", "show", run.run_id)
     names = ", ".join(dict.fromkeys(each.name for each in everything[:_LISTED])) or "none"
     raise RefusedError(
-        f"run {run.run_id!r} has no artifact {clean(address)!r}; there is {names}: `{show}` lists "
-        f"them all"
+        f"run {run.run_id!r} has no artifact {address!r}; there is {names}: `{show}` lists them all"
     )
 
 
@@ -140,13 +139,10 @@ def _artifacts(history: History) -> Iterator[_Artifact]:
 
 def _print(run: Run, blob: Blob) -> None:
     """To stdout: checked as a whole before the first byte of it, by way of a temp file."""
-    import shutil
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="runstore-") as folder:
         file = os.path.join(folder, "artifact")
         run.blobs.copy_to(blob, file)
-        sys.stdout.flush()
         with open(file, "rb") as source:
-            shutil.copyfileobj(source, sys.stdout.buffer)
-        sys.stdout.flush()
+            hand_out(source)

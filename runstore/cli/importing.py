@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from runstore.cli.console import say
 from runstore.cli.exits import DONE
 from runstore.cli.options import single_writer_option, store_option
 from runstore.cli.place import Place
@@ -21,14 +22,14 @@ def command(file: str, store: Place) -> int:
     All of the file is checked first: if anything in it is wrong, nothing is written.
     """
     from runstore.cli.bar import bar
-    from runstore.cli.text import clean, command_line
+    from runstore.cli.text import command_line, named
     from runstore.transfer import import_run
 
     opened = store.open_to_write(cache=False)
     with bar() as progress:
         run = import_run(opened, file, progress=progress)
-    click.echo(
-        f"run {clean(run.run_id)} is in {opened.url}; what is left of it: "
+    say(
+        f"run {named(run.run_id)} is in {opened.url}; what is left of it: "
         f"{command_line('runstore', 'plan', *store.words(), run.run_id)}"
     )
     return DONE

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import io
 
 import click
 
+from runstore.cli.console import hand_out, say, say_text
 from runstore.cli.exits import DONE
 from runstore.cli.options import store_option
 from runstore.cli.place import Place
@@ -23,7 +24,8 @@ __all__ = ["command"]
 def command(run_id: str, path: str | None, attempt: int | None, store: Place) -> int:
     """Print what the step at PATH of run RUN_ID wrote to stdout and stderr.
 
-    The log goes to stdout as it was written; of a failed attempt, the traceback to stderr.
+    The log goes to stdout as it was written, but that a terminal is shown control characters and
+    does not obey them; of a failed attempt, the traceback goes to stderr.
     """
     from runstore.cli.sources import existing_run, tell_salvaged
     from runstore.cli.text import verb_line
@@ -43,26 +45,20 @@ def command(run_id: str, path: str | None, attempt: int | None, store: Place) ->
     try:
         log = run.log_of(record, path)
     except BlobMissingError:
-        click.echo(f"{told}: its log is not here (left out by an export, perhaps)", err=True)
+        say(f"{told}: its log is not here (left out by an export, perhaps)", err=True)
     except BlobDamagedError as found:
         damage = found  # the traceback is told all the same
     else:
-        _print(log)
+        hand_out(io.BytesIO(log))
     assert isinstance(record, End)  # another one has no log
     if record.log is None and record.outcome == "lost":
-        click.echo(f"{told}: its log was lost with its process", err=True)
+        say(f"{told}: its log was lost with its process", err=True)
     elif record.log is None:
-        click.echo(f"{told} wrote nothing", err=True)
+        say(f"{told} wrote nothing", err=True)
     if record.error:
         error = record.error
         text = error.get("traceback") or f"{error.get('type')}: {error.get('message')}"
-        click.echo(text.rstrip(), err=True)
+        say_text(text.rstrip(), err=True)
     if damage is not None:
         raise damage
     return DONE
-
-
-def _print(log: bytes) -> None:
-    sys.stdout.flush()
-    sys.stdout.buffer.write(log)
-    sys.stdout.flush()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from runstore.cli.console import say_json
 from runstore.cli.exits import DAMAGED, DONE, complain
 from runstore.cli.options import format_option, store_option
 from runstore.cli.place import Place
@@ -45,7 +44,7 @@ def command(status: bool, style: str, store: Place) -> int:
         runs.append(row)
     runs.sort(key=lambda row: (row.get("created", ""), row["run_id"]))
     if style == "json":
-        sys.stdout.write(json.dumps({"store": opened.url, "runs": runs}, indent=1) + "\n")
+        say_json({"store": opened.url, "runs": runs})
     else:
         _print(runs)
     for problem in damaged:
@@ -129,7 +128,7 @@ def _word(plan: Plan) -> str:
 
 def _print(runs: list[dict[str, Any]]) -> None:
     from runstore.cli.tables import print_table
-    from runstore.cli.text import clean, clock
+    from runstore.cli.text import clock, named
 
     colours = {"succeeded": "green", "failed": "red", "damaged": "red", "in progress": "cyan"}
     rows = []
@@ -139,13 +138,13 @@ def _print(runs: list[dict[str, Any]]) -> None:
         labels = row.get("labels", {})
         rows.append(
             (
-                clean(row["run_id"], 80),
+                named(row["run_id"], 80),
                 clock(row["created"]) if "created" in row else "",
                 (status, colours.get(status, "yellow")),
                 clock(row["last"]) if row.get("last") else "",
                 " ".join(f"{number:,} {action}" for action, number in tasks.items()),
-                clean(row.get("origin", ""), 80),
-                clean(" ".join(f"{name}={value}" for name, value in labels.items()), 200),
+                named(row.get("origin", ""), 80),
+                named(" ".join(f"{name}={value}" for name, value in labels.items()), 200),
             )
         )
     if rows:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from runstore.cli import debug
+from runstore.cli.console import ask
 from runstore.cli.place import DEFAULT_STORE, Place
 from runstore.errors import InputError, ParameterError
 from runstore.storage import expand_home
@@ -314,7 +315,7 @@ def secret_values(given: Iterable[tuple[str, str | None]], names: Iterable[str])
         if variable in os.environ:
             values[name] = os.environ[variable]
         elif sys.stdin is not None and sys.stdin.isatty():
-            values[name] = click.prompt(f"secret {name}", hide_input=True, err=True)
+            values[name] = ask(f"secret {name}")
         elif name in explicit:
             raise ParameterError(
                 f"the secret {name!r} has no value: write --secret {name}=VALUE, or set {variable}",

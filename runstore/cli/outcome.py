@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import click
-
+from runstore.cli.console import say
 from runstore.cli.exits import DONE, FAILED, REFUSED, complain
 from runstore.cli.place import Place
 from runstore.cli.progress import Display, Lines, reporter
-from runstore.cli.text import clean, count, error_line, short, shown, symbols, verb_line
+from runstore.cli.text import clean, count, error_line, named, short, shown, symbols, verb_line
 from runstore.plan import Action, Reason, Step
 from runstore.plan.steps import BY_VALUE, within
 from runstore.records import End, Start
@@ -89,7 +88,7 @@ class _Summary:
             complain(f"run {self.run_id} failed: {self._ran()}")
             return FAILED
         if status == "stopped":
-            click.echo(
+            say(
                 f"run {self.run_id} stopped where --only or --until said: {self._ran()}; "
                 f"to go on: {self.retry}"
             )
@@ -108,21 +107,21 @@ class _Summary:
         return text + (f", {count(handled, 'failure')} handled" if handled else "")
 
     def _succeeded(self) -> None:
-        click.echo(f"run {self.run_id} succeeded: {self._ran()}")
+        say(f"run {self.run_id} succeeded: {self._ran()}")
         parameters = self.result.run.record.parameters
         for name, value in self.result.plan.values.items():
             if name not in parameters or parameters[name] is not value:
-                click.echo(f"  {clean(name)} = {shown(value)}")
+                say(f"  {named(name)} = {shown(value)}")
 
     def _failed(self) -> None:
         failed = self.failed
         what = f"{count(len(failed), 'step')} failed"
         complain(f"run {self.run_id} failed: {what}, {self._ran()}")
         for step in failed[:_LISTED]:
-            click.echo(f"  {symbols()['failed']} {short(step.path)}: {_why(step)}", err=True)
+            say(f"  {symbols()['failed']} {short(step.path)}: {_why(step)}", err=True)
         if len(failed) > _LISTED:
             more = f"{len(failed) - _LISTED:,} more"
-            click.echo(f"  and {more}: {self._command('plan', self.run_id)}", err=True)
+            say(f"  and {more}: {self._command('plan', self.run_id)}", err=True)
         tried = [step for step in failed if isinstance(step.record, End) and step.kind == "task"]
         if not tried:
             self._advise(self._otherwise(failed[0]))
@@ -150,7 +149,7 @@ class _Summary:
         return self._retry("--force", found.path)
 
     def _advise(self, command: str) -> None:
-        click.echo(f"    {command}", err=True)
+        say(f"    {command}", err=True)
 
     def _waiting(self) -> None:
         elsewhere = self.result.plan.waiting

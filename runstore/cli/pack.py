@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from runstore.cli.console import say
 from runstore.cli.exits import DAMAGED, DONE, complain
 from runstore.cli.options import store_option
 from runstore.cli.place import Place
@@ -26,14 +27,14 @@ def command(run_id: str, prune: bool, store: Place) -> int:
     Nothing is rewritten. Whoever works on the run meanwhile is not disturbed.
     """
     from runstore.cli.sources import existing_run
-    from runstore.cli.text import clean, count
+    from runstore.cli.text import count, named
     from runstore.store.care import pack_run
 
     run = existing_run(store, run_id, write=True, cache=False)
     done = pack_run(run, prune=prune)
     removed = f", {count(done.removed, 'loose one')} removed" if prune else ""
-    click.echo(
-        f"run {clean(run.run_id)}: {count(done.records, 'record')} packed, {done.before:,} were "
+    say(
+        f"run {named(run.run_id)}: {count(done.records, 'record')} packed, {done.before:,} were "
         f"before{removed}"
     )
     for problem in done.problems:

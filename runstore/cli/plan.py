@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from runstore.cli.console import say, say_json
 from runstore.cli.options import all_steps, format_option, store_option, takeover_option
 from runstore.cli.place import Place
 
@@ -59,11 +58,11 @@ def command(
         try:
             compare(run, dag, history)
         except StructureChangedError as error:
-            click.echo(f"warning: {error}", err=True)
+            say(f"warning: {error}", err=True)
     plan = _as_a_retry(run, dag, history, takeover)
     if style == "json":
         document = plan.to_json() | {"in_progress": [_holder(step) for step in plan.waiting]}
-        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        say_json(document)
     else:
         _print(plan, everything)
         _tell_waiting(plan, store)
@@ -108,18 +107,18 @@ def _tell_waiting(plan: Plan, store: Place) -> None:
     who = f"{record.by}, since {record.time}" if isinstance(record, Start) else "its start damaged"
     more = f", and {count(len(waiting) - 1, 'step')} more" if len(waiting) > 1 else ""
     retry = verb_line("retry", plan.run_id, options=[*store.words(), "--takeover", "all"])
-    click.echo(f"in progress elsewhere: {short(first.path)} ({clean(who)}){more}")
-    click.echo(f"if that is dead: {retry}")
+    say(f"in progress elsewhere: {short(first.path)} ({clean(who)}){more}")
+    say(f"if that is dead: {retry}")
 
 
 def _print(plan: Plan, everything: bool) -> None:
     from runstore.cli.tables import print_table
-    from runstore.cli.text import clean, count
+    from runstore.cli.text import count, named
 
     rows = list(_all(plan) if everything else _folded(plan))
     if rows:
         print_table(("path", "action", "reason", "evidence"), rows)
-        click.echo()
+        say("")
     counts: dict[str, int] = {}
     for step in plan.steps:
         if step.kind == "task":
@@ -127,7 +126,7 @@ def _print(plan: Plan, everything: bool) -> None:
     tasks = ", ".join(f"{number:,} {action}" for action, number in counts.items()) or "none"
     ready = len(plan.ready)
     now = f"; {count(ready, 'step')} can run now" if ready else ""
-    click.echo(f"run {clean(plan.run_id)}: {plan.status}; steps: {tasks}{now}")
+    say(f"run {named(plan.run_id)}: {plan.status}; steps: {tasks}{now}")
 
 
 def _all(plan: Plan) -> Iterator[list[Cell]]:

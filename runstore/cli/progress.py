@@ -9,13 +9,12 @@ import threading
 import time
 from typing import IO, TYPE_CHECKING, Any
 
+from runstore.cli.console import console, say
 from runstore.cli.text import clean, count, error_line, lasted, seconds, short, symbols
 from runstore.executor import Silent
 from runstore.plan import Action
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from runstore.plan import Plan, Step
     from runstore.records import End
 
@@ -59,11 +58,8 @@ class Lines(Silent):
         """Nothing more is to be said."""
 
     def _say(self, line: str) -> None:
-        try:
-            self._stream.write(f"{line}\n")
-            self._stream.flush()
-        except OSError:
-            pass
+        with contextlib.suppress(OSError):
+            say(line, file=self._stream)
 
 
 def _head(plan: Plan) -> str:
@@ -204,8 +200,6 @@ class _Terminal:
     """The terminal for the display alone: what others write to fd 1 and 2 comes out above it."""
 
     def __init__(self, printed: Any) -> None:
-        from rich.console import Console
-
         sys.stdout.flush()
         sys.stderr.flush()
         self._printed = printed
@@ -215,12 +209,9 @@ class _Terminal:
         )
         size = os.get_terminal_size(2)
         fixed = None if sys.stdin is not None and sys.stdin.isatty() else size
-        self.console: Console = Console(
+        self.console: Any = console(
             file=self.stream,
             force_terminal=True,
-            highlight=False,
-            markup=False,
-            emoji=False,
             width=fixed.columns if fixed and fixed.columns else None,
             height=fixed.lines if fixed and fixed.lines else None,
         )

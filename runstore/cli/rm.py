@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from runstore.cli.console import confirm, say
 from runstore.cli.exits import DONE
 from runstore.cli.options import store_option
 from runstore.cli.place import Place
@@ -24,7 +25,7 @@ def command(run_id: str, yes: bool, force: bool, store: Place) -> int:
     It asks before it does. A run of which attempts are in progress stays, unless --force.
     """
     from runstore.cli.sources import existing_store
-    from runstore.cli.text import clean, count
+    from runstore.cli.text import count, named
     from runstore.errors import RefusedError
     from runstore.keys import run_prefix
     from runstore.store.care import remove_run
@@ -36,10 +37,10 @@ def command(run_id: str, yes: bool, force: bool, store: Place) -> int:
             raise RefusedError(
                 f"run {run_id!r} is not removed, since nobody is there to be asked: give --yes"
             )
-        question = f"remove run {clean(run_id)} from {opened.url} for good?"
-        if not click.confirm(question, err=True):
-            click.echo("nothing was removed", err=True)
+        question = f"remove run {named(run_id)} from {opened.url} for good?"
+        if not confirm(question):
+            say("nothing was removed", err=True)
             return DONE
     removed = remove_run(opened.storage, run_id, force=force)
-    click.echo(f"run {clean(run_id)} is removed: {count(removed, 'object')}")
+    say(f"run {named(run_id)} is removed: {count(removed, 'object')}")
     return DONE

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from runstore.cli.console import say
 from runstore.cli.options import (
     at_work,
     label_option,
@@ -59,7 +60,7 @@ def command(
                 f"{variable} asks for a retry of run {again!r}, and --run-id for {run_id!r}: "
                 f"unset the one, or leave out the other"
             )
-        click.echo(f"{variable} is set: this is a retry of run {again}", err=True)
+        say(f"{variable} is set: this is a retry of run {again}", err=True)
     return work(
         lambda reporter: start(
             loaded, given, store=opened, run_id=run_id, labels=dict(labels), reporter=reporter,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from runstore.cli.console import say_json
 from runstore.cli.options import all_steps, format_option, store_option
 from runstore.cli.place import Place
 
@@ -33,7 +32,7 @@ def command(run_id: str, style: str, everything: bool, store: Place) -> int:
     history = run.history()
     facts = _facts(run, history)
     if style == "json":
-        sys.stdout.write(json.dumps(facts, indent=1) + "\n")
+        say_json(facts)
     else:
         from runstore.cli.showing import print_run
 

@@ -6,11 +6,20 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from runstore.cli.console import say
 from runstore.cli.folding import Fold, fold
 from runstore.cli.tables import print_table
-from runstore.cli.text import amount, clean, clock, command_line, error_line, lasted, seconds, short
+from runstore.cli.text import (
+    amount,
+    clean,
+    clock,
+    command_line,
+    error_line,
+    lasted,
+    named,
+    seconds,
+    short,
+)
 
 if TYPE_CHECKING:
     from runstore.cli.tables import Cell
@@ -22,33 +31,33 @@ _STYLES = {"succeeded": "green", "failed": "bold red", "in progress": "cyan", "d
 
 def print_run(facts: Mapping[str, Any], everything: bool) -> None:
     """Print to stdout what :mod:`runstore.cli.show` found."""
-    click.echo(f"run         {clean(facts['run_id'], 1_000)}")
+    say(f"run         {named(facts['run_id'], 1_000)}")
     if "created" in facts:  # else the record of the run is damaged
-        click.echo(f"created     {clock(facts['created'])}")
-        click.echo(f"structure   {facts['structure']}")
+        say(f"created     {clock(facts['created'])}")
+        say(f"structure   {facts['structure']}")
     if facts.get("origin"):
-        click.echo(f"fork of     {clean(facts['origin']['run_id'], 1_000)}")
+        say(f"fork of     {named(facts['origin']['run_id'], 1_000)}")
     if facts.get("single_writer"):
-        click.echo("store       single-writer: one process at a time may write to it")
+        say("store       single-writer: one process at a time may write to it")
     if facts.get("store"):
-        click.echo(f"store       {clean(facts['store'], 400)}")
+        say(f"store       {clean(facts['store'], 400)}")
     _pairs("labels", facts.get("labels", {}))
     _pairs("parameters", {n: _json(v) for n, v in facts["parameters"].items()})
     _pairs("values", {n: _json(v) for n, v in facts["values"].items()})
     if facts["invocations"]:
-        click.echo("\ninvocations")
+        say("", "invocations")
         print_table(
             ("  mode", "when", "by", "command"),
             [_invocation(each) for each in facts["invocations"]],
         )
     if facts["attempts"]:
-        click.echo("\nattempts")
+        say("", "attempts")
         attempts = facts["attempts"]
         rows = map(_attempt, attempts) if everything else _folded(attempts)
         print_table(("  path", "attempt", "outcome", "when", "took", "error"), list(rows))
     artifacts = [
         (
-            f"  {clean(name)}",
+            f"  {named(name)}",
             amount(blob["size"]),
             blob["sha256"][:12],
             short(each["path"]),
@@ -58,19 +67,19 @@ def print_run(facts: Mapping[str, Any], everything: bool) -> None:
         for name, blob in each.get("artifacts", {}).items()
     ]
     if artifacts:
-        click.echo("\nartifacts")
+        say("", "artifacts")
         print_table(("  name", "size", "sha256", "saved by", "attempt"), artifacts)
 
 
 def _json(value: Any) -> str:
     if value == "***":
         return "***"
-    return clean(json.dumps(value, ensure_ascii=False), 100)
+    return named(json.dumps(value, ensure_ascii=False), 100)
 
 
 def _pairs(title: str, pairs: Mapping[str, str]) -> None:
     for name, value in pairs.items():
-        click.echo(f"{title:<12}{clean(name)} = {clean(value)}")
+        say(f"{title:<12}{named(name)} = {named(value)}")
         title = ""
 
 
@@ -81,7 +90,7 @@ def _invocation(each: Mapping[str, Any]) -> list[Cell]:
         f"  {each['mode']}",
         clock(each.get("time", "")),
         who,
-        clean(command_line(*each.get("command", ())), 200),
+        named(command_line(*each.get("command", ())), 200),
     ]
 
 

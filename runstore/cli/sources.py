@@ -7,8 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-import click
-
+from runstore.cli.console import say
 from runstore.cli.place import Place, is_exported
 from runstore.errors import (
     DamagedError,
@@ -100,7 +99,7 @@ def tell_salvaged(run: Run) -> None:
     from runstore.cli.salvage import Salvaged
 
     if isinstance(run, Salvaged):
-        click.echo(f"warning: {run.problem}: {WITHOUT_A_RUN}", err=True)
+        say(f"warning: {run.problem}: {WITHOUT_A_RUN}", err=True)
 
 
 def read_pipeline(source: str) -> Pipeline:
@@ -118,7 +117,7 @@ def latest_pipeline(run: Run) -> Pipeline | None:
     """
     source = _latest_source(run)
     if source is not None and os.path.isfile(_file_of(source)):
-        click.echo(f"pipeline: {source} (of the latest invocation)", err=True)
+        say(f"pipeline: {source} (of the latest invocation)", err=True)
         return read_pipeline(source)
     # As `python -m` has it: the functions are imported by name, from here if need be.
     sys.path.append(os.getcwd())

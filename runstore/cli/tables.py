@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import click
-
-from runstore.cli.text import clean
+from runstore.cli.console import console, say
+from runstore.cli.text import named
 
 __all__ = ["Cell", "print_table"]
 
@@ -31,7 +30,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
 
 def _text(cell: Cell) -> str:
     text = cell if isinstance(cell, str) else cell[0]
-    return text if text.isprintable() else clean(text, 2_000)
+    return named(text, 2_000)
 
 
 def _plain(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
@@ -41,11 +40,10 @@ def _plain(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-    click.echo("\n".join(out))
+    say(*out)
 
 
 def _rich(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -55,4 +53,4 @@ def _rich(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     for row in rows:
         styles = ("" if isinstance(cell, str) else cell[1] for cell in row)
         table.add_row(*(Text(_text(cell), style) for cell, style in zip(row, styles, strict=True)))
-    Console(highlight=False, markup=False, emoji=False).print(table)
+    console().print(table)

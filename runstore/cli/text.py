@@ -17,24 +17,53 @@ __all__ = [
     "count",
     "error_line",
     "lasted",
+    "named",
     "seconds",
     "short",
     "shown",
     "symbols",
     "verb_line",
+    "visible",
 ]
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_HIDDEN = re.compile(
+    # Control characters; what orders text (bidi), breaks lines, or has no width: of Unicode's
+    # categories Cc, Cf, Zl and Zp, and of its Default_Ignorable_Code_Point, less the selectors
+    # that colour emoji. Halves of surrogate pairs, too: a byte of a file's name that is no UTF-8.
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufeff\uffa0\ufff9-\ufffb\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+
+
+def visible(text: str, keep: str = "") -> str:
+    """A text with an escape, such as ``\\x1b``, for each character that does something else than
+    be seen.
+
+    :param keep: of these, what stays as it is.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return _HIDDEN.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 def clean(text: str, limit: int = 160, *, keep_lines: bool = False) -> str:
-    """A text without what a terminal would obey, shortened in the middle; one line of it."""
+    """A message, its first line or all of them, as :func:`visible`, shortened in the middle."""
     if not keep_lines:
-        text = next((line for line in text.splitlines() if line.strip()), "")
-    text = _CONTROL.sub(
-        lambda c: c[0] if keep_lines and c[0] == "\n" else c[0].encode("unicode_escape").decode(),
-        text,
-    )
+        text = next((line for line in text.split("\n") if line.strip()), "").rstrip("\r")
+    return _shortened(visible(text, keep="\n" if keep_lines else ""), limit)
+
+
+def named(text: str, limit: int = 160) -> str:
+    """A name of somebody's choice: all of it in one line, as :func:`visible`, shortened."""
+    return _shortened(visible(text), limit)
+
+
+def _shortened(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     head = limit * 2 // 3
@@ -128,7 +157,23 @@ def clock(time: str) -> str:
 
 def command_line(*words: str) -> str:
     """A command that can be pasted into a shell."""
-    return " ".join(shlex.quote(word) for word in words)
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    if visible(word) == word:
+        return shlex.quote(word)
+    # As bash, zsh and ksh read it; POSIX has it since 2024, and dash has not.
+    escaped = word.replace("\\", r"\\").replace("'", r"\'")
+    return f"$'{_HIDDEN.sub(lambda found: _for_shell(ord(found[0])), escaped)}'"
+
+
+def _for_shell(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def verb_line(verb: str, *words: str, options: Sequence[str] = ()) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from runstore.cli.console import say, say_json
 from runstore.cli.exits import DAMAGED, DONE, complain
 from runstore.cli.options import format_option, store_option
 from runstore.cli.place import Place, is_exported
@@ -33,7 +32,7 @@ def command(run_id: str, style: str, store: Place) -> int:
     """
     from runstore import keys
     from runstore.cli.sources import existing_run
-    from runstore.cli.text import clean, count
+    from runstore.cli.text import clean, count, named
     from runstore.store.verify import check_run
 
     run = existing_run(store, run_id, cache=False, salvage=True)
@@ -60,7 +59,7 @@ def command(run_id: str, style: str, store: Place) -> int:
             "left_out": left_out,
             "problems": told,
         }
-        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        say_json(document)
     for each in told if style == "table" else ():
         text = (
             each["problem"]
@@ -68,12 +67,12 @@ def command(run_id: str, style: str, store: Place) -> int:
             else f"{each['key']}: {each['problem']}"
         )
         advice = f": {each['advice']}" if "advice" in each else ""
-        click.echo(clean(text + advice, 1_000))
+        say(clean(text + advice, 1_000))
     if not marked:
-        click.echo(f"note: no {keys.MARKER}: the next run makes one", err=True)
+        say(f"note: no {keys.MARKER}: the next run makes one", err=True)
     if bad:
         complain(
-            f"{count(len(bad), 'object')} of {checked:,} in run {clean(run.run_id)} "
+            f"{count(len(bad), 'object')} of {checked:,} in run {named(run.run_id)} "
             f"{'is' if len(bad) == 1 else 'are'} damaged, missing or unreadable: "
             f"what to do about each stands behind it"
         )
@@ -85,7 +84,7 @@ def command(run_id: str, style: str, store: Place) -> int:
             where = "in this file" if exported else "here (left out by an export, perhaps)"
             absent = f"; {count(left_out, what)} {'is' if left_out == 1 else 'are'} not {where}"
         whole = f"{count(checked, 'object')} checked, all as written{absent}"
-        click.echo(f"run {clean(run.run_id)}: {whole}")
+        say(f"run {named(run.run_id)}: {whole}")
     return DONE
 
 

@@ -27,7 +27,8 @@ def test_help_loads_nothing_but_click() -> None:
     ).stdout
     loaded = json.loads(out.splitlines()[-1])
     assert {m for m in loaded if m.startswith("runstore")} <= {
-        "runstore", "runstore.errors", "runstore.cli", "runstore.cli.exits", "runstore.cli.text",
+        "runstore", "runstore.errors", "runstore.cli", "runstore.cli.console",
+        "runstore.cli.exits", "runstore.cli.text", "runstore.signal_handlers",
     }  # fmt: skip
     assert not {"rich", "pydantic", "yaml", "fsspec", "orjson"} & set(loaded)
 
