@@ -35,6 +35,7 @@ from runstore.pipeline import Pipeline
 from runstore.plan import Plan, Planner, Step
 from runstore.records import Blob, End, Start
 from runstore.store import Attempt, Run
+from runstore.store.folder import left_files
 from runstore.store.holder import abandon
 from runstore.store.reading import deciding_names
 
@@ -318,10 +319,11 @@ class Loop:
                 (latest.invocation, latest.attempt) == (self.run.invocation, step.work.number)
             )
             if ours and isinstance(latest, Start):
+                files = left_files(latest.nonce)
                 if guilty or step.path in self._lost:
-                    latest = end_for(latest, "failed", "WorkerDied", DIED)
+                    latest = end_for(latest, "failed", "WorkerDied", DIED + files)
                 else:
-                    latest = end_for(latest, "lost", "WorkerDied", DIED_OR_ANOTHER)
+                    latest = end_for(latest, "lost", "WorkerDied", DIED_OR_ANOTHER + files)
             if ours:
                 end = latest if isinstance(latest, End) else None
                 # An executor that breaks ends its workers, and one that can still says so.

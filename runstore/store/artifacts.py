@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,9 +12,9 @@ from runstore.errors import BlobMissingError, InputError, RefusedError
 from runstore.keys import encode
 from runstore.paths import segments, wildcard
 from runstore.plan import Work
-from runstore.records import Blob, Loaded
+from runstore.records import Blob, Loaded, Start
 from runstore.store.files import MAX_FILES, artifact_name, find, open_file
-from runstore.store.folder import place_in, remove
+from runstore.store.folder import make_folder, place_in, remove
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +33,7 @@ class Artifacts:
     """What :class:`~runstore.store.attempt.Attempt` does with files."""
 
     run: Run
+    start: Start
     work: Work | None
 
     def __init__(self) -> None:
@@ -68,16 +68,17 @@ class Artifacts:
         from pathlib import Path
 
         with self._files:
-            if self._closed:
-                raise RefusedError(
-                    f"attempt at {self.path} has ended, and its folder is gone: save what is to be "
-                    f"kept before it ends",
-                    path=self.path,
-                )
+            self._refuse_ended()
             if self._folder is None:
-                # Of a process that was killed it stays: the name tells whose it was.
-                self._folder = tempfile.mkdtemp(prefix=f"runstore-{os.getpid()}-")
+                self._folder = make_folder(self.start.nonce)
             return Path(self._folder)
+
+    def _refuse_ended(self) -> None:
+        if self._closed:
+            raise RefusedError(
+                f"attempt {self.start.attempt} at {self.path} has ended: load and save before that",
+                path=self.path,
+            )
 
     # -- what goes in ----------------------------------------------------------------------------
 
@@ -93,13 +94,15 @@ class Artifacts:
         :raises BlobDamagedError: if it is not what was saved.
         :raises InputError: if two artifacts would be one file, if a link or a folder is where a
             file is to be written, or if the record has a name that leads out of the folder.
-        :raises RefusedError: for an attempt that was not begun with a step of a plan.
+        :raises RefusedError: for an attempt that was not begun with a step of a plan, or has ended.
 
-        Each file appears whole or not at all, in place of one that was there. What was loaded
-        becomes part of what this attempt consumed: if it changes, the step is stale.
+        Each file appears whole or not at all, in place of one that was there, executable if it was
+        when it was saved. What was loaded becomes part of what this attempt consumed: if its bytes
+        change, the step is stale.
         """
         from pathlib import Path
 
+        self._refuse_ended()
         seen = self._known_work().artifacts()
         chosen: dict[str, None] = {}
         for pattern in _texts(patterns, "load"):
@@ -158,11 +161,14 @@ class Artifacts:
             to write; for a name that leads out of ``base``, is not UTF-8, or too long; for a file
             that cannot be read; for more than 100,000 files. Nothing was kept then.
         :raises StorageError: for a file that changes while it is saved, and if the store fails.
+        :raises RefusedError: once the attempt has ended.
 
-        Streamed, hashed while written, and kept once however often the run saves them. They are
+        Streamed, hashed while written, and kept once however often the run saves them, with their
+        executable bit (of the owner), and no other mode, owner or time. They are
         served to later steps only if this attempt succeeds. What is in them is kept as it is:
         nothing looks for secrets there, but in their names.
         """
+        self._refuse_ended()
         root = os.fspath(self.folder if base is None else base) or "."
         found: dict[str, None] = {}
         for pattern in _texts(patterns, "save"):
@@ -195,6 +201,7 @@ class Artifacts:
 
         :raises InputError: for a name that no file can have, or that leads out of its folder.
         """
+        self._refuse_ended()
         try:
             clean = artifact_name(name)
         except InputError as error:

@@ -2,18 +2,59 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from runstore.errors import InputError
+from runstore.errors import InputError, StorageError
 
-__all__ = ["place_in", "remove"]
+__all__ = ["left_files", "make_folder", "place_in", "remove"]
 
 # Not to list the folder, only to pass through it.
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def make_folder(nonce: str) -> str:
+    """Make the folder of the attempt whose start has this nonce, for this user alone. It is the
+    same one for every process of this machine that has the attempt.
+
+    :raises StorageError: if something of another user's is there.
+    """
+    path = _path_of(nonce)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        about = os.lstat(path)
+        if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
+            raise StorageError(
+                f"{path} is there, and is no folder of this user's: remove it, or set TMPDIR"
+            ) from None
+    return path
+
+
+def left_files(nonce: str) -> str:
+    """Of an attempt that did not end itself: where its files are, to be put behind a message.
+    Empty if none are on this machine, as far as this process knows."""
+    path = _path_of(nonce)
+    try:
+        with os.scandir(path) as entries:
+            return f"; its files are in {path}" if next(entries, None) is not None else ""
+    except OSError:
+        return ""
+
+
+def _path_of(nonce: str) -> str:
+    if _is_nonce(nonce) is None:  # of a writer that makes them otherwise
+        nonce = hashlib.sha256(nonce.encode("utf-8", "replace")).hexdigest()[:32]
+    return os.path.join(tempfile.gettempdir(), f"runstore-{nonce}")
+
+
+_is_nonce = re.compile(r"[0-9a-f]{32}").fullmatch
 
 
 @contextmanager

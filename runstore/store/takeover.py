@@ -11,6 +11,7 @@ from runstore.errors import InputError
 from runstore.history import Damaged, History
 from runstore.records import Consumed, End, Start
 from runstore.store.clock import new_nonce, now
+from runstore.store.folder import left_files
 from runstore.store.holder import is_dead, myself, was_abandoned
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def _settle(
         if is_dead(start.by) or was_abandoned(start.nonce) or _given_up(start.time, takeover):
             end = End(
                 run_id, start.path, start.attempt, start.nonce, start.invocation, "lost",
-                start.consumed, start.digest, error=_lost(f"declared dead: {start.by}"),
+                start.consumed, start.digest,
+                error=_lost(f"declared dead: {start.by}{left_files(start.nonce)}"),
                 began=start.time, ended=now(), ended_by=myself(),
             )  # fmt: skip
             history.add(ended(end))

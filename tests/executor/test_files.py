@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,16 @@ def test_the_files_of_a_refused_result_are_kept(tmp_path, temporary):
     (error,) = told
     assert isinstance(error, AttemptLostError)
     assert str(kept) in str(error)
+
+
+def die(attempt: Attempt) -> None:
+    (attempt.folder / "half.txt").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_files_of_a_killed_worker_are_kept(tmp_path, temporary):
+    result = start(Dag([task(die)]), store=tmp_path / "s", processes=True, workers=1)
+    (end,) = result.run.history().ends("die")
+    (kept,) = [each for each in temporary.iterdir() if not each.name.startswith("runstore-logs")]
+    assert (kept / "half.txt").read_text() == "half"
+    assert end.error["message"].endswith(f"; its files are in {kept}")

@@ -15,6 +15,7 @@ import pytest
 import runstore
 from runstore import Attempt, Dag, Map, sequence, start, task
 from runstore.errors import AttemptLostError, InputError, RefusedError, StorageError
+from runstore.store import folder
 
 DAG = runstore.Dag.from_json(
     {
@@ -35,11 +36,11 @@ def run(tmp_path: Path) -> runstore.Run:
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where folders are made, so that a test sees which are left."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    return folder
+    made = tmp_path / "temporary"
+    made.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(made))
+    monkeypatch.setenv("TMPDIR", str(made))
+    return made
 
 
 def test_a_folder_is_an_attempts_own_and_gone_with_it(run: runstore.Run, temporary: Path) -> None:
@@ -171,23 +172,74 @@ KILLED = """
 import os, signal, sys
 import runstore
 run = runstore.open(sys.argv[1]).run("r")
-attempt = run.begin("a")
-(attempt.folder / "half.txt").write_text("half")
-print(attempt.folder, flush=True)
+for path in ("a", "b"):
+    attempt = run.begin(path)
+    if path == "a":
+        (attempt.folder / "half.txt").write_text("half")
+        print(attempt.folder, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_kill_leaves_the_files(run: runstore.Run, tmp_path: Path, temporary: Path) -> None:
+def test_a_kill_leaves_the_files_and_a_takeover_says_where(
+    run: runstore.Run, tmp_path: Path, temporary: Path
+) -> None:
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path / "s")],
         env={**os.environ, "TMPDIR": str(temporary)}, stdout=subprocess.PIPE, text=True,
         check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL
-    folder = Path(done.stdout.strip())
-    assert (folder / "half.txt").read_text() == "half"
-    assert [folder] == list(temporary.iterdir())
+    left = Path(done.stdout.strip())
+    assert [left] == list(temporary.iterdir())
+    run = runstore.open(tmp_path / "s").run("r")
+    run.begin_invocation("retry")
+    run.take_over(run.history())
+    said = {path: run.history().latest(path).error["message"] for path in ("a", "b")}
+    assert said["a"].endswith(f"; its files are in {left}")
+    assert "files" not in said["b"], "it has none"
+    assert (left / "half.txt").read_text() == "half"
+
+
+def test_another_process_that_ends_it_has_the_same_folder(
+    run: runstore.Run, temporary: Path
+) -> None:
+    attempt = run.begin("a")
+    (attempt.folder / "x.txt").write_text("x")
+    other = runstore.Store(run.storage).run("r").attempt_of(attempt.token)
+    assert other.folder == attempt.folder
+    assert other.save("*") == ["x.txt"]
+    assert list(other.succeed().artifacts) == ["x.txt"]
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_folder_of_somebody_elses_is_not_taken(
+    run: runstore.Run, temporary: Path, tmp_path: Path
+) -> None:
+    attempt = run.begin("a")
+    (temporary / f"runstore-{attempt.start.nonce}").symlink_to(tmp_path)
+    with pytest.raises(StorageError, match=r"is no folder of this user's.*TMPDIR"):
+        _ = attempt.folder
+
+
+@pytest.mark.parametrize("nonce", ["../../escaped", "/abs", "", "n", "é\0"])
+def test_a_nonce_of_another_writer_leads_nowhere(nonce: str, temporary: Path) -> None:
+    made = Path(folder.make_folder(nonce))
+    assert made.parent == temporary
+    assert folder.left_files(nonce) == ""
+    (made / "x").write_text("x")
+    assert str(made) in folder.left_files(nonce)
+
+
+def test_after_the_end_nothing_is_kept(run: runstore.Run, tmp_path: Path) -> None:
+    (tmp_path / "late.txt").write_text("late")
+    attempt = run.begin("a")
+    attempt.succeed()
+    with pytest.raises(RefusedError, match="has ended"):
+        attempt.save("late.txt", base=tmp_path)
+    with pytest.raises(RefusedError, match="has ended"):
+        attempt.save_bytes("late.txt", b"late")
+    assert not list((tmp_path / "s").glob("runs/**/blobs/*/*/*"))
 
 
 def test_a_read_only_folder_inside_goes_too(run: runstore.Run, temporary: Path) -> None:
@@ -199,8 +251,8 @@ def test_a_read_only_folder_inside_goes_too(run: runstore.Run, temporary: Path) 
     inner.mkdir(parents=True)
     (inner / "x").write_text("x")
     (attempt.folder / "link").symlink_to(outside)
-    for folder in (inner, inner.parent):
-        folder.chmod(0o500)
+    for each in (inner, inner.parent):
+        each.chmod(0o500)
     attempt.succeed()
     assert list(temporary.iterdir()) == []
     assert outside.stat().st_mode & 0o777 == 0o500
