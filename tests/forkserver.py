@@ -8,6 +8,7 @@ starts (``PYTHONUTF8``, ``LC_ALL``) is as the server was started.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import gc
@@ -118,8 +119,10 @@ class ForkServer:
 
 @functools.cache
 def fork_server(*modules: str) -> ForkServer:
-    """The one of this session with these modules in it. It ends with this process."""
-    return ForkServer(*modules)
+    """The one of this process with these modules in it. It ends with it."""
+    server = ForkServer(*modules)
+    atexit.register(server.stop)
+    return server
 
 
 def _serve(requests: socket.socket) -> Callable[[], None]:

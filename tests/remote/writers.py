@@ -29,7 +29,9 @@ def race(
 ) -> dict[str, dict[str, str]]:
     """Key -> writer -> what it was told. Every writer goes for every key, in the same order;
     ``together``: the threads of a process wait for each other at each key."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # Imported once, and not by each process; a client is never made there.
+    context.set_forkserver_preload([__name__, "s3fs", "obstore.store"])
     barrier = context.Barrier(processes)
     queue = context.SimpleQueue()
     children = [
