@@ -34,7 +34,7 @@ from runstore.store.blobs import Blobs
 from runstore.store.clock import new_id, new_nonce, now
 from runstore.store.forking import adoptable, compare
 from runstore.store.listing import listed
-from runstore.store.masking import refuse_short
+from runstore.store.masking import refuse_secrets, refuse_short
 from runstore.store.reading import read_raw
 from runstore.store.run import Run
 from runstore.structure import digest
@@ -133,6 +133,7 @@ class Store:
         :raises RefusedError: if remains of another run lie under the id.
         :raises DagError: if a parameter is read that nobody gives.
         :raises ValueNotJsonError: for a parameter JSON cannot hold.
+        :raises InputError: for a parameter or a label that has the value of a secret in it.
 
         Cost: a read, and one create (two in a new store), and one for each large parameter; with a
         ``run_id``, a listing, and one more for each folder of remains.
@@ -145,6 +146,7 @@ class Store:
             dumps(value)
             given[name] = Secret(name)
         refuse_short(hidden)
+        _refuse_secrets(run_id, parameters, labels, hidden)
         self._check_free(run_id, given=given_id)
         _check(given, labels or {})
         alone = self._mark()
@@ -311,6 +313,7 @@ class Store:
         merged |= {name: Secret(name) for name in hidden}
         document = _storable(dag.check(merged))
         _check(parameters or {}, labels or {})
+        _refuse_secrets(run_id, parameters, labels, hidden)
         source, framed, pack_key = {"run_id": origin.run_id}, b"", ""
         ends = list(adoptable(origin, history, dag))
         if ends:
@@ -360,6 +363,20 @@ def _storable(dag: Dag) -> dict[str, Any]:
                     f"the config of {path!r} cannot be recorded: {error}", nodes=(path,)
                 ) from None
     return document
+
+
+def _refuse_secrets(
+    run_id: str,
+    parameters: Mapping[str, Any] | None,
+    labels: Mapping[str, str] | None,
+    secrets: Mapping[str, Any],
+) -> None:
+    """:raises InputError: for the value of a secret in a parameter or a label, which is stored."""
+    if secrets:
+        where = f"run {run_id!r}"
+        others = {n: v for n, v in (parameters or {}).items() if n not in secrets}
+        refuse_secrets(others, secrets, "parameter", where)
+        refuse_secrets(labels or {}, secrets, "label", where)
 
 
 def _check(parameters: Mapping[str, Any], labels: Mapping[str, str]) -> None:

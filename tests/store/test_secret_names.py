@@ -148,3 +148,26 @@ def test_no_part_of_a_spelling_stays_at_a_cut(data: st.DataObject, how: str) -> 
     cut = data.draw(st.integers(0, len(text)))
     hidden = hidden_texts({"key": KEY})
     assert "".join(mask_pieces([text[:cut], text[cut:]], hidden, "***")) == mask(text, {"key": KEY})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"parameters": {"url": "postgres://me:hunter22@host"}},
+        {"parameters": {"deep": [{"hunter22": 1}]}},
+        {"labels": {"by": "hunter22"}},
+    ],
+)
+def test_a_run_has_no_secret_in_its_parameters_and_labels(tmp_path: Path, given: Any) -> None:
+    store = open_store(tmp_path / "s", durable=False)
+    secrets = {"key": "hunter22"}
+    what = next(iter(given)).removesuffix("s")
+    told = f"{what} '.*' of run 'r' is the secret 'key', or has it in it"
+    with pytest.raises(InputError, match=told):
+        store.create_run(DAG, run_id="r", secrets=secrets, **given)
+    assert not (tmp_path / "s").exists()
+    origin = store.create_run(DAG, run_id="origin", secrets=secrets)
+    with pytest.raises(InputError, match=told):
+        store.fork_run(origin, run_id="r", secrets=secrets, **given)
+    assert list(store.runs()) == ["origin"]
+    assert b"hunter22" not in raw(tmp_path)
