@@ -70,10 +70,15 @@ class _Reader:
     def __init__(self, document: Document, source: str) -> None:
         self.document = document
         self.source = source
+        self.steps: dict[str, list[object]] = {}
+        """By name, all of the document."""
 
     def _refuse(self, part: object, what: str, key: str | None = None) -> NoReturn:
+        raise PipelineError(f"{self._place(part, key)}: {what}")
+
+    def _place(self, part: object, key: str | None = None) -> str:
         line = self.document.line(part, key)
-        raise PipelineError(f"{self.source}{f', line {line}' if line else ''}: {what}")
+        return f"{self.source}, line {line}" if line else self.source
 
     def read(self) -> tuple[Dag, dict[str, Any], list[str]]:
         top = self.document.value
@@ -92,7 +97,11 @@ class _Reader:
         try:
             dag = Dag.from_json(top)
         except DagError as error:
-            raise DagError(f"{self.source}: {error.message}", **error.facts) from None
+            # The first that is named and is the only one of its name: else the line is not known.
+            names = [str(path).rpartition("/")[2] for path in error.facts.get("nodes", ())]
+            found = (self.steps[name] for name in names if len(self.steps.get(name, ())) == 1)
+            where = self._place(next(found, [None])[0])
+            raise DagError(f"{where}: {error.message}", **error.facts) from None
         return dag, parameters, secrets
 
     def _known(self, given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
@@ -141,6 +150,7 @@ class _Reader:
                 part = node if isinstance(node, dict | list) else graph[key]
                 self._refuse(part, f"{begin}step {number} has no name: give it one (name: ...)")
             self._is_text(node, "name", f"{begin}step {number}")
+            self.steps.setdefault(node["name"], []).append(node)
             yield node
 
     def _is_text(self, node: dict[str, Any], key: str, at: str) -> None:

@@ -210,7 +210,19 @@ def test_a_file_may_begin_with_a_mark_and_have_any_line_ends(tmp_path: Path, nam
         ("steps:\n  - {name: a, command: x, comand: y}\n", "'comand'"),
         ("secrets: {a: 1}\nsteps: []\n", "list of names"),
         ("parameters: [1]\nsteps: []\n", "names and values"),
-        ("steps:\n  - {name: a, kind: thing}\n", "p.yaml: node 'a' is of unknown kind 'thing'"),
+        (
+            "steps:\n  - {name: a, kind: thing}\n",
+            "p.yaml, line 2: node 'a' is of unknown kind 'thing'",
+        ),
+        (
+            "nodes:\n- {name: b, command: x}\n- {name: a, command: x, after: c}\n",
+            "p.yaml, line 3: node 'a' is after 'c', and there is no such node",
+        ),
+        ("nodes:\n- {name: a, command: x, after: [1]}\n", "p.yaml, line 2: node 'a'.*after.0"),
+        (
+            "steps:\n- {name: a, command: x}\n- {name: a, command: x}\n",
+            r"p.yaml: two nodes of one graph are named 'a'",
+        ),
     ],
 )
 def test_yaml_mistakes(tmp_path: Path, text: str, told: str) -> None:
