@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
-from runstore.errors import KeyExistsError, KeyMissingError, StorageError
+from runstore.errors import KeyExistsError, KeyMissingError
 from runstore.storage import Storage, open_storage
+from runstore.storage.local import LocalStorage
+from runstore.storage.local_disk import how_named
 
 __all__ = ["Finding", "examine"]
 
@@ -51,7 +53,7 @@ def examine(
         storage = open_storage(url, storage_options=storage_options, engine=engine, budget=budget)
         findings.append(_engine(storage))
         _try_out(storage, findings)
-    except StorageError as error:
+    except OSError as error:
         findings.append(Finding("usable", False, str(error), {"error": type(error).__name__}))
     return findings
 
@@ -64,6 +66,8 @@ def _try_out(storage: Storage, findings: list[Finding]) -> None:
     after = time.time()
     findings.append(_took("create", milliseconds))
     findings.append(_exclusive(storage, key, first, second))
+    if isinstance(storage, LocalStorage):
+        findings.append(_whole(storage))
     times = []
     for _ in range(_READS):
         milliseconds, found = _timed(lambda: storage.read(key))
@@ -85,6 +89,21 @@ def _try_out(storage: Storage, findings: list[Finding]) -> None:
     )  # fmt: skip
     if clock := _clock(storage, key, before, after):
         findings.append(clock)
+
+
+_WHOLE = {
+    "link": "an object appears whole, by a hard link",
+    "rename": "an object appears whole, by a rename to a free name (no hard links here)",
+    "in place": "neither hard links nor renames to a free name here: an object is written under "
+    "its own name. Only one writer makes it, and readers wait for a writer who lives; but a kill "
+    "or a power cut can leave a part of a record, which is damage, with its name taken",
+}
+
+
+def _whole(storage: LocalStorage) -> Finding:
+    """Whether anybody can meet a part of an object, and how the file system sees to that."""
+    how = how_named(storage.url)
+    return Finding("whole", True if how != "in place" else None, _WHOLE[how], {"by": how})
 
 
 def _exclusive(storage: Storage, key: str, first: bytes, second: bytes) -> Finding:

@@ -18,27 +18,30 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
-from runstore.errors import KeyExistsError, KeyMissingError, StorageError
-from runstore.storage import CHUNK_BYTES, Storage, check_key, check_prefix, is_segment
-from runstore.storage.local_care import TEMP, LocalCare
+from runstore.errors import KeyExistsError, KeyMissingError, OutcomeUnknownError, StorageError
+from runstore.storage import CHUNK_BYTES, Storage, check_key, check_prefix, in_place, is_segment
+from runstore.storage.local_care import LocalCare
+from runstore.storage.local_disk import (
+    ADVICE,
+    flush_folder,
+    make_folders,
+    name_it,
+    pieces,
+    write_all,
+)
+from runstore.storage.unfinished import begin
 
 __all__ = ["LocalStorage"]
 
-_READ = os.O_RDONLY | os.O_CLOEXEC
-_WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+# Not to wait for the other end, should somebody have put a fifo there.
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 # O_PATH (Linux) needs no permission to list the folder, only to pass through it.
 _PASS_THROUGH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 # Records are some 2 KB; one read takes them whole, and a buffer left unfilled is the file's end.
 _BUFFER = 65536
-
-# link(2) on a file system without hard links: vfat and exfat, FUSE, some SMB servers.
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-
-# fsync(2) of a folder where folders have nothing of their own to flush (some FUSE and SMB).
-_NO_FOLDER_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 # What open(2) and read(2) say of a key that is no object; a folder is none.
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
@@ -51,23 +54,6 @@ _ANCHORS = 4096
 
 _LEGAL_BYTES = b"abcdefghijklmnopqrstuvwxyz0123456789._/-"
 
-_ADVICE = {
-    errno.ENOSPC: "The disk is full: free some space, then do it again.",
-    errno.EDQUOT: "Your disk quota is used up: free some space, then do it again.",
-    errno.EROFS: "The file system is mounted read-only: mount it writable, or use another store.",
-    errno.EACCES: "This user may not: correct the owner or the mode of the folder.",
-    errno.EPERM: "The file system forbids it: correct the owner, mode or attributes of the folder.",
-    errno.ENAMETOOLONG: "The path is too long for this file system: use a shorter store path.",
-    errno.ENOTDIR: "A file is where a folder of the store belongs: move it away.",
-    errno.EISDIR: "A folder is where an object of the store belongs: move it away.",
-    errno.ENOENT: "The folder was removed meanwhile, or a link in the path leads nowhere.",
-    errno.EFBIG: "It is larger than this file system or 'ulimit -f' allows.",
-    errno.EMFILE: "This process has too many files open: raise 'ulimit -n'.",
-    errno.ENFILE: "This machine has too many files open.",
-    errno.EIO: "The disk failed: look into the kernel's log.",
-    errno.ESTALE: "The network file system lost the folder: check its mount.",
-}
-
 
 class LocalStorage(LocalCare):
     """A `Storage` in the folder ``root``, which is made by the first `create`.
@@ -76,9 +62,8 @@ class LocalStorage(LocalCare):
     ``url`` is the absolute path. ``durable=False`` skips every fsync: creates stay exclusive
     and whole against processes and kills, and may be lost in a power cut.
 
-    On a file system without hard links the object is made under its own name with ``O_EXCL``:
-    still exclusive, but a kill or a power cut can leave it short, and its name taken. Readers
-    check digests.
+    Durable is what the disk said: a flush that fails raises. Where the object is there by then it
+    is `OutcomeUnknownError`, for it may last or not.
     """
 
     def __init__(self, root: str | os.PathLike[str], *, durable: bool = True) -> None:
@@ -87,20 +72,21 @@ class LocalStorage(LocalCare):
         self._base = self.url if self.url.endswith("/") else self.url + "/"
         # Folders whose names are known to be on the disk, all the way up to the root.
         self._anchored: set[str] = set()
+        self._in_place = False
 
     def create(self, key: str, data: bytes | BinaryIO, *, repair: bool = False) -> None:
         check_key(key, self.url)
         path = self._base + key
         folder = path.rpartition("/")[0] or "/"
-        # The random part tells hosts that share the disk apart; the pid is for who cleans up.
-        temp = f"{folder}/{TEMP}{os.getpid()}-{os.urandom(8).hex()}"
-        fd = self._open_temp(folder, temp, key)
+        fd, temp = self._begin(folder, key)
         try:
             self._fill(fd, key, data)
-            self._place(temp, path, key, repair=repair)
+            self._place(fd, temp, path, key, repair=repair)
         finally:
-            # Before the folder is fsynced, so that one fsync makes both changes last. A temp
+            # Before the folder is flushed, so that one flush makes both changes last. A temp
             # file that cannot be removed is litter, and changes nothing of what happened.
+            with suppress(OSError):
+                os.close(fd)
             with suppress(OSError):
                 os.unlink(temp)
         if self.durable:
@@ -109,14 +95,18 @@ class LocalStorage(LocalCare):
     def read(self, key: str) -> bytes:
         check_key(key, self.url)
         try:
-            return _read_whole(os.open(self._base + key, _READ))
+            self._notice()
+            return _read_whole(self._open(key))
+        except StorageError:
+            raise
         except OSError as error:
-            self._fail("read", key, error)
+            raise self._error("read", key, error) from error
 
     def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | StorageError]]:
         # Keys mostly come folder by folder. From the second one in a folder on, files are opened
         # relative to it: the kernel walks one name, not the whole path (on NFS: asks for one).
         last, folder_fd = None, -1
+        self._notice()
         try:
             for key in keys:
                 found: bytes | StorageError
@@ -126,13 +116,15 @@ class LocalStorage(LocalCare):
                         if folder_fd < 0:
                             folder_fd = os.open(self._base + folder, _PASS_THROUGH)
                         fd = os.open(name, _READ, dir_fd=folder_fd)
+                        if self._in_place:
+                            self._settle(fd, key)
                     else:
                         check_key(key, self.url)
                         last = folder
                         if folder_fd >= 0:
                             os.close(folder_fd)
                             folder_fd = -1
-                        fd = os.open(self._base + key, _READ)
+                        fd = self._open(key)
                     found = _read_whole(fd)
                 except StorageError as error:
                     found = error
@@ -140,6 +132,7 @@ class LocalStorage(LocalCare):
                     found = self._error("read", key, error)
                 yield key, found
         finally:
+            found = b""  # an error holds this frame in its traceback: it would hold itself
             if folder_fd >= 0:
                 os.close(folder_fd)
 
@@ -151,9 +144,12 @@ class LocalStorage(LocalCare):
     def stream(self, key: str) -> BinaryIO:
         check_key(key, self.url)
         try:
-            return open(self._base + key, "rb")
+            self._notice()
+            return self._stream(key)
+        except StorageError:
+            raise
         except OSError as error:
-            self._fail("read", key, error)
+            raise self._error("read", key, error) from error
 
     def list(self, prefix: str, *, shallow: bool = False) -> Iterator[str]:
         check_prefix(prefix, self.url)
@@ -182,64 +178,50 @@ class LocalStorage(LocalCare):
             except (FileNotFoundError, NotADirectoryError):
                 continue  # no folder, no keys
             except OSError as error:
-                self._fail("list", prefix, error)
+                raise self._error("list", prefix, error) from error
             start = ""
             yield from _only_keys(keys)
 
-    def _open_temp(self, folder: str, temp: str, key: str) -> int:
+    def _begin(self, folder: str, key: str) -> tuple[int, str]:
         try:
             for _ in range(_TRIES):
                 with suppress(FileNotFoundError):
-                    return os.open(temp, _WRITE_NEW, 0o666)
+                    return begin(folder)
                 # Almost never missing, so not looked for before; and an empty one may be removed
                 # between these two lines.
-                self._make_folder(folder)
-            return os.open(temp, _WRITE_NEW, 0o666)
+                make_folders(folder, self.url, durable=self.durable)
+            return begin(folder)
         except OSError as error:
-            self._fail("create", key, error)
-
-    def _make_folder(self, folder: str) -> None:
-        parent = os.path.dirname(folder)
-        with suppress(FileExistsError):  # somebody else makes it too
-            try:
-                os.mkdir(folder)
-            except FileNotFoundError:
-                self._make_folder(parent)
-                os.mkdir(folder)
-        if self.durable:
-            _fsync_folder(parent)
+            raise self._error("create", key, error) from error
 
     def _fill(self, fd: int, key: str, data: bytes | BinaryIO) -> None:
-        """Write all of ``data`` to a temp file, and close it whatever happens."""
-        pieces = (data,) if isinstance(data, bytes) else _pieces(data)
+        """Write all of ``data`` to a temp file, and make it last."""
+        for piece in (data,) if isinstance(data, bytes) else pieces(data):
+            try:  # what a stream raises is the caller's, unchanged
+                write_all(fd, piece)
+            except OSError as error:
+                raise self._error("create", key, error) from error
         try:
-            for piece in pieces:  # what a stream raises is the caller's, unchanged
-                try:
-                    _write(fd, piece)
-                except OSError as error:
-                    self._fail("create", key, error)
-        except BaseException:
-            with suppress(OSError):
-                os.close(fd)
-            raise
-        try:
-            _finish(fd, durable=self.durable)
+            if self.durable:
+                os.fsync(fd)
+            os.close(os.dup(fd))  # NFS and quotas report a full disk at a close
         except OSError as error:
-            self._fail("create", key, error)
+            raise self._error("create", key, error) from error
 
-    def _place(self, temp: str, path: str, key: str, *, repair: bool) -> None:
+    def _place(self, fd: int, temp: str, path: str, key: str, *, repair: bool) -> None:
         """Give the temp file the final name, or raise `KeyExistsError`."""
         try:
             for _ in range(_TRIES):
                 with suppress(FileExistsError):
-                    self._link(temp, path)
-                    return
-                # NFS: the server linked, its answer was lost, and the client asked again. The
-                # second link counts, whatever the error says: nobody else knows the temp name.
-                if os.stat(temp).st_nlink == 2:
+                    if not name_it(temp, path):
+                        self._write_in_place(temp, path)
                     return
                 with suppress(FileNotFoundError):  # taken a moment ago, and gone: again
-                    if self._is_copy(temp, path):
+                    # NFS: the server linked, its answer was lost, and the client asked again. The
+                    # name is ours if it leads to our file, whatever the error says.
+                    if os.path.samestat(os.fstat(fd), os.lstat(path)):
+                        return
+                    if self._is_copy(temp, key):
                         if repair:  # a blob that is about to be named: no longer litter
                             with suppress(OSError):
                                 os.utime(path)
@@ -252,8 +234,10 @@ class LocalStorage(LocalCare):
                         key=key,
                         url=self.url,
                     )
+        except StorageError:
+            raise
         except OSError as error:
-            self._fail("create", key, error)
+            raise self._error("create", key, error) from error
         raise StorageError(
             f"Cannot create {key} in {self.url}: its name is taken by something that cannot be "
             f"opened. A link that leads nowhere? Move it away.",
@@ -261,32 +245,47 @@ class LocalStorage(LocalCare):
             url=self.url,
         )
 
-    def _link(self, temp: str, path: str) -> None:
+    def _write_in_place(self, temp: str, path: str) -> None:
+        self._in_place = True
+        with open(temp, "rb") as source:
+            in_place.write(source, path, self.url, durable=self.durable)
+
+    def _open(self, key: str) -> int:
+        """An object, open for reading."""
+        fd = os.open(self._base + key, _READ)
+        if self._in_place:
+            self._settle(fd, key)
+        return fd
+
+    def _stream(self, key: str) -> BinaryIO:
+        fd = self._open(key)
         try:
-            os.link(temp, path)
-        except OSError as error:
-            if error.errno not in _NO_HARD_LINKS:
-                raise
-        else:
-            return
-        fd = os.open(path, _WRITE_NEW, 0o666)
-        try:
-            try:
-                with open(temp, "rb") as source:
-                    for piece in _pieces(source):
-                        _write(fd, piece)
-                if self.durable:
-                    os.fsync(fd)
-            finally:
-                os.close(fd)
-        except BaseException:
-            # The name is ours, and what it leads to may be short: better that it is free again.
-            with suppress(OSError):
-                os.unlink(path)
+            return open(fd, "rb")
+        except BaseException:  # a folder, mostly
+            os.close(fd)
             raise
 
-    def _is_copy(self, temp: str, path: str) -> bool:
-        with open(temp, "rb") as mine, open(path, "rb") as other:
+    def _notice(self) -> None:
+        """Find out whether objects are written in place here: with the first of them it begins."""
+        if not self._in_place:
+            self._in_place = os.path.lexists(self._base + in_place.NOTE)
+
+    def _settle(self, fd: int, key: str) -> None:
+        try:
+            if in_place.is_settled(fd):
+                return
+            raise StorageError(
+                f"{key} in {self.url} is still being written, for more than "
+                f"{in_place.WAIT_SECONDS:g} s: do it again when its writer is done.",
+                key=key,
+                url=self.url,
+            )
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def _is_copy(self, temp: str, key: str) -> bool:
+        with open(temp, "rb") as mine, self._stream(key) as other:
             while piece := mine.read(CHUNK_BYTES):
                 if piece != other.read(CHUNK_BYTES):
                     return False
@@ -299,18 +298,18 @@ class LocalStorage(LocalCare):
     def _flush_folder(self, folder: str, key: str) -> None:
         anchored = self._anchored
         try:
-            _fsync_folder(folder)
+            flush_folder(folder)
             if folder in anchored:
                 return
             # A folder that was there may be another writer's of a moment ago, who has not come
-            # to fsync its name yet: our object would be on the disk, and the way to it not.
+            # to flush its name yet: our object would be on the disk, and the way to it not.
             above, passed = folder, []
             while len(above) > len(self.url) and above not in anchored:
                 passed.append(above)
                 above = os.path.dirname(above)
-                _fsync_folder(above)
+                flush_folder(above)
         except OSError as error:
-            self._fail("make durable", key, error)
+            raise self._unknown(key, error) from error
         if len(anchored) >= _ANCHORS:
             anchored.clear()
         anchored.update(passed)
@@ -321,7 +320,7 @@ class LocalStorage(LocalCare):
             missing = KeyMissingError(f"There is no {key} in {self.url}.", key=key, url=self.url)
             missing.__cause__ = error
             return missing
-        advice = _ADVICE.get(code or 0, "See the error of the operating system.")
+        advice = ADVICE.get(code or 0, "See the error of the operating system.")
         failed = StorageError(
             f"Cannot {verb} {key or 'the keys'} in {self.url}: {error.strerror or error}. {advice}",
             key=key,
@@ -331,29 +330,17 @@ class LocalStorage(LocalCare):
         failed.__cause__ = error
         return failed
 
-    def _fail(self, verb: str, key: str, error: OSError) -> NoReturn:
-        if isinstance(error, StorageError):  # said already, deeper down
-            raise error
-        raise self._error(verb, key, error) from error
-
-
-def _pieces(stream: BinaryIO) -> Iterator[bytes]:
-    while piece := stream.read(CHUNK_BYTES):
-        yield piece
-
-
-def _write(fd: int, data: bytes) -> None:
-    done = os.write(fd, data)
-    while done < len(data):  # 2 GiB at most at a time, and less when a disk fills or a limit nears
-        done += os.write(fd, memoryview(data)[done:])
-
-
-def _finish(fd: int, *, durable: bool) -> None:
-    try:
-        if durable:
-            os.fsync(fd)
-    finally:
-        os.close(fd)  # NFS and quotas report a full disk only here
+    def _unknown(self, key: str, error: OSError, what: str = "") -> OutcomeUnknownError:
+        """For what has happened, and may not last: ``what`` was done to ``key``."""
+        said = f"{what} {key}".strip() or "what was written"
+        return OutcomeUnknownError(
+            f"Cannot make durable {said} in {self.url}: {error.strerror or error}. "
+            f"{ADVICE.get(error.errno or 0, 'See the error of the operating system.')} It is "
+            f"unknown whether it outlives a power cut: do it again, nothing is done twice.",
+            key=key,
+            url=self.url,
+            errno=error.errno,
+        )
 
 
 def _read_whole(fd: int) -> bytes:
@@ -365,17 +352,6 @@ def _read_whole(fd: int) -> bytes:
         while data := os.read(fd, CHUNK_BYTES):
             pieces.append(data)
         return b"".join(pieces)
-    finally:
-        os.close(fd)
-
-
-def _fsync_folder(folder: str) -> None:
-    fd = os.open(folder, _READ)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_FSYNC:
-            raise
     finally:
         os.close(fd)
 

@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from runstore.storage import Storage
 from runstore.storage.local import LocalStorage
+from runstore.storage.local_disk import flush_folder, make_folders
 
 __all__ = ["batch"]
 
@@ -48,7 +49,7 @@ class _Batch(LocalStorage):
             _fsync(self._base + key)
         while folders:
             folder = folders.pop()
-            _fsync(folder)
+            flush_folder(folder)
             if len(folder) > len(self.url):
                 folders.add(os.path.dirname(folder))
 
@@ -60,14 +61,19 @@ def batch(storage: LocalStorage) -> Iterator[Storage]:
         yield storage
         return
     quick = _Batch(storage.url)
-    os.makedirs(storage.url, exist_ok=True)
-    root = os.open(storage.url, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # Those above it too: it may be made here, and what comes later looks no higher.
+        if not os.path.isdir(storage.url):
+            make_folders(storage.url, storage.url, durable=True)
+        root = os.open(storage.url, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise storage._error("create", "", error) from error
     try:
         yield quick
         try:
             quick.settle(root)
         except OSError as error:
-            quick._fail("make durable", "", error)
+            raise quick._unknown("", error) from error
     finally:
         os.close(root)
 

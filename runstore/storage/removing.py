@@ -54,7 +54,8 @@ class Sweeping(Protocol):
 
     def sweep(self, before: float, *, dry_run: bool) -> Iterator[str]:
         """Delete unfinished writes that nobody has touched since ``before`` (seconds since the
-        epoch); their names, relative to the store. ``dry_run``: only tell."""
+        epoch); their names, relative to the store. ``dry_run``: only tell. One whose writer lives,
+        or may live, is left alone, however old."""
         ...
 
 

@@ -19,6 +19,7 @@ from runstore.history import History
 from runstore.plan import Action, Planner
 from runstore.records import Blob, End, Invocation, RunRecord
 from runstore.storage.lines import PIECE_BYTES, Manifest, head_line, piece_line, record_line
+from runstore.storage.local_disk import flush_folder
 from runstore.store import Run
 from runstore.store.reading import needed_prefixes
 from runstore.transfer.compare import FORK, record_key
@@ -53,7 +54,8 @@ def export_run(
     artifacts: Artifacts = "none",
     progress: Progress | None = None,
 ) -> Exported:
-    """Write a run into one self-contained JSON file, which appears whole or not at all.
+    """Write a run into one self-contained JSON file, which appears whole or not at all, and is on
+    the disk, its name too, when this returns.
 
     Records and large values are always in it: what the planner needs. A step whose artifact is not
     in it runs again if a later one may load it. The same records give the same bytes.
@@ -87,6 +89,13 @@ def export_run(
         if isinstance(error, StorageError):
             raise
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+    try:
+        flush_folder(folder)
+    except OSError as error:
+        raise StorageError(
+            f"{target} is whole, and may not outlive a power cut: its folder could not be made to "
+            f"last: {error.strerror or error}: export it again, or to another folder"
+        ) from error
     done.path = target
     return done
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import runstore
 from runstore.dag import Dag
 from runstore.errors import RefusedError
+from runstore.storage.unfinished import TEMP, machine
 from runstore.store import Store
 from runstore.store.care import Sweep, remove_run
 from runstore.transfer import export_run, transfer_run
@@ -73,7 +74,7 @@ def litter(store: Store, tmp_path: Path) -> None:
     with run.attempt("a") as attempt:
         attempt.save_bytes("kept.txt", b"somebody names this")
         attempt.outputs["va"] = "x" * 20_000
-    (tmp_path / "s/runs/r/attempts/.tmp-1-abc").write_bytes(b"half")
+    (tmp_path / f"s/runs/r/attempts/{TEMP}{machine()}-abc").write_bytes(b"half")
     (tmp_path / "s/runs/gone/blobs/sha256/ab").mkdir(parents=True)
     (tmp_path / f"s/runs/gone/blobs/sha256/ab/{'ab' * 32}").write_bytes(b"")
 

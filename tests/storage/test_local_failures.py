@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from runstore.errors import KeyExistsError, KeyMissingError, StorageError
-from runstore.storage import local
+from runstore.storage import local, local_care, local_disk, unfinished
 from runstore.storage.local import LocalStorage
 
 KEY = "runs/k/attempts/n.000001.start.json"
@@ -47,7 +47,8 @@ def fails(code: int) -> Callable:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     disk = Disk()
-    monkeypatch.setattr(local, "os", disk)
+    for module in (local, local_care, local_disk, unfinished):
+        monkeypatch.setattr(module, "os", disk)
     return disk
 
 
@@ -219,9 +220,10 @@ def test_a_folder_that_cannot_be_fsynced_is_an_error_and_the_retry_tells(root, d
     assert files(root)[KEY] == b"2"
 
 
-def test_folders_that_have_no_fsync_do_not_matter(root, disk):
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_folders_that_have_no_fsync_do_not_matter(root, disk, code):
     disk.replaced["fsync"] = lambda fd: (
-        fails(errno.EINVAL)() if os.path.isdir(f"/proc/self/fd/{fd}") else None
+        fails(code)() if os.path.isdir(f"/proc/self/fd/{fd}") else None
     )
     LocalStorage(root).create(KEY, b"1")
     assert files(root) == {KEY: b"1"}
@@ -235,31 +237,6 @@ def test_short_writes_are_continued(root, disk):
     assert files(root) == {"a": b"0123456789" * 5, "b": b"0123456789" * 5}
 
 
-@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
-def test_without_hard_links_creates_are_still_exclusive(root, disk, code):
-    disk.replaced["link"] = fails(code)
-    storage = LocalStorage(root)
-    storage.create(KEY, io.BytesIO(b"1" * 3_000_000))
-    storage.create(KEY, b"1" * 3_000_000)
-    with pytest.raises(KeyExistsError):
-        storage.create(KEY, b"2")
-    assert files(root) == {KEY: b"1" * 3_000_000}
-    storage.create(KEY, b"2", repair=True)
-    assert files(root) == {KEY: b"2"}
-
-
-def test_without_hard_links_a_failed_write_frees_the_name(root, disk):
-    disk.replaced["link"] = fails(errno.EPERM)
-    disk.replaced["write"] = lambda fd, data: (
-        os.write(fd, data)
-        if "/.tmp-" in os.readlink(f"/proc/self/fd/{fd}")
-        else fails(errno.ENOSPC)()
-    )
-    with pytest.raises(StorageError, match="disk is full"):
-        LocalStorage(root).create(KEY, b"1")
-    assert files(root) == {}
-
-
 def test_nfs_that_lost_the_answer_of_link_is_no_conflict(root, disk, monkeypatch):
     def link(temp: str, path: str) -> None:
         os.link(temp, path)
@@ -267,12 +244,27 @@ def test_nfs_that_lost_the_answer_of_link_is_no_conflict(root, disk, monkeypatch
 
     disk.replaced["link"] = link
     storage = LocalStorage(root)
-    with monkeypatch.context() as patch:  # the link count tells, without a look at the bytes
+    with monkeypatch.context() as patch:  # the file itself tells, without a look at the bytes
         patch.setattr(local, "open", fails(errno.ESTALE), raising=False)
         storage.create(KEY, b"1")
     assert files(root) == {KEY: b"1"}
     with pytest.raises(KeyExistsError):
         storage.create(KEY, b"2")
+
+
+def test_a_link_of_somebody_else_to_our_temp_file_is_no_victory(root, disk):
+    """A backup that links all it finds (cp -al) links unfinished writes too."""
+
+    def link(temp: str, path: str) -> None:
+        os.link(temp, root.parent / "backup")
+        os.link(temp, path)
+
+    storage = LocalStorage(root)
+    storage.create(KEY, b"theirs")
+    disk.replaced["link"] = link
+    with pytest.raises(KeyExistsError):
+        storage.create(KEY, b"mine")
+    assert files(root) == {KEY: b"theirs"}
 
 
 def test_an_interrupt_after_the_link_leaves_the_whole_object(root, disk):

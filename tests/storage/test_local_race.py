@@ -14,12 +14,13 @@ import os
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from runstore.errors import KeyExistsError
-from runstore.storage import local
+from runstore.storage import in_place, local, local_disk
 from runstore.storage.local import LocalStorage
 
 FORK = multiprocessing.get_context("fork")  # a racer starts in a millisecond
@@ -39,7 +40,8 @@ def is_whole(body: bytes) -> bool:
 
 def on_disk(root: Path) -> dict[str, bytes]:
     files = [path for path in root.rglob("*") if path.is_file()]
-    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+    names = {path: str(path.relative_to(root)) for path in files}
+    return {name: path.read_bytes() for path, name in names.items() if name != in_place.NOTE}
 
 
 def run_all(racers) -> None:
@@ -91,15 +93,47 @@ def test_one_winner_for_each_key(tmp_path, durable, count):
     race(tmp_path, keys, durable=durable)
 
 
+@pytest.mark.parametrize("durable", [False, True])
+def test_one_winner_while_a_backup_links_every_file(tmp_path, durable):
+    """A hard-linking backup (cp -al, rsnapshot) works on the store: it finds unfinished writes too,
+    and gives them a second name."""
+    done = FORK.Event()
+    linked = FORK.Value("i", 0)
+
+    def backup() -> None:
+        copy = tmp_path / "backup"
+        copy.mkdir()
+        while not done.is_set():
+            for folder, _, names in os.walk(tmp_path / "store"):
+                for name in names:
+                    with suppress(OSError):
+                        os.link(f"{folder}/{name}", copy / f"{linked.value}-{name}")
+                        linked.value += name.startswith(".tmp-")
+
+    links = [FORK.Process(target=backup) for _ in range(2)]
+    for process in links:
+        process.start()
+    try:
+        race(tmp_path, [f"runs/k/a{n:05d}.json" for n in range(600)], durable=durable)
+    finally:
+        done.set()
+        for process in links:
+            process.join(60)
+    assert linked.value, "it linked no unfinished write: this test tests nothing"
+
+
 def test_one_winner_for_each_key_while_folders_are_made(tmp_path):
     race(tmp_path, [f"runs/k{n}/attempts/{n % 3}/start.json" for n in range(300)], durable=False)
 
 
-def test_one_winner_without_hard_links(tmp_path, monkeypatch):
+@pytest.mark.parametrize("renames", [True, False])
+def test_one_winner_without_hard_links(tmp_path, monkeypatch, renames):
     def no_link(*_args, **_options):
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_link)  # inherited by the racers
+    if not renames:
+        monkeypatch.setattr(local_disk, "_rename_if_free", lambda *_: False)
     race(tmp_path, [f"runs/k/attempts/n{n:05d}.json" for n in range(1000)], durable=False)
 
 

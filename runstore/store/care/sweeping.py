@@ -2,7 +2,8 @@
 
 What counts as litter, and why it is safe to remove:
 
-* unfinished writes on a local disk (``.tmp-*``): the process that made one was killed;
+* unfinished writes on a local disk (``.tmp-*``): the process that made one was killed. One whose
+  writer lives stays, whatever age is asked for (`runstore.storage.unfinished`);
 * folders of runs without ``run.json``: an import, fork or removal that did not get to its end;
 * blobs that no record of their run names: of attempts that were lost;
 * ``probe/``: what trying out an endpoint leaves.
