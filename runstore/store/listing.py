@@ -52,7 +52,7 @@ def _judged(key: str, data: bytes | Exception, name: str) -> tuple[str, RunRecor
         if keys.run_key(record.run_id) != key:
             raise RefusedError(
                 f"record {key} is of run {record.run_id!r}, whose place is "
-                f"{keys.run_prefix(record.run_id)}: was the folder copied or renamed? Move it out "
+                f"{keys.run_key(record.run_id)}: was the folder copied or renamed? Move it out "
                 f"of the store, or give it its name back"
             )
     except RunstoreError as error:
