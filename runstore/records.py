@@ -62,10 +62,16 @@ class Blob(Struct, frozen=True, gc=False):
     size: Size
     value: Digest | None = None
     """Of a value: the digest of its canonical JSON, which is what consumers compare."""
+    executable: bool = False
+    """Of an artifact: whether the file may be executed."""
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {"sha256": self.sha256, "size": self.size}
-        return out if self.value is None else {**out, "value": self.value}
+        if self.value is not None:
+            out["value"] = self.value
+        if self.executable:
+            out["executable"] = True
+        return out
 
 
 class Secret(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -189,8 +190,10 @@ class Artifacts:
             except InputError as error:
                 raise self._refused(error) from error.__cause__
             with file:
-                size = os.fstat(file.fileno()).st_size
-                self._saved[name] = self.run.blobs.put_file(file, size=size)
+                about = os.fstat(file.fileno())
+                self._saved[name] = self.run.blobs.put_file(
+                    file, size=about.st_size, executable=bool(about.st_mode & stat.S_IXUSR)
+                )
         return list(found)
 
     def _refused(self, error: InputError) -> InputError:

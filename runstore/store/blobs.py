@@ -43,10 +43,11 @@ class Blobs:
         self._storage.create(self.key(blob.sha256), data, repair=True)
         return blob
 
-    def put_file(self, file: BinaryIO, *, size: int = 0) -> Blob:
+    def put_file(self, file: BinaryIO, *, size: int = 0, executable: bool = False) -> Blob:
         """Keep a file: read once to learn its name, once to write it, never wholly in memory.
 
         :param size: how large it is, if that is known: it may grow as quickly as it is read.
+        :param executable: whether it is to be executable when it is a file again.
         :raises StorageError: if it changed in between; nothing is left then.
         """
         digest = hashlib.sha256()
@@ -57,7 +58,7 @@ class Blobs:
             if seen > size > 0:
                 raise _changed(file)
         file.seek(0)
-        blob = Blob(digest.hexdigest(), seen)
+        blob = Blob(digest.hexdigest(), seen, executable=executable)
         self._storage.create(self.key(blob.sha256), _Checked(file, blob), repair=True)  # type: ignore[arg-type]
         return blob
 
@@ -105,8 +106,8 @@ class Blobs:
         return value
 
     def copy_to(self, blob: Blob, path: str, *, dir_fd: int | None = None) -> None:
-        """Write a blob to a file, checked; the file appears whole or not at
-        all, in place of one that was there.
+        """Write a blob to a file, checked, executable if it is to be; the file appears whole or
+        not at all, in place of one that was there.
 
         :param path: below the folder that is open as ``dir_fd``, if that is given; else its own
             folder is made.
@@ -125,7 +126,8 @@ class Blobs:
             raise self._missing(blob) from None
         with source:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            fd = os.open(temp, flags, 0o666, dir_fd=dir_fd)
+            mode = 0o777 if blob.executable else 0o666  # less the umask, as of any new file
+            fd = os.open(temp, flags, mode, dir_fd=dir_fd)
             try:
                 with open(fd, "wb") as target:
                     while chunk := source.read(CHUNK_BYTES):

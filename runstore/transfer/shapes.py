@@ -114,6 +114,7 @@ _artifact = _that("the relative name of a file", _is_artifact)
 
 _values = _map(_anything)
 _blob = _fields({"sha256": _digest, "size": _number}, {})
+_file = _fields({"sha256": _digest, "size": _number}, {"executable": _flag})
 _large = _map(_fields({"sha256": _digest, "size": _number, "value": _digest}, {}))
 _holder = _fields(
     {"host": _text}, {"pid": _number, "pid_start": _number, "boot": _text, "pod": _text}
@@ -169,7 +170,7 @@ _KINDS: dict[str, Shape] = {
             "start": _digest,
             "outputs": _values,
             "large": _large,
-            "artifacts": _map(_blob, _artifact),
+            "artifacts": _map(_file, _artifact),
             "metrics": _values,
             "error": _map(_text),
             "log": _blob,

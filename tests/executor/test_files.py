@@ -75,14 +75,14 @@ def test_commands(how, tmp_path, temporary):
     assert not [each for each in temporary.iterdir() if not each.name.startswith("runstore-logs")]
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_items_that_save_a_link_to_one_shared_file(tmp_path, workers):
+@pytest.mark.parametrize("how", [{"workers": 1}, *WORKERS])
+def test_items_that_save_a_link_to_one_shared_file(tmp_path, how):
     shared = tmp_path / "shared.ref"
     shared.write_text("shared\n")
     command = f"ln -s {shared} shared.ref; mkdir d; ln -s .. d/up; sleep 0.2"
     body = sequence(sh("stage", command, params=("item",), save="**"))
     pipeline = Dag([Map(name="each", over="items", as_="item", body=body)])
-    result = start(pipeline, {"items": [1, 2, 3]}, store=tmp_path / "s", workers=workers)
+    result = start(pipeline, {"items": [1, 2, 3]}, store=tmp_path / "s", **how)
     assert result.status == "succeeded", result.plan.to_json()
     for n in (1, 2, 3):
         (end,) = result.run.history().ends(f"each[{n}]/stage")
