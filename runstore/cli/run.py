@@ -46,21 +46,14 @@ def command(
     """
     from runstore.cli.outcome import Hints, work
     from runstore.cli.sources import read_pipeline
-    from runstore.errors import InputError
-    from runstore.executor import RETRY_VARIABLES, start
+    from runstore.executor import start
+    from runstore.executor.retry_variable import run_to_retry
 
     opened = store.open_to_write()
     loaded = read_pipeline(pipeline)
     given = parameters(params, params_file, [*loaded.secrets, *(name for name, _ in secrets)])
-    variable = next((name for name in RETRY_VARIABLES if os.environ.get(name)), None)
-    if variable is not None:
-        again = os.environ[variable]
-        if run_id not in (None, again):
-            raise InputError(
-                f"{variable} asks for a retry of run {again!r}, and --run-id for {run_id!r}: "
-                f"unset the one, or leave out the other"
-            )
-        say(f"{variable} is set: this is a retry of run {again}", err=True)
+    if asked := run_to_retry(os.environ, run_id):
+        say(f"{asked[0]} is set: this is a retry of run {asked[1]}", err=True)
     return work(
         lambda reporter: start(
             loaded, given, store=opened, run_id=run_id, labels=dict(labels), reporter=reporter,

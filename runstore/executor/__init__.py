@@ -7,8 +7,9 @@ Steps that are ready run at the same time, on threads by default, or on any
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,8 +26,10 @@ from runstore.executor.given import (
     unread,
 )
 from runstore.executor.loop import Loop
+from runstore.executor.main_module import check_sendable, refuse_while_imported
 from runstore.executor.pool import Pool
 from runstore.executor.reporter import Reporter, Silent
+from runstore.executor.retry_variable import hidden_from_steps, run_to_retry
 from runstore.executor.signals import Cancelled
 from runstore.history import Damaged, History
 from runstore.pipeline import Pipeline
@@ -37,9 +40,6 @@ from runstore.store import Run, Store, Takeover, check_takeover, compare, open_s
 from runstore.structure import digest
 
 __all__ = ["Cancelled", "Reporter", "Result", "Silent", "fork", "retry", "start"]
-
-RETRY_VARIABLES = ("RUNSTORE_RETRY_RUN_ID", "RUNNABLE_RETRY_RUN_ID")
-"""An environment variable of these that holds a run id turns a start into its retry."""
 
 
 @dataclass(slots=True)
@@ -105,28 +105,39 @@ def start(
     :param executor: any ``concurrent.futures.Executor``, or a function that makes one; by default
         ``workers`` threads (or ``processes``), twice the processors, at least four.
     :param environment: where ``RUNSTORE_RETRY_RUN_ID`` and ``RUNNABLE_RETRY_RUN_ID`` are looked
-        for, which turn this start into a retry of that run; the process's by default.
+        for, which turn this start into a retry of that run; the process's by default. No step
+        inherits them: a run that a step starts is a run of its own.
+    :raises InputError: if such a variable and ``run_id`` name two runs.
     :raises RunExistsError, DagError, PipelineError, ValueNotJsonError: before anything is written.
     """
+    refuse_while_imported()
     pipeline = _pipeline(pipeline)
     store = _store(store, processes=processes)
-    environment = os.environ if environment is None else environment
-    again = next((environment[name] for name in RETRY_VARIABLES if environment.get(name)), None)
-    if again is not None:
-        return retry(
+    asked = run_to_retry(os.environ if environment is None else environment, run_id)
+    if asked is not None:
+        variable, again = asked
+        said = _labels_dropped(variable, store.run(again), labels) if labels else []
+        for each in said:
+            (reporter or Silent()).warned(each)
+        result = retry(
             again, pipeline, parameters, store=store, secrets=secrets, executor=executor,
             workers=workers, processes=processes, reporter=reporter, command=command,
         )  # fmt: skip
+        result.warnings = (*said, *result.warnings)
+        return result
     check_runnable(pipeline.dag)
     options = _Options(executor, workers, processes, reporter or Silent(), command)
     hidden = secrets_of(pipeline, secrets)
     given = {**pipeline.parameters, **(parameters or {})}
     given = {name: value for name, value in given.items() if name not in hidden}
-    with defaults_explained(pipeline.dag):
-        run = store.create_run(pipeline.dag, given, run_id=run_id, labels=labels, secrets=hidden)
-    run.begin_invocation("start", command=command, code=code_of(pipeline))
-    warnings = unread(pipeline.dag, parameters or ())
-    return _work(run, pipeline, History(run.record), options, warnings=warnings)
+    with _place(pipeline, options) as pool:
+        with defaults_explained(pipeline.dag):
+            run = store.create_run(
+                pipeline.dag, given, run_id=run_id, labels=labels, secrets=hidden
+            )
+        run.begin_invocation("start", command=command, code=code_of(pipeline))
+        warnings = unread(pipeline.dag, parameters or ())
+        return _work(run, pipeline, History(run.record), pool, options, warnings=warnings)
 
 
 def retry(
@@ -157,6 +168,7 @@ def retry(
     :raises RunNotFoundError, RunNotFailedError, StructureChangedError, ForceError,
         FormatVersionError: before anything is written.
     """
+    refuse_while_imported()
     check_takeover(takeover)
     store = _store(store, processes=processes)
     store.heed_marker()  # which a newer runstore may have made, that knows of more
@@ -183,19 +195,20 @@ def retry(
     # Also where an earlier invocation was allowed that structure: an invocation without a DAG is
     # taken to work on the run's own, and what succeeds in it would count as made with that.
     changed = pipeline.dag if digest(pipeline.dag) != run.record.structure else None
-    invocation = run.begin_invocation(
-        "retry", force=forces, ignored=ignored, dag=changed, command=command,
-        code=code_of(pipeline),
-    )  # fmt: skip
-    history.add(invocation)
-    open_still = run.take_over(history, takeover, [step.path for step in plan.steps])
-    warnings = [
-        f"parameter {name!r} is ignored: a retry uses the original parameters of the run; "
-        f"fork it to change one"
-        for name in ignored
-    ]
-    warnings += [_waits(each) for each in open_still]
-    return _work(run, pipeline, history, options, planner, chosen, warnings)
+    with _place(pipeline, options) as pool:
+        invocation = run.begin_invocation(
+            "retry", force=forces, ignored=ignored, dag=changed, command=command,
+            code=code_of(pipeline),
+        )  # fmt: skip
+        history.add(invocation)
+        open_still = run.take_over(history, takeover, [step.path for step in plan.steps])
+        warnings = [
+            f"parameter {name!r} is ignored: a retry uses the original parameters of the run; "
+            f"fork it to change one"
+            for name in ignored
+        ]
+        warnings += [_waits(each) for each in open_still]
+        return _work(run, pipeline, history, pool, options, planner, chosen, warnings)
 
 
 def fork(
@@ -220,6 +233,7 @@ def fork(
     :param parameters: replace the origin's of the same name.
     :raises RunNotFoundError, RunExistsError, StructureChangedError: before anything is written.
     """
+    refuse_while_imported()
     store = _store(store, processes=processes)
     origin = store.run(run_id)
     pipeline = Pipeline(origin.dag) if pipeline is None else _pipeline(pipeline)
@@ -228,16 +242,17 @@ def fork(
     hidden = secrets_of(pipeline, {**(parameters or {}), **(secrets or {})}, origin)
     hidden |= {n: v for n, v in (secrets or {}).items() if n in pipeline.secrets}
     check_secrets(origin, hidden, {path for path, _ in walk(pipeline.dag)}, pipeline.dag)
-    with defaults_explained(pipeline.dag):
-        run = store.fork_run(
-            origin, pipeline.dag, parameters, run_id=new_run_id, labels=labels, secrets=hidden,
-            keep_unchanged=keep_unchanged,
-        )  # fmt: skip
-    history = run.history()
-    history.add(run.begin_invocation("fork", command=command, code=code_of(pipeline)))
     options = _Options(executor, workers, processes, reporter or Silent(), command)
-    warnings = unread(pipeline.dag, parameters or ())
-    return _work(run, pipeline, history, options, warnings=warnings)
+    with _place(pipeline, options) as pool:
+        with defaults_explained(pipeline.dag):
+            run = store.fork_run(
+                origin, pipeline.dag, parameters, run_id=new_run_id, labels=labels, secrets=hidden,
+                keep_unchanged=keep_unchanged,
+            )  # fmt: skip
+        history = run.history()
+        history.add(run.begin_invocation("fork", command=command, code=code_of(pipeline)))
+        warnings = unread(pipeline.dag, parameters or ())
+        return _work(run, pipeline, history, pool, options, warnings=warnings)
 
 
 # -- the parts they share ------------------------------------------------------------------------
@@ -262,6 +277,16 @@ def _pipeline(pipeline: Pipeline | Dag) -> Pipeline:
     return Pipeline(pipeline)
 
 
+def _labels_dropped(variable: str, run: Run, labels: Mapping[str, str]) -> list[str]:
+    """Warnings for labels that a start was given and its retry does not keep."""
+    return [
+        f"label {name!r} is ignored: {variable} makes this a retry, and a run keeps the labels it "
+        f"was started with"
+        for name, value in labels.items()
+        if run.record.labels.get(name) != value
+    ]
+
+
 def _as_forced(planner: Planner, history: History, forces: Mapping[str, int]) -> Plan:
     """The plan as it would be with an invocation that forces these."""
     trial = Invocation(history.run.run_id, "trial", "retry", force=forces)
@@ -284,36 +309,50 @@ def _waits(left: Start | Damaged) -> str:
     )
 
 
+@contextmanager
+def _place(pipeline: Pipeline, options: _Options) -> Iterator[Pool]:
+    """Where steps run, and what they find in the environment. Entered before anything is written.
+
+    :raises PipelineError: if worker processes cannot begin, or a task cannot be sent to them.
+    """
+    with hidden_from_steps():
+        pool = Pool(options.executor, options.workers, processes=options.processes)
+        try:
+            if pool.in_processes:
+                check_sendable(pipeline.dag, by_file=pipeline.source is not None)
+                pool.prime()
+            yield pool
+        finally:
+            pool.close()
+
+
 def _work(
     run: Run,
     pipeline: Pipeline,
     history: History,
+    pool: Pool,
     options: _Options,
     planner: Planner | None = None,
     chosen: Callable[[str], bool] = _everything,
     warnings: Sequence[str] = (),
 ) -> Result:
-    pool = Pool(options.executor, options.workers, processes=options.processes)
     number: int | None = None
+    run.keep_for_pack()
+    planner = planner or Planner(pipeline.dag)
+    loop = Loop(run, pipeline, planner, history, pool, options.reporter, chosen)
+    for warning in warnings:
+        loop.warn(warning)
     try:
-        run.keep_for_pack()
-        planner = planner or Planner(pipeline.dag)
-        loop = Loop(run, pipeline, planner, history, pool, options.reporter, chosen)
-        for warning in warnings:
-            loop.warn(warning)
-        try:
-            plan = loop.go()
-            status = plan.status
-            if status == "pending":
-                status = "failed" if loop.stuck else "stopped" if loop.held_back else "waiting"
-            if status == "failed" and not loop.ran:
-                loop.warn(_stuck(plan))
-        except Cancelled as cancelled:
-            status, plan, number = "cancelled", loop.plan(), cancelled.signal
-        finally:
-            loop.pack()
+        plan = loop.go()
+        status = plan.status
+        if status == "pending":
+            status = "failed" if loop.stuck else "stopped" if loop.held_back else "waiting"
+        if status == "failed" and not loop.ran:
+            loop.warn(_stuck(plan))
+    except Cancelled as cancelled:
+        status, plan, number = "cancelled", loop.plan(), cancelled.signal
     finally:
-        pool.close()
+        loop.pack()
     return Result(status, run, plan, tuple(loop.ran), tuple(loop.warnings), number)
 
 

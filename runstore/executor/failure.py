@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
-__all__ = ["DIED", "DIED_OR_ANOTHER", "TaskFailedError"]
+import signal
 
-DIED = (
-    "its worker process died: it was killed, ran out of memory, or ended itself. See its log for "
-    "what it printed; give it more memory, or run fewer steps at a time, and retry the run"
-)
+__all__ = ["DIED_OR_ANOTHER", "TaskFailedError", "how_it_died", "what_died"]
+
 DIED_OR_ANOTHER = "its worker process died, or that of another step: it is run again, alone"
 
 
 class TaskFailedError(Exception):
     """A task that did not raise, and failed all the same: a command's exit status, ``sys.exit``."""
+
+
+def how_it_died(code: int | None) -> str:
+    """What became of a process: ``was killed by SIGKILL``, ``exited with code 3``.
+
+    :param code: as :attr:`multiprocessing.Process.exitcode`; ``None`` if nobody knows.
+    """
+    if code is None:
+        return "died (it was killed, ran out of memory, or ended itself)"
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+_ADVICE = {
+    None: "see its log for what it printed; give it more memory, or run fewer steps at a time",
+    -signal.SIGKILL: (
+        "as the kernel does where memory runs out (out-of-memory killer): give it more memory, or "
+        "run fewer steps at a time"
+    ),
+    -signal.SIGSEGV: (
+        "as a library in C that has a fault does: `python -X faulthandler` prints where it was"
+    ),
+}
+
+
+def what_died(code: int | None) -> str:
+    """How a step failed whose worker process ended before it did, and what to do."""
+    advice = _ADVICE.get(code, "see its log for what it printed")
+    return f"its worker process {how_it_died(code)}: {advice}; then retry the run"

@@ -21,7 +21,7 @@ from runstore.errors import (
     StorageError,
 )
 from runstore.executor.capture import routed
-from runstore.executor.failure import DIED, DIED_OR_ANOTHER
+from runstore.executor.failure import DIED_OR_ANOTHER, how_it_died, what_died
 from runstore.executor.given import code_of
 from runstore.executor.log import Log
 from runstore.executor.pool import Pool
@@ -212,7 +212,7 @@ class Loop:
         """Wait for one to be done, and take all that are. Whether there is news."""
         # A timeout: a signal only leaves a note, and does not end the waiting.
         finished, _ = wait(self._futures, timeout=0.2, return_when=FIRST_COMPLETED)
-        gone: list[Step] = []
+        gone: list[tuple[Step, int | None]] = []
         broke = self._take_all(finished, gone)
         if broke and not self.pool.alone:
             # Whatever else was at work there is gone too, or done.
@@ -223,7 +223,7 @@ class Loop:
             self._renew()
         return bool(finished)
 
-    def _take_all(self, futures: set[Future[Done]], gone: list[Step]) -> int:
+    def _take_all(self, futures: set[Future[Done]], gone: list[tuple[Step, int | None]]) -> int:
         """Take what came of each; add to ``gone`` those of which nothing came. How many of them
         were in an executor that broke."""
         broke = 0
@@ -234,7 +234,7 @@ class Loop:
             try:
                 done = future.result()
             except (BrokenExecutor, CancelledError) as error:
-                gone.append(step)
+                gone.append((step, getattr(error, "code", None)))
                 broke += isinstance(error, BrokenExecutor)
                 continue
             self._take(step, done)
@@ -304,15 +304,15 @@ class Loop:
 
     # -- steps whose process is gone -------------------------------------------------------------
 
-    def _gone(self, steps: list[Step], *, guilty: bool) -> None:
-        """The processes that these steps were given to are gone.
+    def _gone(self, steps: list[tuple[Step, int | None]], *, guilty: bool) -> None:
+        """The processes that these steps were given to are gone, with exit codes as far as known.
 
         :param guilty: there is one step for each that died. Else each that began is run again,
             and nothing at the same time: the one that brings the executor down alone has failed.
         """
-        history = self.run.history([step.path for step in steps])
+        history = self.run.history([step.path for step, _ in steps])
         end_for = (self._sender or self.run).end_for
-        for step in steps:
+        for step, code in steps:
             assert step.work is not None
             latest = history.latest(step.path)
             ours = isinstance(latest, Start | End) and (
@@ -321,7 +321,7 @@ class Loop:
             if ours and isinstance(latest, Start):
                 files = left_files(latest.nonce)
                 if guilty or step.path in self._lost:
-                    latest = end_for(latest, "failed", "WorkerDied", DIED + files)
+                    latest = end_for(latest, "failed", "WorkerDied", what_died(code) + files)
                 else:
                     latest = end_for(latest, "lost", "WorkerDied", DIED_OR_ANOTHER + files)
             if ours:
@@ -340,8 +340,9 @@ class Loop:
                 self._unbegun[step.path] += 1
                 if self._unbegun[step.path] > _UNBEGUN:
                     raise RunstoreError(
-                        f"worker processes die before they begin {step.path}: "
-                        f"does its module import, and is there memory enough?"
+                        f"worker processes die before they begin {step.path} (the last one "
+                        f"{how_it_died(code)}): does its module import, is what starts the run "
+                        f'below `if __name__ == "__main__":`, and is there memory enough?'
                     )
                 if step.path in self._lost:
                     self._suspects.append(step)
@@ -371,18 +372,13 @@ class Loop:
         self.shell.stop(signal.SIGKILL if now else signal.SIGTERM)
         for future in self._futures:
             future.cancel()
-        for end in self._lost.values():
-            self.history.add(end)
+        for lost in self._lost.values():
+            self.history.add(lost)
         if self._sender is not None:
             # Those too that have not begun: nobody is to begin after this.
             self.pool.end_processes(self.shell.grace, now=now)
-            paths = [step.path for step in self._futures.values()]
-            history = self.run.history(paths) if paths else None
-            for start in list(history.open()) if history else ():
-                if start.invocation == self.run.invocation:
-                    self._cancelled(
-                        self._sender.end_for(start, "cancelled", "Cancelled", "interrupted")
-                    )
+            for end in self._sender.cancelled(list(self._futures.values())):
+                self._cancelled(end)
             return
         with self._lock:
             attempts = list(self._open.values())
@@ -395,6 +391,8 @@ class Loop:
             except StorageError as error:
                 abandon(attempt.start.nonce)
                 self.warn(f"attempt {attempt.number} at {attempt.path} was left open: {error}")
+        # Recorded first: whoever waits no longer than this may kill this process, too.
+        self.shell.finish()
 
     def _cancelled(self, end: Any) -> None:
         self.ran.append(end.path)

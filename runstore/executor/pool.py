@@ -2,100 +2,23 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import (
-    BrokenExecutor,
     Executor,
     Future,
     ProcessPoolExecutor,
     ThreadPoolExecutor,
 )
-from functools import partial
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from runstore.signal_handlers import install
+from runstore.executor.workers import Workers, exit_code
 
-__all__ = ["Pool", "Workers"]
+__all__ = ["Pool"]
 
 _T = TypeVar("_T")
-
-
-class Workers(Executor):
-    """Worker processes, each in a pool of its own: when one dies, the others go on, and it is known
-    which step it was at. (A `ProcessPoolExecutor` of many ends them all with the one.)
-
-    They begin when they are needed. Whoever submits minds how many are at work.
-    """
-
-    def __init__(self) -> None:
-        # spawn: a fork of a process with threads may inherit a lock that nobody will release.
-        self._context = multiprocessing.get_context("spawn")
-        self._lock = threading.Lock()
-        self._all: list[ProcessPoolExecutor] = []
-        self._idle: list[ProcessPoolExecutor] = []
-
-    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
-        while True:
-            worker = self._take()
-            try:
-                future = worker.submit(fn, *args, **kwargs)
-            except BrokenExecutor:  # it died while it had nothing to do
-                self._drop(worker)
-                continue
-            future.add_done_callback(partial(self._give_back, worker))
-            return future
-
-    def processes(self) -> list[BaseProcess]:
-        """Those that live, or did a moment ago. Children of this process, all of them."""
-        with self._lock:
-            workers = list(self._all)
-        return [process for worker in workers for process in _processes(worker)]
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        with self._lock:
-            workers, self._all, self._idle = self._all, [], []
-        for worker in workers:
-            worker.shutdown(wait=False, cancel_futures=cancel_futures)
-        for worker in workers if wait else ():
-            worker.shutdown()
-
-    def _take(self) -> ProcessPoolExecutor:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-            worker = ProcessPoolExecutor(
-                1, mp_context=self._context, initializer=_leave_interrupts_to_the_parent
-            )
-            self._all.append(worker)
-            return worker
-
-    def _give_back(self, worker: ProcessPoolExecutor, done: Future[Any]) -> None:
-        if not done.cancelled() and isinstance(done.exception(), BrokenExecutor):
-            self._drop(worker)
-            return
-        with self._lock:
-            if worker in self._all:
-                self._idle.append(worker)
-
-    def _drop(self, worker: ProcessPoolExecutor) -> None:
-        with self._lock:
-            if worker in self._all:
-                self._all.remove(worker)
-        worker.shutdown(wait=False)
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    """Ctrl-C goes to every process of a terminal: the parent ends its workers itself.
-
-    Not SIG_IGN, which every command that a task starts would inherit.
-    """
-    install(lambda *_: None, signal.SIGINT)
 
 
 def _processes(pool: ProcessPoolExecutor) -> list[BaseProcess]:
@@ -139,6 +62,14 @@ class Pool:
     def _threads(self) -> Executor:
         return ThreadPoolExecutor(self.workers, thread_name_prefix="runstore")
 
+    def prime(self) -> None:
+        """See whether worker processes can begin, before anything is written.
+
+        :raises PipelineError: if they cannot.
+        """
+        if isinstance(self.executor, Workers):
+            self.executor.prime()
+
     def submit(self, fn: Callable[..., _T], /, *args: Any) -> Future[_T]:
         """:raises BrokenExecutor: then :meth:`renew` it."""
         return self.executor.submit(fn, *args)
@@ -165,7 +96,7 @@ class Pool:
             processes = _processes(self.executor)
         else:
             return
-        for patience in (0.3, 1.0) if now else (grace + 1,):
+        for patience in (0.3, 1.0) if now else (grace + 2,):
             for process in processes:
                 process.terminate()
             processes = _wait(processes, patience)
@@ -181,6 +112,9 @@ class Pool:
 def _wait(processes: list[BaseProcess], seconds: float) -> list[BaseProcess]:
     """Wait for processes to end, so long at most; those that have not."""
     deadline = time.monotonic() + seconds
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-    return [process for process in processes if process.is_alive()]
+    # Not `join`: it waits for the end of a pipe too, which a child of the process may hold open.
+    while processes := [each for each in processes if exit_code(each) is None]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    return processes

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,11 +24,14 @@ from runstore.store import Attempt
 __all__ = ["GRACE_SECONDS", "Shell", "run_command"]
 
 GRACE_SECONDS = 5.0
-"""How long after SIGTERM a command is killed."""
+"""How long after SIGTERM a command, and whatever it started, is killed."""
+
+_KILL_SECONDS = 1.0
+"""How long what was killed is waited for: a file server that is gone may hold it in a call."""
 
 
 class Shell:
-    """The commands that are running, so that they can be stopped."""
+    """The commands that are running, each a process group, so that they can be stopped."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a signal may come while this very thread holds it
@@ -46,8 +50,10 @@ class Shell:
                 _signal(group, self._how)
 
     def ended(self, group: int) -> None:
+        """The command itself has. What it left behind is stopped with it, and else goes on."""
         with self._lock:
-            self._groups.discard(group)
+            if not self.stopping or not _lives(group):
+                self._groups.discard(group)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Ask every command, and what it started, to end; with SIGKILL, end them."""
@@ -56,11 +62,51 @@ class Shell:
                 self._how = how
             for group in self._groups:
                 _signal(group, how)
-            if self._groups and how is signal.SIGTERM:
-                # One that does not listen must not keep this process from ending.
-                insist = threading.Timer(self.grace, self.stop, [signal.SIGKILL])
-                insist.daemon = True
-                insist.start()
+
+    def finish(self) -> None:
+        """After :meth:`stop`: wait until all have ended, and kill what does not in time."""
+        seconds = _KILL_SECONDS if self._how is signal.SIGKILL else self.grace
+        if not self._all_end(seconds) and self._how is not signal.SIGKILL:
+            self.stop(signal.SIGKILL)
+            self._all_end(_KILL_SECONDS)
+
+    def _all_end(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        pause = 0.01
+        while True:
+            with self._lock:
+                self._groups = {group for group in self._groups if _lives(group)}
+                if not self._groups:
+                    return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(pause)
+            pause = min(2 * pause, 0.2)
+
+
+def _lives(group: int) -> bool:
+    """Whether a process of this group is alive. One that is dead and that nobody has waited for
+    counts as gone: the first process of a container may never wait for those it inherits."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # it has become somebody else's
+    try:
+        processes = [name for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return True
+    return not processes or any(_is_alive_in(process, group) for process in processes)
+
+
+def _is_alive_in(process: str, group: int) -> bool:
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            state, _, its_group = file.read().rpartition(b")")[2].split()[:3]
+    except (OSError, ValueError):
+        return False
+    return int(its_group) == group and state not in (b"Z", b"X")
 
 
 def _signal(group: int, how: signal.Signals) -> None:
@@ -137,8 +183,11 @@ def _run(command: str, work: Path, environment: dict[str, str], log: Log, shell:
     try:
         return process.wait()
     except BaseException:
-        _signal(process.pid, signal.SIGTERM)
-        process.wait()
+        if not shell.stopping:
+            shell.stop()
+        shell.finish()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_KILL_SECONDS)
         raise
     finally:
         shell.ended(process.pid)

@@ -130,6 +130,22 @@ class Sender:
         )  # fmt: skip
         return self._run.end_or_other(end)
 
+    def cancelled(self, steps: Sequence[Step]) -> Iterator[End | Damaged]:
+        """The ends of those of these steps that began, now that their processes have ended: as the
+        worker recorded it when it was asked to end, or as cancelled."""
+        history = self._run.history([step.path for step in steps]) if steps else None
+        for step in steps:
+            assert history is not None
+            assert step.work is not None
+            latest = history.latest(step.path)
+            if isinstance(latest, Start | End) and (latest.invocation, latest.attempt) == (
+                self._run.invocation, step.work.number,
+            ):  # fmt: skip
+                if isinstance(latest, Start):
+                    yield self.end_for(latest, "cancelled", "Cancelled", "interrupted")
+                else:
+                    yield latest
+
     def _log_file(self, path: str, number: int) -> str | None:
         name = f"{sha256(path.encode()).hexdigest()}.{number}"
         return os.path.join(self._logs, name) if self._logs is not None else None

@@ -84,6 +84,94 @@ def _alive(pid: int) -> bool:
         return False
 
 
+STUBBORN = """
+steps:
+  - name: s
+    command: |
+      {leader}
+      (trap '' TERM HUP; echo ready > {here}/grandchild; while :; do sleep 0.1; done) &
+      echo $$ > {here}/here
+      while :; do sleep 0.1; done
+"""
+
+
+def _living(group: int) -> list[str]:
+    """The processes of a group, as the kernel has them; those that only await their burial not."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, its_group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+        except (OSError, ValueError):
+            continue
+        if int(its_group) == group and state not in "ZX":
+            found.append(folder.name)
+    return found
+
+
+@pytest.mark.parametrize("more", [(), ("--processes",)])
+@pytest.mark.parametrize("leader", ["trap '' TERM", ":"], ids=["deaf", "hearing"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_command_and_what_it_started_are_gone_when_the_run_was_cancelled(
+    shell: Shell, more: tuple[str, ...], leader: str, times: int
+) -> None:
+    """Whoever of them does not hear SIGTERM; and it is cancelled in a limited time."""
+    shell.write("s.yaml", STUBBORN.format(leader=leader, here=shell.folder))
+    process = shell.begin("run", "s.yaml", "--run-id", "r", *more)
+    _await(shell.folder / "grandchild")
+    _await(shell.folder / "here")
+    time.sleep(0.2)
+    group = int((shell.folder / "here").read_text())
+    assert len(_living(group)) >= 2
+    for _ in range(times):
+        process.terminate()
+        time.sleep(0.3)
+    _, err = process.communicate(timeout=50)
+    assert process.returncode == 143
+    assert _living(group) == []
+    assert "cancelled by SIGTERM: 1 step ran" in err
+    assert shell.json("show", "r")["attempts"][0]["outcome"] == "cancelled"
+
+
+def test_what_a_command_left_in_the_background_holds_nobody_up(shell: Shell) -> None:
+    shell.write(
+        "s.yaml",
+        f'steps: [{{name: s, command: "(sleep 50; echo late) & echo $$ > {shell.folder}/here"}}]',
+    )
+    code, _, err = shell("run", "s.yaml", "--run-id", "r")
+    group = int((shell.folder / "here").read_text())
+    living = _living(group)
+    os.killpg(group, signal.SIGKILL)
+    assert code == 0, err
+    assert living, "it goes on, as after a shell"
+
+
+def test_a_step_reads_nothing_of_the_terminal(shell: Shell) -> None:
+    shell.write("s.yaml", 'steps: [{name: s, command: "cat; read x || echo nothing"}]')
+    for more in ((), ("--processes",)):
+        words = ["run", "s.yaml", "--run-id", f"r{len(more)}", *more]
+        with subprocess.Popen(
+            [sys.executable, "-m", "runstore.cli", *words],
+            cwd=shell.folder, env=shell.environment, stdin=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            assert process.wait(timeout=50) == 0  # nothing was written to it, and it was not closed
+        assert shell("logs", f"r{len(more)}", "s")[1] == "nothing\n"
+
+
+def test_what_a_program_ignores_stays_ignored(shell: Shell) -> None:
+    """A job that a script started in the background is not ended by Ctrl-C, nor one of nohup."""
+    shell.write("h.py", HANGS.replace("300", "3"))
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-m", "runstore.cli",
+         "run", "h.py", "--run-id", "r"],
+        cwd=shell.folder, env=shell.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    _await(shell.folder / "here")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=50)
+    assert process.returncode == 0
+    assert shell.json("plan", "r")["status"] == "succeeded"
+
+
 def test_two_at_once_and_a_takeover(shell: Shell) -> None:
     shell.write("h.py", HANGS)
     process = shell.begin("run", "h.py", "--run-id", "r")

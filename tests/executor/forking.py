@@ -126,3 +126,24 @@ def prints_while_it_forks():
     ended.set()
     thread.join()
     return codes
+
+
+def dies(how, marker):
+    """Ends its process, which has a child that lives on."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    with open(marker, "w") as file:
+        file.write(str(child.pid))
+    if how == "exit":
+        os._exit(3)
+    os.kill(os.getpid(), getattr(signal, how))
+    time.sleep(60)
+
+
+def interrupts_of_a_command():
+    """Whether a command would hear Ctrl-C: what /proc says that it ignores or blocks."""
+    status = subprocess.run(
+        ["cat", "/proc/self/status"], check=True, capture_output=True, text=True
+    )
+    masks = dict(line.split(":", 1) for line in status.stdout.splitlines())
+    return [int(masks[name], 16) & (1 << (signal.SIGINT - 1)) for name in ("SigIgn", "SigBlk")]
