@@ -171,3 +171,29 @@ def test_a_run_has_no_secret_in_its_parameters_and_labels(tmp_path: Path, given:
         store.fork_run(origin, run_id="r", secrets=secrets, **given)
     assert list(store.runs()) == ["origin"]
     assert b"hunter22" not in raw(tmp_path)
+
+
+SPELLERS = {
+    "itself": str,
+    "repr": lambda text: repr(text)[1:-1],
+    "ascii": lambda text: ascii(text)[1:-1],
+    "bytes": lambda text: repr(text.encode())[2:-1],
+    "JSON": lambda text: json.dumps(text)[1:-1],
+    "JSON, not ASCII": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    "JSON in JSON": lambda text: json.dumps(json.dumps(text))[3:-3],
+    "URL": urllib.parse.quote,
+    "URL, whole": lambda text: urllib.parse.quote(text, safe=""),
+    "form": urllib.parse.quote_plus,
+    "shell": shlex.quote,
+    "HTML": html.escape,
+    "returns": lambda text: text.replace("\n", "\r\n"),
+}
+
+
+@given(
+    st.text(min_size=4).filter(lambda text: len(text.strip()) >= 4), st.sampled_from([*SPELLERS])
+)
+def test_whatever_the_secret_its_spellings_are_masked_as_a_whole(secret: str, how: str) -> None:
+    spelt = SPELLERS[how](secret)
+    masked = mask(f"\ue000{spelt}\ue001", {"key": secret})
+    assert masked.replace("'", "") == "\ue000***\ue001"
