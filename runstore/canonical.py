@@ -4,7 +4,8 @@ The bytes are those of RFC 8785 (JCS), with one extension: an integer beyond 2**
 written in full decimal digits, where RFC 8785 has no integers of that size. So no two integers
 share their bytes. A float below 1e21 that is a whole number shares its bytes with an integer:
 ``1.0`` with ``1``, and beyond 2**53 with the integer of its shortest digits (ECMA-262), so that
-``loads`` gives an int for it; ``dumps`` of that gives the same bytes again.
+``loads`` gives an int for it; ``dumps`` of that gives the same bytes again. An integer has 4,300
+digits at most, whatever limit of its own the process has set (``sys.set_int_max_str_digits``).
 
 Two ways lead to the bytes. orjson is fast, and equal to RFC 8785 for the values that
 ``_orjson_is_exact`` and ``_order_may_differ`` let through; the writer below (``_write``) is exact
@@ -17,6 +18,7 @@ import hashlib
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, NoReturn, TypeAlias
@@ -25,7 +27,17 @@ import orjson
 
 from runstore.errors import ValueNotJsonError
 
-__all__ = ["MAX_DEPTH", "Json", "digest", "dumps", "loads"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_DIGITS",
+    "Json",
+    "digest",
+    "dumps",
+    "exact",
+    "integer",
+    "loads",
+    "type_name",
+]
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 """What ``dumps`` takes and ``loads`` gives: exactly these types, no subclass of them."""
@@ -34,6 +46,11 @@ MAX_DEPTH = 500
 """Lists and objects nest this deep at most: what is written must be readable, and the parsers
 of this world give up somewhere between 500 and 1,024 levels."""
 
+MAX_DIGITS = 4_300
+"""An integer has so many decimal digits at most: CPython reads no longer one unless it is told to,
+and no other reader has to. It is a limit of this module, not of the process."""
+
+_TOO_LONG = 10**MAX_DIGITS
 _SAFE_INT = 2**53 - 1  # RFC 8785 3.2.2.3 and RFC 7493 2.2: beyond it a double is not exact
 
 _STR = frozenset({str})
@@ -63,8 +80,10 @@ def dumps(value: object) -> bytes:
 
     Takes exactly dict (with str keys), list, str, int, float, bool and None, to ``MAX_DEPTH``
     levels. Raises ``ValueNotJsonError`` for anything else - a tuple, a set, an enum, NaN, an
-    infinity, a lone surrogate, a value that holds itself - with the place in it (``$.a[3]``),
-    which is also the error's attribute ``where``.
+    infinity, a lone surrogate, an integer of more than ``MAX_DIGITS`` digits, a value that holds
+    itself - with the place in it (``$.a[3]``), which is also the error's attribute ``where``.
+
+    A value that another thread changes meanwhile may be read twice: see :mod:`runstore.copies`.
 
     Costs half a microsecond or less for scalars and short flat values, four for short nested ones,
     20 to 150 ns for an element of something long; some 0.7 us for each element of a value where
@@ -97,24 +116,38 @@ def digest(value: object) -> str:
     return hashlib.sha256(dumps(value)).hexdigest()
 
 
+def exact(value: object) -> bytes:
+    """A JSON text that ``loads`` reads back as the very same value: a float stays one, and members
+    keep their order, which ``dumps`` gives up. For values that ``dumps`` takes; raises as it does.
+    """
+    try:
+        return json.dumps(
+            value, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        ).encode()
+    except (ValueError, TypeError, RecursionError):  # a long int, for a process that set a limit
+        return _write(value, as_it_is=True)
+
+
 def loads(data: bytes) -> Json:
     """The value of a JSON text (RFC 8259, UTF-8 without a byte order mark), exactly.
 
-    Integers of any size stay integers. Raises ``ValueNotJsonError`` for what is not JSON, and for
-    what JSON readers disagree about (RFC 7493): duplicate keys, NaN, a number beyond the doubles
-    (``1e400``), lone surrogates, nesting too deep for the stack.
+    Integers beyond 2**53 stay integers. Raises ``ValueNotJsonError`` for what is not JSON, for an
+    integer of more than ``MAX_DIGITS`` digits, and for what JSON readers disagree about (RFC 7493):
+    duplicate keys, NaN, a number beyond the doubles (``1e400``), lone surrogates, nesting too deep
+    for the stack.
 
-    For users' files and blobs: about twice the time of ``json.loads``. An integer of more than
-    4,300 digits takes time quadratic in its digits.
+    For users' files and blobs: about twice the time of ``json.loads``.
     """
     try:
         text = data.decode("utf-8")
         try:
-            value: Json = _DECODER.decode(text)
-        except json.JSONDecodeError:
+            # The digits of each integer are counted here only if the process allows more of them.
+            decoder = _DECODER if 0 < sys.get_int_max_str_digits() <= MAX_DIGITS else _INT_DECODER
+            value: Json = decoder.decode(text)
+        except (json.JSONDecodeError, ValueNotJsonError):
             raise
-        except ValueError:  # CPython's limit on the digits of an int, which is no limit of JSON
-            value = _LONG_INT_DECODER.decode(text)
+        except ValueError:  # more digits than this process allows, and perhaps not too many
+            value = _INT_DECODER.decode(text)
     except UnicodeDecodeError as error:
         raise ValueNotJsonError(f"not JSON: not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
@@ -124,6 +157,17 @@ def loads(data: bytes) -> Json:
     if _SURROGATE_ESCAPE.search(text) is not None:
         _write(value)  # raises for a half of a pair, and tells where it is
     return value
+
+
+def type_name(kind: type) -> str:
+    """The name of a type, with its module, whatever its metaclass has to say of that."""
+    name: str = _NAME(kind)
+    module = _MODULE(kind)
+    full = name if module == "builtins" or type(module) is not str else f"{module}.{name}"
+    return full.encode("utf-8", "replace").decode()
+
+
+_NAME, _MODULE = (type.__dict__[slot].__get__ for slot in ("__name__", "__module__"))
 
 
 # --- where orjson is exact ------------------------------------------------------------------
@@ -173,25 +217,25 @@ class _Frame:
 
     __slots__ = ("at", "close", "items", "value")
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, as_it_is: bool) -> None:
         self.value = value
         self.at: str | int = ""
         self.items: Iterator[tuple[str | int, Any]]
         if type(value) is list:
             self.items, self.close = iter(enumerate(value)), b"]"
         else:
-            keys = sorted(value, key=_utf16)  # RFC 8785 3.2.3
+            keys = value if as_it_is else sorted(value, key=_utf16)  # RFC 8785 3.2.3
             self.items, self.close = ((key, value[key]) for key in keys), b"}"
 
 
-def _write(value: object) -> bytes:
-    """``dumps`` for every value there is, without recursion."""
+def _write(value: object, *, as_it_is: bool = False) -> bytes:
+    """``dumps`` for every value there is, without recursion; or ``exact``."""
     if type(value) is not list and type(value) is not dict:
-        return _scalar(value, ())
+        return _scalar(value, (), as_it_is)
     frames: list[_Frame] = []
     parts: list[bytes] = []
     opened: set[int] = set()
-    _open(value, frames, parts, opened)
+    _open(value, frames, parts, opened, as_it_is)
     while True:
         frame = frames[-1]
         keyed = frame.close == b"}"
@@ -200,9 +244,9 @@ def _write(value: object) -> bytes:
             if keyed:
                 parts.append(_scalar(at, frames) + b":")
             if type(item) is list or type(item) is dict:
-                _open(item, frames, parts, opened)
+                _open(item, frames, parts, opened, as_it_is)
                 break
-            parts.append(_scalar(item, frames))
+            parts.append(_scalar(item, frames, as_it_is))
             parts.append(b",")
         else:
             frames.pop()
@@ -215,20 +259,22 @@ def _write(value: object) -> bytes:
             parts.append(b",")
 
 
-def _open(value: Any, frames: list[_Frame], parts: list[bytes], opened: set[int]) -> None:
+def _open(
+    value: Any, frames: list[_Frame], parts: list[bytes], opened: set[int], as_it_is: bool
+) -> None:
     if id(value) in opened:
         raise _refusal(f"a {type(value).__name__} that holds itself", frames)
     if len(frames) >= MAX_DEPTH:
         raise _refusal(f"nested deeper than {MAX_DEPTH} levels", frames)
     if type(value) is dict and not _STR.issuperset(map(type, value)):
         key = next(key for key in value if type(key) is not str)
-        raise _refusal(f"a key of type {_named(type(key))}, not str", frames)
+        raise _refusal(f"a key of type {type_name(type(key))}, not str", frames)
     opened.add(id(value))
-    frames.append(_Frame(value))
+    frames.append(_Frame(value, as_it_is))
     parts.append(b"[" if type(value) is list else b"{")
 
 
-def _scalar(value: Any, frames: Iterable[_Frame]) -> bytes:
+def _scalar(value: Any, frames: Iterable[_Frame], as_it_is: bool = False) -> bytes:
     kind = type(value)
     if kind is str:
         try:
@@ -239,14 +285,14 @@ def _scalar(value: Any, frames: Iterable[_Frame]) -> bytes:
     if kind is float:
         if not math.isfinite(value):
             raise _refusal(f"the float {value!r}, which JSON has no number for", frames)
-        return _double(value).encode("ascii")
+        return (repr(value) if as_it_is else _double(value)).encode("ascii")
     if kind is int:
-        return _integer(value).encode("ascii")
+        return _integer(value, frames).encode("ascii")
     if kind is bool:
         return b"true" if value else b"false"
     if value is None:
         return b"null"
-    raise _refusal(f"a value of type {_named(kind)}", frames)
+    raise _refusal(f"a value of type {type_name(kind)}", frames)
 
 
 def _utf16(key: str) -> bytes:
@@ -273,25 +319,32 @@ def _double(value: float) -> str:
     return f"{sign}{digits[0]}{fraction}e{point - 1:+d}"
 
 
-def _integer(value: int) -> str:
+def _integer(value: int, frames: Iterable[_Frame]) -> str:
     if -_SAFE_INT <= value <= _SAFE_INT:
         return str(value)
+    if not -_TOO_LONG < value < _TOO_LONG:
+        raise _refusal(_LONG, frames, _LONG_ADVICE)
     try:
         return str(value)
-    except ValueError:  # CPython's limit of 4,300 digits; Decimal has none, and is exact
+    except ValueError:  # this process allows fewer digits; Decimal has no such limit, and is exact
         from decimal import Decimal
 
         return str(Decimal(value))
 
 
-def _refusal(what: str, frames: Iterable[_Frame]) -> ValueNotJsonError:
+_LONG = f"an integer of more than {MAX_DIGITS:,} digits"
+_LONG_ADVICE = "make it a text, or a file"
+
+
+def _refusal(
+    what: str,
+    frames: Iterable[_Frame],
+    advice: str = "JSON holds dict, list, str, int, float, bool and None only",
+) -> ValueNotJsonError:
     where = "$" + "".join(_step(frame.at) for frame in frames)
     if len(where) > 200:
         where = f"{where[:120]}...{where[-70:]}"
-    return ValueNotJsonError(
-        f"{where}: {what}; JSON holds dict, list, str, int, float, bool and None only",
-        where=where,
-    )
+    return ValueNotJsonError(f"{where}: {what}; {advice}", where=where)
 
 
 def _step(at: str | int) -> str:
@@ -300,10 +353,6 @@ def _step(at: str | int) -> str:
     text = str(at)
     # ASCII only: a key may hold what no terminal, and no encoder, would take.
     return f".{text}" if text.isidentifier() and text.isascii() else f"[{json.dumps(text)}]"
-
-
-def _named(kind: type) -> str:
-    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
 def _short(value: str) -> str:
@@ -340,13 +389,22 @@ def _constant(text: str) -> NoReturn:
     raise ValueNotJsonError(f"not JSON: {text}")
 
 
-def _long_int(text: str) -> int:
-    from decimal import Decimal
+def integer(text: str) -> int:
+    """The integer of some decimal digits, with no limit but that of this module.
 
-    return int(Decimal(text))
+    :raises ValueNotJsonError: for more than ``MAX_DIGITS`` of them.
+    """
+    if len(text) > MAX_DIGITS and len(text.lstrip("-")) > MAX_DIGITS:
+        raise ValueNotJsonError(f"not JSON that can be kept: {_LONG}; {_LONG_ADVICE}")
+    try:
+        return int(text)
+    except ValueError:
+        from decimal import Decimal
+
+        return int(Decimal(text))
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
-_LONG_INT_DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=_float, parse_constant=_constant, parse_int=_long_int
+_INT_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_float=_float, parse_constant=_constant, parse_int=integer
 )

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
-from runstore.canonical import MAX_DEPTH
+from runstore.canonical import MAX_DEPTH, MAX_DIGITS, integer
 from runstore.errors import PipelineError
 
 __all__ = ["Document", "parse_yaml"]
@@ -28,8 +28,6 @@ _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+").fullmatch
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?").fullmatch
 _NO_NUMBER = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)").fullmatch
 _BREAKS = re.compile("[\x85\u2028\u2029]")
-_DIGITS = 4_300
-"""Of an integer, at most: the limit of Python, and of what a run keeps."""
 _COPIED = 1_000_000
 """Values and characters that all aliases together may stand for. Some few lines that name one
 another in turn would make more than a machine can hold."""
@@ -229,12 +227,12 @@ class _Builder:
             return _WORDS[text]
         if _INTEGER(text):
             digits = text.lstrip("+-").lstrip("0") or "0"
-            if len(digits) > _DIGITS:
+            if len(digits) > MAX_DIGITS:
                 self._refuse_integer(f"of {len(digits):,} digits")
-            return -int(digits) if text[0] == "-" else int(digits)
+            return -integer(digits) if text[0] == "-" else integer(digits)
         if _BASED(text):
             value = int(text[2:], 8 if text[1] == "o" else 16)
-            if value >= 10**_DIGITS:
+            if value >= 10**MAX_DIGITS:
                 self._refuse_integer("too large")
             return value
         if _FLOAT(text):
@@ -249,7 +247,7 @@ class _Builder:
         return self._text(text)
 
     def _refuse_integer(self, what: str) -> NoReturn:
-        self._refuse(f"an integer {what}: {_DIGITS:,} digits are kept at most; put it in quotes")
+        self._refuse(f"an integer {what}: {MAX_DIGITS:,} digits are kept at most; put it in quotes")
 
     def _alias(self, event: Any) -> Any:
         name = event.anchor

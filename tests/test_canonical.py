@@ -180,7 +180,7 @@ def test_big_integers_are_written_in_full(value: object) -> None:
     assert canonical.loads(expected) == value
 
 
-@pytest.mark.parametrize("n", [2**53 - 1, 2**53, 2**64, 10**21, 10**5000], ids=int.bit_length)
+@pytest.mark.parametrize("n", [2**53 - 1, 2**53, 2**64, 10**21, 10**4299], ids=int.bit_length)
 def test_no_two_integers_share_bytes(n: int) -> None:
     for value in (n, -n, [n], {"a": [1.0, n]}):
         assert canonical.loads(canonical.dumps(value)) == value

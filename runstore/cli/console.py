@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from runstore.cli.text import visible
+from runstore.cli.text import json_text, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,10 +35,8 @@ def say_text(text: str, *, err: bool = False) -> None:
 
 def say_json(document: Any) -> None:
     """Print one JSON document, in ASCII without control characters."""
-    import json
-
-    # json.dumps escapes what is not ASCII, and the control characters below 32.
-    click.echo(json.dumps(document, indent=1).replace("\x7f", "\\u007f"))
+    # What is not ASCII is escaped, and the control characters below 32.
+    click.echo(json_text(document, 1).replace("\x7f", "\\u007f"))
 
 
 def hand_out(source: BinaryIO) -> None:

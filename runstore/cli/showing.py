@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from runstore.cli.text import (
     clock,
     command_line,
     error_line,
+    json_text,
     lasted,
     named,
     seconds,
@@ -74,7 +74,7 @@ def print_run(facts: Mapping[str, Any], everything: bool) -> None:
 def _json(value: Any) -> str:
     if value == "***":
         return "***"
-    return named(json.dumps(value, ensure_ascii=False), 100)
+    return named(json_text(value), 100)
 
 
 def _pairs(title: str, pairs: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -16,6 +17,7 @@ __all__ = [
     "command_line",
     "count",
     "error_line",
+    "json_text",
     "lasted",
     "named",
     "seconds",
@@ -70,6 +72,24 @@ def _shortened(text: str, limit: int) -> str:
     return f"{text[:head]} ... {text[len(text) - (limit - head - 5) :]}"
 
 
+def json_text(document: object, indent: int | None = None) -> str:
+    """A document as JSON, whatever limit this process has for the digits of its integers.
+
+    :param indent: for programs: in ASCII, and indented, where no integer is beyond that limit.
+    """
+    ascii_only = indent is not None
+    try:
+        return json.dumps(document, indent=indent, ensure_ascii=ascii_only)
+    except ValueError:
+        from runstore.canonical import exact
+
+        text = exact(document).decode()
+        return _NOT_ASCII.sub(lambda c: json.dumps(c[0])[1:-1], text) if ascii_only else text
+
+
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+
+
 def short(path: str, limit: int = 100) -> str:
     """A node path for people, shortened in the middle: by a part of its digest two are told apart.
 
@@ -89,7 +109,7 @@ def error_line(error: Mapping[str, str] | None) -> str:
     if not error:
         return ""
     message = clean(str(error.get("message") or ""))
-    kind = str(error.get("type") or "error")
+    kind = clean(str(error.get("type") or "error"), 200)
     if kind.startswith("runstore."):
         kind = kind.rpartition(".")[2]
     return f"{kind}: {message}" if message else kind

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from runstore.canonical import exact
 from runstore.dag import Task
 from runstore.executor.failure import TaskFailedError
 from runstore.executor.log import Log
@@ -130,8 +130,8 @@ def run_command(
         returns_file = os.path.join(scratch, "returns.json")
         # Secrets are among them, whatever the umask is.
         fd = os.open(params_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(fd, "w", encoding="utf-8") as file:
-            json.dump(dict(attempt.params), file, ensure_ascii=False)
+        with open(fd, "wb") as file:
+            file.write(exact(dict(attempt.params)))
         inherited = dict(os.environ)
         inherited.update({str(k): spelt(v) for k, v in dict(config.get("env") or {}).items()})
         environment, left_out = environment_of(attempt.params, inherited)

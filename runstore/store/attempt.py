@@ -12,13 +12,13 @@ from runstore.errors import (
     KeyExistsError,
     RefusedError,
     StorageError,
-    ValueNotJsonError,
 )
 from runstore.plan import Work
 from runstore.records import Blob, Consumed, End, Start
 from runstore.store.artifacts import Artifacts
+from runstore.store.blobs import checked
 from runstore.store.clock import now
-from runstore.store.ending import check_metric, check_names, clean, described
+from runstore.store.ending import check_names, clean, described, measured, plain
 from runstore.store.masking import refuse_names, refuse_secrets
 from runstore.store.token import to_token
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from runstore.store.run import Run
 
 __all__ = ["Attempt"]
+
+_FIXED = frozenset({"run", "start", "key", "work", "returns"})
 
 
 class Attempt(Artifacts):
@@ -62,6 +64,14 @@ class Attempt(Artifacts):
         self.log: Blob | None = None
         self._end: End | None = None
         self._params: Mapping[str, Any] | None = None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Whoever works at it goes by these, whatever the task makes of the object it is given.
+        if name in _FIXED and name in vars(self):
+            raise AttributeError(
+                f"attempt.{name} cannot be set: it is what the attempt was made of"
+            )
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return f"<Attempt {self.number} at {self.path} of {self.run.run_id!r}>"
@@ -123,25 +133,30 @@ class Attempt(Artifacts):
         """End as succeeded. One create, and one more for each large value.
 
         :param outputs: name -> JSON value, added to :attr:`outputs`. Names the node returns and
-            that are not given are an error; others are, too.
+            that are not given are an error; others are, too. What is recorded is what they are
+            now, whatever becomes of these objects.
         :raises ValueNotJsonError: naming node and parameter. Nothing was written: the attempt is
             still open.
-        :raises InputError: for an output that is, or has in it, the value of a secret; neither was
-            anything written. What was derived from one is not recognised.
+        :raises InputError: for what is no mapping, for an output or a metric that is, or has in it,
+            the value of a secret; neither was anything written. What was derived from a secret is
+            not recognised.
         :raises AttemptLostError: somebody declared this attempt dead: stop, the result is refused.
         :raises AttemptEndedError: it was ended before.
         """
-        values = {**self.outputs, **(outputs or {})}
-        self._refuse_names("an output", *values)
+        given = plain(self.outputs, f"`attempt.outputs` of {self.path}")
+        if outputs is not None:
+            given |= plain(outputs, f"what {self.path} returned")
+        self._refuse_names("an output", *given)
         if self.returns is not None:
-            check_names(self.path, self.returns, values)
-        if self.run.secrets:
-            refuse_secrets(values, self.run.secrets, "output", self.path)
-        kept = {
-            name: self.run.blobs.value(value, f"{name!r} returned by {self.path}")
-            for name, value in values.items()
+            check_names(self.path, self.returns, given)
+        values = {
+            name: checked(value, f"{name!r} returned by {self.path}")
+            for name, value in given.items()
         }
-        return self._finish("succeeded", outputs=kept, metrics=metrics)
+        self._refuse_secrets({name: value.value for name, value in values.items()}, "output")
+        known = self._measured(metrics, strict=True)
+        kept = {name: self.run.blobs.keep(value) for name, value in values.items()}
+        return self._finish("succeeded", known, outputs=kept)
 
     def fail(self, error: BaseException | str, *, metrics: Mapping[str, Any] | None = None) -> End:
         """End as failed, with type, message, traceback of the error. Raises as :meth:`succeed`.
@@ -149,20 +164,36 @@ class Attempt(Artifacts):
         The values of secrets are masked in them; what was derived from one is not recognised.
         """
         said = described(error, self.run.mask)
-        return self._finish("failed", error=said, metrics=metrics)
+        return self._finish("failed", self._measured(metrics, strict=False), error=said)
 
     def cancel(self, reason: str = "cancelled") -> End:
         """End as cancelled: nobody's fault, to be run again. Raises as :meth:`succeed`."""
         said = {"type": "Cancelled", "message": clean(self.run.mask(str(reason)))}
-        return self._finish("cancelled", error=said)
+        return self._finish("cancelled", self._measured(None, strict=False), error=said)
+
+    def _measured(self, metrics: Mapping[str, Any] | None, *, strict: bool) -> dict[str, Any]:
+        given: list[tuple[object, str]] = [(self.metrics, f"`attempt.metrics` of {self.path}")]
+        if metrics is not None:
+            given.append((metrics, f"the metrics of {self.path}"))
+        return measured(
+            given,
+            self.path,
+            lambda name: self._refuse_names("a metric", name),
+            lambda one: self._refuse_secrets(one, "metric"),
+            strict=strict,
+        )
+
+    def _refuse_secrets(self, values: Mapping[str, Any], what: str) -> None:
+        if self.run.secrets:
+            refuse_secrets(values, self.run.secrets, what, self.path)
 
     def _finish(
         self,
         outcome: str,
+        metrics: Mapping[str, Any],
         *,
         outputs: Mapping[str, Any] | None = None,
         error: Mapping[str, str] | None = None,
-        metrics: Mapping[str, Any] | None = None,
     ) -> End:
         if self._end is not None:
             raise AttemptEndedError(
@@ -177,17 +208,6 @@ class Attempt(Artifacts):
                 consumed = Consumed(
                     consumed.params, dict(self._loaded), consumed.results, consumed.ends
                 )
-        measured = {**self.metrics, **(metrics or {})}
-        for name, value in list(measured.items()):
-            try:
-                self._refuse_names("a metric", name)
-                check_metric(name, value, self.path)
-                if self.run.secrets:
-                    refuse_secrets({name: value}, self.run.secrets, "metric", self.path)
-            except InputError:
-                if outcome == "succeeded":
-                    raise
-                del measured[name]  # an attempt that failed must be able to end
         end = End(
             self.start.run_id,
             self.path,
@@ -199,7 +219,7 @@ class Attempt(Artifacts):
             self.start.digest or None,
             outputs or {},
             dict(self._saved),
-            measured,
+            metrics,
             error,
             self.log,
             self.start.time,
@@ -245,7 +265,7 @@ class Attempt(Artifacts):
         if error is None:
             try:
                 self.succeed()
-            except (ValueNotJsonError, InputError) as wrong:
+            except InputError as wrong:
                 self.fail(wrong)
                 raise
         elif isinstance(error, KeyboardInterrupt):

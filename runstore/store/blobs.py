@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
 from runstore import keys
-from runstore.canonical import dumps, loads
+from runstore.canonical import dumps, exact, loads
+from runstore.copies import copied, snapshot
 from runstore.errors import (
     BlobDamagedError,
     BlobMissingError,
@@ -21,10 +22,41 @@ from runstore.errors import (
 from runstore.records import Blob
 from runstore.storage import CHUNK_BYTES, Storage
 
-__all__ = ["INLINE_BYTES", "Blobs"]
+__all__ = ["INLINE_BYTES", "Blobs", "Value", "checked", "inline"]
 
 INLINE_BYTES = 16_384
 """A value whose canonical JSON is longer goes into a blob (FORMAT.md, section 5)."""
+
+
+class Value(NamedTuple):
+    """A JSON value that was checked, as it was at that moment: nobody else has a hold of it."""
+
+    value: Any
+    canonical: bytes
+
+
+def checked(value: object, what: str) -> Value:
+    """What a value is now, whatever its owner goes on to do to it.
+
+    :raises ValueNotJsonError: naming ``what``, if JSON cannot hold it.
+    """
+    own = snapshot(value)
+    try:
+        return Value(own, dumps(own))
+    except ValueNotJsonError as error:
+        raise ValueNotJsonError(f"{what} is no JSON value: {error}", **error.facts) from None
+
+
+def inline(value: Value) -> tuple[Any] | None:
+    """A value as it will be read from a record, if one can hold it."""
+    if len(value.canonical) > INLINE_BYTES:
+        return None
+    try:
+        # As deep as it will stand in a record, which orjson must be able to write.
+        text = orjson.dumps({"": {"": {"": value.value}}}, option=orjson.OPT_STRICT_INTEGER)
+    except (orjson.JSONEncodeError, RecursionError):
+        return None  # an integer beyond 2^53, or nesting beyond orjson's
+    return (orjson.loads(text)[""][""][""],)
 
 
 class Blobs:
@@ -62,25 +94,19 @@ class Blobs:
         self._storage.create(self.key(blob.sha256), _Checked(file, blob), repair=True)  # type: ignore[arg-type]
         return blob
 
-    def value(self, value: Any, what: str) -> Any:
-        """A JSON value as a record keeps it: itself, or a :class:`Blob` of it.
+    def value(self, value: object, what: str) -> Any:
+        """A JSON value as a record keeps it: a copy, or a :class:`Blob` of it.
 
         :raises ValueNotJsonError: naming ``what``, if JSON cannot hold it.
         """
-        try:
-            canonical = dumps(value)
-        except ValueNotJsonError as error:
-            raise ValueNotJsonError(f"{what} is no JSON value: {error}", **error.facts) from None
-        if len(canonical) <= INLINE_BYTES:
-            try:
-                # As deep as it will stand in a record, which orjson must be able to write.
-                orjson.dumps({"": {"": {"": value}}}, option=orjson.OPT_STRICT_INTEGER)
-            except (orjson.JSONEncodeError, RecursionError):
-                pass  # an integer beyond 2^53, or nesting beyond orjson's: exact in a blob
-            else:
-                return value
-        blob = self.put(_exact(value))
-        return Blob(blob.sha256, blob.size, hashlib.sha256(canonical).hexdigest())
+        return self.keep(checked(value, what))
+
+    def keep(self, value: Value) -> Any:
+        """:meth:`value`, of one that was checked. One create for a large one, else none."""
+        if kept := inline(value):
+            return kept[0]
+        blob = self.put(exact(value.value))
+        return Blob(blob.sha256, blob.size, hashlib.sha256(value.canonical).hexdigest())
 
     def read(self, blob: Blob) -> bytes:
         """The bytes of a blob, checked.
@@ -96,14 +122,19 @@ class Blobs:
         return data
 
     def load(self, value: Any) -> Any:
-        """A value as a record keeps it, fetched if it stands in a blob, in lists too."""
+        """A value as a record keeps it, as the caller's own: fetched if it stands in a blob, in
+        lists too, else copied.
+
+        :raises BlobMissingError, BlobDamagedError: naming the blob.
+        """
         if type(value) is Blob:
-            return loads(self.read(value))
-        if type(value) is list:
-            kinds = set(map(type, value))
-            if Blob in kinds or list in kinds:
-                return [self.load(item) for item in value]
-        return value
+            try:
+                return loads(self.read(value))
+            except ValueNotJsonError as error:
+                raise self._unfit(value, f"holds no value that can be read ({error})") from None
+        if type(value) is list and _holds_blob(value):
+            return [self.load(item) for item in value]
+        return copied(value)
 
     def copy_to(self, blob: Blob, path: str, *, dir_fd: int | None = None) -> None:
         """Write a blob to a file, checked, executable if it is to be; the file appears whole or
@@ -165,9 +196,12 @@ class Blobs:
         )
 
     def _damaged(self, blob: Blob) -> BlobDamagedError:
+        return self._unfit(blob, "does not match its digest")
+
+    def _unfit(self, blob: Blob, problem: str) -> BlobDamagedError:
         key = self.key(blob.sha256)
         return BlobDamagedError(
-            f"blob {key} in {self._storage.url} does not match its digest: restore it, {_AGAIN}",
+            f"blob {key} in {self._storage.url} {problem}: restore it, {_AGAIN}",
             key=key,
             sha256=blob.sha256,
         )
@@ -179,12 +213,17 @@ _AGAIN = (
 )
 
 
-def _exact(value: Any) -> bytes:
-    """JSON that reads back as the very same value: canonical JSON writes ``1.0`` as ``1``, and
-    puts members in another order."""
-    import json
-
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+def _holds_blob(value: list[Any]) -> bool:
+    """Only the list of a map, or a list of such lists, does: a value in a record never does."""
+    stack = [value]
+    while stack:
+        items = stack.pop()
+        kinds = set(map(type, items))
+        if Blob in kinds:
+            return True
+        if list in kinds:
+            stack.extend(item for item in items if type(item) is list)
+    return False
 
 
 class _Checked:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, AnyStr
 
-from runstore.canonical import dumps
+from runstore.canonical import dumps, loads
 from runstore.errors import InputError, ValueNotJsonError
 
 __all__ = [
@@ -230,10 +230,10 @@ def _seen(text: str, known: Mapping[str, str]) -> str | None:
 
 def _number(text: str) -> Iterator[float]:
     try:
-        number = json.loads(text)
-    except (ValueError, RecursionError):
+        number = loads(text.encode("utf-8", "surrogatepass"))
+    except ValueNotJsonError:
         return
-    if type(number) in (int, float):
+    if isinstance(number, int | float) and number is not True and number is not False:
         yield number
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from runstore import keys
 from runstore.bodies import parse_attempt
+from runstore.copies import copied
 from runstore.dag import Dag
 from runstore.errors import (
     DamagedError,
@@ -126,7 +127,8 @@ class RunView:
         return {name: self.blobs.load(value) for name, value in self.plan().values.items()}
 
     def materialise(self, values: Mapping[str, Any], reader: str) -> dict[str, Any]:
-        """Values as a plan names them, fetched: blobs read, secrets filled in.
+        """Values as a plan names them, fetched: blobs read, secrets filled in. They are the
+        caller's own: what is done to them is seen by nobody else.
 
         :raises ParameterError: for a secret that was not given.
         """
@@ -139,7 +141,7 @@ class RunView:
                         f"give it again (secrets={{...}}, or RUNSTORE_SECRET_{value.name.upper()})",
                         parameter=value.name,
                     )
-                out[name] = self.secrets[value.name]
+                out[name] = copied(self.secrets[value.name])
             else:
                 out[name] = self.blobs.load(value)
         return out

@@ -76,7 +76,7 @@ def test_an_output_that_is_a_secret_is_refused(run, value):
     "value",
     [
         987654, 987654.0, "987654", [[987654]], {"open sesame": 1}, {"a": {"open sesame": 1}},
-        "open sesame!", f"Bearer {KEY}", {f"x{KEY}": 1}, ("tuple", [f"{KEY!r}"]),
+        "open sesame!", f"Bearer {KEY}", {f"x{KEY}": 1}, ["list", [f"{KEY!r}"]],
         '{"password": "open sesame"}',
     ],
 )  # fmt: skip
