@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +18,9 @@ from typing import Any
 from runstore.dag import AnyNode, Dag, Task, Trigger
 from runstore.document import parse_document, pipeline_of
 from runstore.errors import DagError, PipelineError
+from runstore.signatures import attempt_parameters, parameters_of, refuse_generator
 
 __all__ = ["Pipeline", "function_of", "load_pipeline", "sequence", "task"]
-
-_ATTEMPT = ("Attempt", "runstore.Attempt")
 
 
 def task(
@@ -41,20 +39,32 @@ def task(
     with these keys. A parameter annotated ``Attempt`` is given the attempt at work, and is none of
     the pipeline's; nor is one that ``functools.partial`` binds. Python defaults are not used: what
     a step was given is recorded, and compared when it is planned. The function stays what it is.
+    One that is ``async def`` is run in an event loop of its own.
 
     :param config: whatever the executor is to know besides; in no digest.
-    :raises DagError: for ``*args``, ``**kwargs`` or positional-only parameters: they have no names.
+    :raises DagError: for ``*args``, ``**kwargs`` or positional-only parameters: they have no names;
+        and for a generator function, of which a call runs nothing.
     """
     bound = function.keywords if isinstance(function, functools.partial) else {}
-    called = name or getattr(_inside(function), "__name__", "")
+    called = name or getattr(_unbound(function), "__name__", "")
+    refuse_generator(function, str(called))
+    try:
+        known = parameters_of(function)
+        attempts = attempt_parameters(function)
+    except (TypeError, ValueError) as error:
+        raise DagError(
+            f"function {called!r} does not say what it takes ({error}): call it in a function of "
+            f"your own",
+            nodes=(called,),
+        ) from None
     params = []
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in known.values():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise DagError(
                 f"function {called!r} takes {parameter}: a task's parameters need names",
                 nodes=(called,),
             )
-        if not _is_attempt(parameter) and parameter.name not in bound:
+        if parameter.name not in attempts and parameter.name not in bound:
             params.append(parameter.name)
     # An object that can be called, a partial for one, has no name that it could be imported by.
     module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
@@ -73,27 +83,10 @@ def task(
     return made
 
 
-def _inside(function: Callable[..., Any]) -> Callable[..., Any]:
+def _unbound(function: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(function, functools.partial):
         function = function.func
     return function
-
-
-def _is_attempt(parameter: inspect.Parameter) -> bool:
-    annotation = parameter.annotation
-    if isinstance(annotation, str):
-        return annotation.strip("'\"") in _ATTEMPT
-    return getattr(annotation, "__name__", "") == "Attempt" and str(
-        getattr(annotation, "__module__", "")
-    ).startswith("runstore")
-
-
-def attempt_parameter(function: Callable[..., Any]) -> str | None:
-    """The name of the parameter that is to be given the attempt."""
-    for parameter in inspect.signature(function).parameters.values():
-        if _is_attempt(parameter):
-            return parameter.name
-    return None
 
 
 def sequence(*nodes: AnyNode) -> Dag:
@@ -110,6 +103,7 @@ def function_of(node: Task) -> Callable[..., Any]:
     """The function of a Python task: the one it was made of, else what its config names.
 
     :raises PipelineError: if there is none, or it cannot be imported.
+    :raises DagError: if it is a generator function.
     """
     if node._function is not None:
         return node._function
@@ -130,6 +124,7 @@ def function_of(node: Task) -> Callable[..., Any]:
             f"name the pipeline file on the command line"
         ) from error
     function: Callable[..., Any] = found
+    refuse_generator(function, node.name)
     return function
 
 

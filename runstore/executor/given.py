@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import inspect
+import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
+
+from runstore.canonical import dumps
+from runstore.copies import copied
 from runstore.dag import Dag, Task, walk
-from runstore.errors import DagError, InputError, ParameterError, PipelineError
+from runstore.errors import (
+    DagError,
+    InputError,
+    ParameterError,
+    PipelineError,
+    ValueNotJsonError,
+)
 from runstore.paths import escape, segments, template
 from runstore.pipeline import Pipeline, function_of
 from runstore.plan import Action, Plan
 from runstore.plan.values import value_digest
 from runstore.records import Secret
+from runstore.signatures import looks_like_attempt, parameters_of
 from runstore.store import Run
 from runstore.store.masking import refuse_short
 
 __all__ = [
-    "check_runnable", "check_secrets", "code_of", "defaults_explained", "ignored_of", "may_run",
-    "secrets_of", "unread",
+    "check_runnable", "check_secrets", "code_of", "defaults_explained", "ignored_of", "lent",
+    "may_run", "secrets_of", "unread",
 ]  # fmt: skip
 
 
@@ -48,9 +59,10 @@ def check_runnable(dag: Dag) -> None:
 
 @contextmanager
 def defaults_explained(dag: Dag) -> Iterator[None]:
-    """Tell who wrote ``def a(x=1)`` why ``x`` is given by nobody all the same.
+    """Tell who wrote ``def a(x=1)`` why ``x`` is given by nobody all the same; and who wrote
+    ``def a(attempt)`` how the attempt is asked for.
 
-    :raises DagError: the one that is raised inside, saying more where a default is at hand.
+    :raises DagError: the one that is raised inside, saying more where there is more to say.
     """
     try:
         yield
@@ -59,19 +71,37 @@ def defaults_explained(dag: Dag) -> Iterator[None]:
         for path, node in walk(dag):
             if path in readers and isinstance(node, Task) and node._function is not None:
                 try:
-                    known = inspect.signature(node._function).parameters.get(str(parameter))
+                    known = parameters_of(node._function).get(str(parameter))
                 except (TypeError, ValueError):
                     continue  # one that is written in C need not have any
-                if known is None or known.default is known.empty:
+                if known is None:
                     continue
-                name = getattr(node._function, "__name__", node.name)
-                raise DagError(
-                    f"{error}. The default of {known} is not used, since a run records what each "
-                    f"step was given: have `parameters = {{{parameter!r}: ...}}` beside the "
-                    f"pipeline, or bind it: functools.partial({name}, {parameter}=...)",
-                    **error.facts,
-                ) from None
+                more = ""
+                if looks_like_attempt(known):
+                    more = (
+                        f"If it is to be the attempt at work, to save and load files, say so: "
+                        f"`{known.name}: runstore.Attempt`"
+                    )
+                elif known.default is not known.empty:
+                    name = getattr(node._function, "__name__", node.name)
+                    more = (
+                        f"The default of {known} is not used, since a run records what each step "
+                        f"was given: have `parameters = {{{parameter!r}: ...}}` beside the "
+                        f"pipeline, or bind it: functools.partial({name}, {parameter}=...)"
+                    )
+                if more:
+                    raise DagError(f"{error}. {more}", **error.facts) from None
         raise
+
+
+def lent(run: Run) -> Run:
+    """The run as tasks in threads are given it: what they do to its parameters and secrets, the
+    planner and the caller do not see. (In a worker process they have one of their own.)"""
+    other = copy.copy(run)
+    given = {name: copied(value) for name, value in run.record.parameters.items()}
+    other.record = msgspec.structs.replace(run.record, parameters=given)
+    other.secrets = {name: copied(value) for name, value in run.secrets.items()}
+    return other
 
 
 def secrets_of(
@@ -85,6 +115,14 @@ def secrets_of(
     if run is not None:
         known = run.record.parameters
         values = {name: v for name, v in values.items() if type(known.get(name)) is Secret}
+    for name, value in values.items():
+        try:
+            dumps(value)
+        except ValueNotJsonError as error:
+            where = error.facts.get("where", "$")  # and no more of it
+            raise ValueNotJsonError(
+                f"the secret {name!r} is no JSON value, at {where}: give a text", where=where
+            ) from None
     refuse_short(values)
     if run is not None:
         return values

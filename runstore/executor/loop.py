@@ -22,7 +22,7 @@ from runstore.errors import (
 )
 from runstore.executor.capture import routed
 from runstore.executor.failure import DIED_OR_ANOTHER, how_it_died, what_died
-from runstore.executor.given import code_of
+from runstore.executor.given import code_of, lent
 from runstore.executor.log import Log
 from runstore.executor.pool import Pool
 from runstore.executor.reporter import Reporter
@@ -76,6 +76,7 @@ class Loop:
         self.held_back = False
         self.stuck = False
         """Something cannot run, for lack of what nothing makes again."""
+        self._lent = lent(run)
         self._sender: Sender | None = None
         if pool.in_processes:
             self._sender = Sender(run, pipeline, self.code, here=pool.here)
@@ -189,7 +190,7 @@ class Loop:
         if self._sender is not None:
             call = (do_in_process, self._sender.job(step))
         else:
-            call = (do, self.run, step, self.folder, self.shell, self._began, self.code)
+            call = (do, self._lent, step, self.folder, self.shell, self._began, self.code)
         try:
             future = self.pool.submit(*call)
         except BrokenExecutor:

@@ -6,13 +6,16 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
-from runstore.canonical import dumps, loads
+from runstore.canonical import MAX_DIGITS, dumps, loads, type_name
 from runstore.dag import Task
 from runstore.errors import ValueNotJsonError
+from runstore.executor.coroutines import promised
 from runstore.executor.failure import TaskFailedError
 from runstore.store import Attempt
+from runstore.store.ending import plain
 
 __all__ = ["by_name", "from_file", "with_advice"]
 
@@ -20,27 +23,46 @@ __all__ = ["by_name", "from_file", "with_advice"]
 def by_name(attempt: Attempt, task: Task, value: Any) -> tuple[Mapping[str, Any], str]:
     """What a function returned, by name, and a warning, if there is one.
 
-    :raises TaskFailedError: if it is not as many as ``returns`` names.
+    :raises TaskFailedError: if it is not as many as ``returns`` names, or a promise of a value.
     """
     names = task.returns
+    path = attempt.path
+    _refuse_promise(value, path)
+    kind = type(value)
     if not names:
         if value is None:
             return {}, ""
         return {}, (
-            f"{attempt.path} returned a {type(value).__name__} and its `returns` names nothing: "
+            f"{path} returned a {type_name(kind)} and its `returns` names nothing: "
             f"the value is not kept"
         )
+    if value is None and type(attempt.outputs) is dict and attempt.outputs:
+        return {}, ""  # what it set there is what it returns
     if len(names) == 1:
         return {names[0]: value}, ""
-    if isinstance(value, dict) and set(value) == set(names):
-        return value, ""
-    if isinstance(value, tuple) and len(value) == len(names):
-        return dict(zip(names, value, strict=True)), ""
-    shown = f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}"
+    if issubclass(kind, dict):
+        given = plain(value, f"what {path} returned")
+        for each in given.values():
+            _refuse_promise(each, path)
+        return given, ""  # whether these are the names is seen when the attempt succeeds
+    shown = f"a {type_name(kind)}"
+    if issubclass(kind, tuple):
+        parts = tuple.__getitem__(value, slice(None))
+        for each in parts:
+            _refuse_promise(each, path)
+        if len(parts) == len(names):
+            return dict(zip(names, parts, strict=True)), ""
+        shown = f"a tuple of {len(parts)}"
     raise TaskFailedError(
-        f"{attempt.path} returned {shown}, and its `returns` names {len(names)}: "
+        f"{path} returned {shown}, and its `returns` names {len(names)}: "
         f"{', '.join(names)}; return a tuple in this order, or a dict with these keys"
     )
+
+
+def _refuse_promise(value: object, path: str) -> None:
+    instead = promised(value)
+    if instead:
+        raise TaskFailedError(f"{path} returned a {type_name(type(value))}: {instead}")
 
 
 def from_file(attempt: Attempt, task: Task, file: str) -> Mapping[str, Any]:
@@ -74,14 +96,17 @@ def from_file(attempt: Attempt, task: Task, file: str) -> Mapping[str, Any]:
 
 
 def _in_words(data: bytes, error: ValueNotJsonError) -> str:
-    """What is wrong with a JSON text. Python's reader takes NaN, so that its place is found."""
+    """What is wrong with a JSON text. This reader takes NaN, and integers of any size, so that
+    their place is found."""
     try:
-        document = json.loads(data)
-        advice = _advice({"": document})
+        # Of one that is too long, a part that is: it takes time to read the whole of it.
+        document = json.loads(data, parse_int=lambda text: int(Decimal(text[: MAX_DIGITS + 2])))
+        advice = _advice([document])
         dumps(document)
     except ValueNotJsonError as placed:
         if advice:
             return f"{error}, at {placed.facts.get('where', '$')}: {advice}"
+        return str(placed)
     except (ValueError, RecursionError):
         pass
     return str(error)
@@ -90,46 +115,60 @@ def _in_words(data: bytes, error: ValueNotJsonError) -> str:
 # -- from python ---------------------------------------------------------------------------------
 
 
-def with_advice(error: ValueNotJsonError, values: Mapping[str, Any]) -> ValueNotJsonError:
+def with_advice(error: ValueNotJsonError, *outputs: object) -> ValueNotJsonError:
     """An error about values that were returned, with what to return instead."""
-    advice = _advice(values)
+    values: list[object] = []
+    for given in outputs:
+        if issubclass(type(given), dict):
+            values += dict.values(given)  # type: ignore[arg-type]
+    try:
+        advice = _advice(values)
+    except Exception:  # noqa: BLE001 - advice only, on objects of the task's own making
+        advice = ""
     return ValueNotJsonError(f"{error}; {advice}", **error.facts) if advice else error
 
 
-def _advice(values: Mapping[str, Any]) -> str:
+def _advice(values: list[Any]) -> str:
     """What to do about the first thing that JSON does not hold."""
-    stack: list[Any] = list(values.values())[::-1]
-    seen: set[int] = set()
+    stack = values[::-1]
+    seen: dict[int, Any] = {}
+    first = ""
     while stack:
         item = stack.pop()
         kind = type(item)
         if item is None or kind in (str, int, bool) or (kind is float and math.isfinite(item)):
             continue
         if kind not in (dict, list):
-            return _instead(item)
+            # All are looked at: a coroutine among them is closed.
+            promise = promised(item)
+            first = first or _instead(item, promise)
+            continue
         if id(item) in seen:
             continue
-        seen.add(id(item))
+        seen[id(item)] = item
         if kind is dict:
-            if any(type(key) is not str for key in item):
-                return "make its keys texts: str(key)"
-            stack.extend(reversed(item.values()))
+            if not first and any(type(key) is not str for key in item):
+                first = "make its keys texts: str(key)"
+            stack.extend(reversed(item.copy().values()))
         else:
             stack.extend(reversed(item))
-    return ""
+    return first
 
 
-def _instead(item: Any) -> str:
-    if type(item) is float:
+def _instead(item: Any, promise: str) -> str:
+    kind = type(item)
+    if promise:
+        return promise
+    if kind is float:
         return "NaN and the infinities are not JSON: return null (None) or a text for it"
-    if isinstance(item, tuple):
+    if issubclass(kind, tuple):
         return "return a list for a tuple, or name each of it in `returns`"
-    if isinstance(item, set | frozenset):
+    if issubclass(kind, set | frozenset):
         return "convert it to a list: sorted(...) of it is the same in every run"
-    if isinstance(item, bytes | bytearray):
+    if issubclass(kind, bytes | bytearray):
         return "decode it to a text, or keep it as a file: attempt.save_bytes(name, data)"
-    if isinstance(item, Mapping):
+    if issubclass(kind, Mapping):
         return "convert it to a dict: dict(...)"
-    if hasattr(type(item), "tolist"):  # numpy's arrays and numbers, and what is like them
+    if hasattr(kind, "tolist"):  # numpy's arrays and numbers, and what is like them
         return "convert it: .tolist() of it"
     return "return what it holds as dict, list, text and number, or keep a file: attempt.save(name)"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from runstore.canonical import type_name
 from runstore.dag import Task
 from runstore.errors import (
     AttemptEndedError,
@@ -19,13 +22,16 @@ from runstore.errors import (
 )
 from runstore.executor.capture import captured, flush
 from runstore.executor.children import leave_child
+from runstore.executor.coroutines import result_of
 from runstore.executor.failure import TaskFailedError
 from runstore.executor.log import Log
 from runstore.executor.returned import by_name, with_advice
 from runstore.executor.shell import Shell, run_command
-from runstore.pipeline import attempt_parameter, function_of
+from runstore.executor.signals import AtOnce
+from runstore.pipeline import function_of
 from runstore.plan import Step
 from runstore.records import End
+from runstore.signatures import attempt_parameters
 from runstore.store import Attempt, Run
 from runstore.store.holder import abandon
 
@@ -61,13 +67,14 @@ def do(
     :raises StorageError: if the store fails; the attempt may be left open then.
     """
     assert step.work is not None
-    task = step.work.task
+    work = step.work
     try:
-        params = run.materialise(step.work.params, step.path)
+        params = run.materialise(work.params, step.path)
     except (DamagedError, ParameterError) as error:
         return Done(step.path, error=error)
     try:
-        attempt = run.begin(step, code=code)
+        # The task's own: whatever it does to them, the planner keeps what was recorded.
+        attempt = run.begin(replace(step, work=replace(work, params=params)), code=code)
     except AttemptError as error:
         return Done(step.path, error=error)
     attempt._params = params
@@ -77,31 +84,9 @@ def do(
         if not began(attempt, log):
             done.end = attempt.cancel("interrupted")
             return done
-        failure: BaseException | None = None
-        process = os.getpid()
-        with captured(log):
-            try:
-                if task.type == "shell" and task._function is None:
-                    outputs = run_command(attempt, task, folder, shell, log)
-                else:
-                    outputs, done.warning = _call(attempt, task)
-            except BaseException as error:  # noqa: BLE001 - whatever a task raises is its failure
-                failure = error
-            leave_child(process, failure)
-            flush()
+        outputs, failure = _tried(attempt, work.task, folder, shell, log, done)
         log.settle(attempt)
-        if isinstance(failure, KeyboardInterrupt):
-            done.end = attempt.cancel("interrupted")
-            return done
-        if failure is None:
-            try:
-                done.end = _succeed(attempt, outputs)
-            except (RunstoreError, TypeError) as error:
-                if isinstance(error, AttemptEndedError | OSError):
-                    raise
-                failure = error
-        if failure is not None:
-            done.end = _fail(attempt, failure)
+        done.end = _own(_ended(attempt, outputs, failure, shell))
     except AttemptEndedError as error:
         # Cancelled from outside, or taken over: this result is refused.
         done.error = error
@@ -113,40 +98,99 @@ def do(
     return done
 
 
-def _succeed(attempt: Attempt, outputs: Mapping[str, Any]) -> End:
-    try:
-        return attempt.succeed(outputs)
-    except ValueNotJsonError as error:
-        raise with_advice(error, {**attempt.outputs, **outputs}) from None
+def _tried(
+    attempt: Attempt, task: Task, folder: str, shell: Shell, log: Log, done: Done
+) -> tuple[Mapping[str, Any], BaseException | None]:
+    """What the task gave back, or what it raised."""
+    outputs: Mapping[str, Any] = {}
+    failure: BaseException | None = None
+    process = os.getpid()
+    with captured(log):
+        try:
+            if task.type == "shell" and task._function is None:
+                outputs = run_command(attempt, task, folder, shell, log)
+            else:
+                outputs, done.warning = _call(attempt, task, shell)
+        except BaseException as error:  # noqa: BLE001 - whatever a task raises is its failure
+            failure = error
+        leave_child(process, failure)
+        try:
+            flush()
+        except BaseException as error:  # noqa: BLE001 - the streams may be of the task's making
+            failure = failure or error
+    return outputs, failure
+
+
+def _ended(
+    attempt: Attempt, outputs: Mapping[str, Any], failure: BaseException | None, shell: Shell
+) -> End:
+    """Record the one end. Raises for the store, and for an end that is there already, alone."""
+    if failure is None:
+        try:
+            return attempt.succeed(outputs)
+        except (AttemptEndedError, StorageError):
+            raise
+        except ValueNotJsonError as error:
+            failure = with_advice(error, attempt.outputs, outputs)
+        except Exception as error:  # noqa: BLE001 - no attempt stays open for want of its values
+            failure = error
+    if _interrupted(failure, shell):
+        return attempt.cancel("interrupted")
+    return _fail(attempt, failure)
+
+
+def _interrupted(failure: BaseException, shell: Shell) -> bool:
+    """Whether it was this executor that stopped the task. A task may raise the very same."""
+    kind = type(failure)  # isinstance asks the exception itself, which may say anything
+    if issubclass(kind, AtOnce):
+        return True
+    return shell.stopping and issubclass(kind, KeyboardInterrupt | CancelledError)
+
+
+def _own(end: End) -> End:
+    """An end that no task has a hold of, as a worker process would send it."""
+    own = pickle.loads(pickle.dumps(end))
+    assert isinstance(own, End)
+    return own
 
 
 # -- how it failed -------------------------------------------------------------------------------
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_trace_of = BaseException.__dict__["__traceback__"].__get__
+"""Where Python keeps it: a task's exception may have a property of that name."""
 
 
 def _fail(attempt: Attempt, failure: BaseException) -> End:
     """End as failed, with the frames of the task, and none of ours."""
-    if isinstance(failure, SystemExit):
-        trace = failure.__traceback__
-        failure = TaskFailedError(f"the task called sys.exit({failure.code!r})")
-        failure = failure.with_traceback(trace)
-    trace = failure.__traceback__
+    trace = _trace_of(failure)
+    kind = type(failure)
+    if issubclass(kind, SystemExit | KeyboardInterrupt):
+        failure = TaskFailedError(_left(failure))
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
         trace = trace.tb_next
-    if trace is None and not isinstance(failure, RunstoreError | TaskFailedError):
+    if trace is None and not issubclass(kind, RunstoreError | TaskFailedError):
         # Without a frame of the task's, this may be a mistake of ours: let it be seen.
         return attempt.fail(failure)
-    return attempt.fail(failure.with_traceback(trace))
+    return attempt.fail(BaseException.with_traceback(failure, trace))
+
+
+def _left(failure: BaseException) -> str:
+    """What is said of a task that meant to end more than itself."""
+    if not issubclass(type(failure), SystemExit):
+        return "the task raised KeyboardInterrupt, and nobody had interrupted it"
+    try:
+        code = repr(getattr(failure, "code", None))
+    except BaseException as broken:  # noqa: BLE001 - an object of the task's own making
+        code = f"an object whose repr raised {type_name(type(broken))}"
+    return f"the task called sys.exit({str.__str__(code):.1000})"
 
 
 # -- python --------------------------------------------------------------------------------------
 
 
-def _call(attempt: Attempt, task: Task) -> tuple[Mapping[str, Any], str]:
+def _call(attempt: Attempt, task: Task, shell: Shell) -> tuple[Mapping[str, Any], str]:
     function = function_of(task)
     arguments = dict(attempt.params)
-    wants = attempt_parameter(function)
-    if wants is not None:
-        arguments[wants] = attempt
-    return by_name(attempt, task, function(**arguments))
+    arguments.update(dict.fromkeys(attempt_parameters(function), attempt))
+    return by_name(attempt, task, result_of(function, arguments, lambda: shell.stopping))

@@ -23,6 +23,7 @@ from runstore.errors import PipelineError, RunstoreError
 from runstore.executor.capture import redirected, routed
 from runstore.executor.log import Log, lost
 from runstore.executor.shell import Shell
+from runstore.executor.signals import AtOnce
 from runstore.executor.tasks import Done, do
 from runstore.history import Damaged, History
 from runstore.paths import template
@@ -318,13 +319,21 @@ def _sigterm_ends(shell: Shell) -> Iterator[None]:
         shell.stop()
         raise KeyboardInterrupt
 
-    put_back = install(interrupt, signal.SIGTERM)
+    def leave(number: int, _: object) -> None:
+        raise AtOnce(number)
+
+    back = [install(interrupt, signal.SIGTERM)]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Of a pool of the caller's own. Ctrl-C, which its processes hear of too, is no failure of
+        # the task; a KeyboardInterrupt that it raises itself is one.
+        back.append(install(leave, signal.SIGINT))
     try:
         yield
     finally:
         if shell.stopping:
             os._exit(128 + signal.SIGTERM)
-        put_back()
+        for put_back in back:
+            put_back()
 
 
 def _task_here(job: _Job, shared: _Shared) -> Task:

@@ -87,7 +87,7 @@ def test_a_task_that_interrupts_itself_keeps_its_log(tmp_path):
         raise KeyboardInterrupt
 
     run(sequence(task(interrupts)), store=tmp_path)
-    assert raw(tmp_path, "interrupts") == ("cancelled", b"so far\n")
+    assert raw(tmp_path, "interrupts") == ("failed", b"so far\n")
 
 
 # -- a worker that dies --------------------------------------------------------------------------
