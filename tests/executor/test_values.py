@@ -149,7 +149,9 @@ def test_a_secret_is_a_copy_too(tmp_path):
 
 
 @pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
-@pytest.mark.parametrize("value", [(1, 2), {1: "one"}, {"a": (1,)}], ids=repr)
+@pytest.mark.parametrize(
+    "value", [(1, 2), {1: "one"}, {"a": (1,)}], ids=["tuple", "keys", "inside"]
+)
 def test_threads_refuse_what_processes_refuse(tmp_path, processes, value):
     node = task(_gives, returns="x")
     result = start(
