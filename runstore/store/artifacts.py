@@ -184,6 +184,7 @@ class Artifacts:
                 raise self._refused(error) from error.__cause__
         self._refuse_names("an artifact", *found)
         self._check_count(found)
+        kept: dict[str, Blob] = {}
         for name in found:
             try:
                 file = open_file(root, name)
@@ -191,9 +192,10 @@ class Artifacts:
                 raise self._refused(error) from error.__cause__
             with file:
                 about = os.fstat(file.fileno())
-                self._saved[name] = self.run.blobs.put_file(
+                kept[name] = self.run.blobs.put_file(
                     file, size=about.st_size, executable=bool(about.st_mode & stat.S_IXUSR)
                 )
+        self._saved.update(kept)
         return list(found)
 
     def _refused(self, error: InputError) -> InputError:

@@ -95,10 +95,9 @@ def open_file(base: str, name: str) -> BinaryIO:
 
     :raises InputError: if it cannot be read, or is no file any more.
     """
+    path = os.path.join(base, name)
     try:
-        fd = os.open(
-            os.path.join(base, name), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        )
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
         why = error.strerror or error
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
@@ -107,7 +106,7 @@ def open_file(base: str, name: str) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise InputError(f"{_shown(name)}, which {_exact(base, name) or 'is no file'}")
-    return open(fd, "rb")
+    return open(path, "rb", opener=lambda *_: fd)
 
 
 def _shown(name: str) -> str:
@@ -198,6 +197,8 @@ def _missing(base: str, name: str) -> str:
         return f"is to be in {base}, which cannot be read: {error.strerror or error}"
     has = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5:,} more" * (len(names) > 5))
     said = f"matches nothing: the folder has no such file, it has {has or 'nothing at all'}"
+    if "{" in name:
+        said += "; in a pattern { } are themselves: write one pattern for each"
     if "[" in name:
         said += "; in a pattern [...] is any one of the characters in it, and [[] a bracket"
     return said

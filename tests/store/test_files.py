@@ -14,6 +14,7 @@ import pytest
 import runstore
 from runstore import Dag, Task
 from runstore.errors import InputError, StorageError
+from runstore.records import Consumed
 
 NAMES = [
     "a b.txt", "empty.txt", ".hidden", "out/1.csv", "out/.h.csv", "out/.deep/3.csv",
@@ -124,6 +125,7 @@ def odd_ones(folder: Path) -> None:
         ("self.lnk", "is a link to 'self.lnk', which leads back to it"),
         ("missing.txt", r"no such file, it has ' ', '#', .* more"),
         ("x[1].txt", r"no such file.*\[\[\] a bracket"),
+        ("{a,b}.txt", "no such file.*one pattern for each"),
         ("a.txt/x", "no such file"),
         ("/etc/passwd", "is an absolute path"),
         ("../x", "leads out of its folder"),
@@ -294,3 +296,39 @@ def test_a_file_that_grows_for_ever_is_not_read_for_ever(attempt, folder, monkey
 
     with pytest.raises(StorageError, match="log changed while"):
         attempt.run.blobs.put_file(Endless(), size=10)
+
+
+WRITES = """
+import sys, time
+with open(sys.argv[1], "wb", buffering=0) as file:
+    file.write(b"x" * 4_000_000)
+    print("begun", flush=True)
+    until, n = time.monotonic() + 60, 0
+    while time.monotonic() < until:
+        n += 1
+        file.seek(0)
+        file.write(b"%d" % n)
+"""
+
+
+def test_a_file_that_another_process_writes_is_refused(attempt, tmp_path):
+    """As soon as the other process is given a turn while it is saved; and nothing is kept then."""
+    (tmp_path / "a.txt").write_text("fine")
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITES, str(tmp_path / "b.log")], stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        refused = None
+        try:
+            for number in range(2, 1000):
+                attempt = attempt.run.begin("a", number=number, consumed=Consumed())
+                try:
+                    attempt.save("a.txt", "b.log", base=tmp_path)
+                except StorageError as error:
+                    refused = error
+                    break
+        finally:
+            writer.kill()
+    assert re.search(r"b\.log changed while .*when it is complete", str(refused))
+    assert not attempt.succeed().artifacts, "all or nothing"

@@ -9,6 +9,7 @@ import pytest
 
 import runstore
 from runstore import Attempt, Dag, Map, Parallel, Task, sequence, start, task
+from runstore.cli import commands
 from runstore.errors import InputError
 
 DAG = sequence(Task(name="a"), Task(name="b"))
@@ -46,6 +47,22 @@ def test_a_name_of_a_strangers_record_leads_nowhere(run, tmp_path, name):
                 attempt.load(pattern, to=tmp_path / "into/this")
     assert everything(tmp_path) <= before | {"into", "into/this"}
     assert not attempt.succeed().consumed.artifacts
+
+
+@pytest.mark.parametrize("name", ["..", ".", "x/..", "/", "a\0b"])
+def test_nor_does_it_when_it_is_fetched(run, tmp_path, monkeypatch, name):
+    with run.begin("a") as attempt:
+        attempt._saved.update({name: run.blobs.put(b"x"), "../up": run.blobs.put(b"y")})
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = everything(tmp_path)
+    for output in ([], ["-o", "."]):
+        with pytest.raises(SystemExit) as left:
+            commands.main(["get", "r", *output, "--store", str(tmp_path / "s"), "--", name])
+        assert left.value.code == 2
+    with pytest.raises(SystemExit):
+        commands.main(["get", "r", "--store", str(tmp_path / "s"), "--", "../up"])
+    assert everything(tmp_path) - before == {"here/up"}
 
 
 def test_no_link_below_the_folder_is_followed(run, tmp_path):
