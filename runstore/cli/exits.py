@@ -44,6 +44,7 @@ class Terminated(BaseException):
 def perform(action: Callable[[dict[str, Any]], Any]) -> int:
     """Do it; the exit code. What it raises becomes a sentence on stderr."""
     state: dict[str, Any] = {"debug": False}
+    _open_closed()
     for stream in (sys.stdout, sys.stderr):
         # Whatever is in a path or an error can be printed on whatever terminal.
         if hasattr(stream, "reconfigure"):
@@ -66,6 +67,21 @@ def perform(action: Callable[[dict[str, Any]], Any]) -> int:
         return code
     finally:
         put_back()
+
+
+def _open_closed() -> None:
+    """Let nobody take the number of a standard stream that is closed (``2>&-``): what is printed
+    to that number, by a step or a library in C, would go into a file of the store."""
+    for number in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            try:
+                os.fstat(number)
+            except OSError:
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it is to stay
+            setattr(sys, name, stream)
 
 
 def _on_sigterm() -> Callable[[], None]:

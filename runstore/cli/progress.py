@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any
 
 from runstore.cli.console import console, say
@@ -36,14 +37,22 @@ _COUNTED = (("done", "green"), ("failed", "red"), ("cancelled", "yellow"), ("ski
 
 
 class Lines(Silent):
-    """One line for each step that ended, on stderr. A reader that went away stops no run."""
+    """One line for each step that ended, on stderr. A reader that went away stops no run.
+
+    Where stdout is a terminal all the same, what reaches it past the lines is made visible.
+    """
 
     def __init__(self) -> None:
         self._stream = sys.stderr  # as it is now: tasks' output is routed by replacing it
         self._marks = symbols(self._stream)
         self._said = ""
+        self._relay: _Relay | None = None
 
     def planned(self, plan: Plan) -> None:
+        terminal = next((fd for fd in (1, 2) if os.isatty(fd)), None)
+        if self._relay is None and terminal is not None:
+            stream = os.fdopen(os.dup(terminal), "w", encoding="utf-8", errors="backslashreplace")
+            self._relay = _Relay(lambda line: say(line, file=stream), stream)
         self._say(_head(plan))
 
     def ended(self, step: Step, end: End | None, error: Exception | None) -> None:
@@ -56,6 +65,10 @@ class Lines(Silent):
 
     def close(self) -> None:
         """Nothing more is to be said."""
+        if self._relay is not None:
+            self._relay.give_back()
+            self._relay.stream.close()
+            self._relay = None
 
     def _say(self, line: str) -> None:
         with contextlib.suppress(OSError):
@@ -196,25 +209,20 @@ class Display(Silent):
         return text
 
 
-class _Terminal:
-    """The terminal for the display alone: what others write to fd 1 and 2 comes out above it."""
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
 
-    def __init__(self, printed: Any) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
+
+class _Relay:
+    """What others write to fd 1 and 2, where these are terminals, goes line by line to somebody."""
+
+    def __init__(self, printed: Callable[[str], object], stream: IO[str]) -> None:
+        _flush()
         self._printed = printed
+        self.stream = stream
+        """The terminal itself."""
         self._saved = {fd: os.dup(fd) for fd in (1, 2) if os.isatty(fd)}
-        self.stream: IO[str] = os.fdopen(
-            os.dup(2), "w", encoding=sys.stderr.encoding, errors="backslashreplace"
-        )
-        size = os.get_terminal_size(2)
-        fixed = None if sys.stdin is not None and sys.stdin.isatty() else size
-        self.console: Any = console(
-            file=self.stream,
-            force_terminal=True,
-            width=fixed.columns if fixed and fixed.columns else None,
-            height=fixed.lines if fixed and fixed.lines else None,
-        )
         source, sink = os.pipe()
         for fd in self._saved:
             os.dup2(sink, fd)
@@ -231,9 +239,24 @@ class _Terminal:
 
     def give_back(self) -> None:
         """From here on fd 1 and 2 are as they were; what was caught before is printed."""
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        _flush()
         for fd, saved in self._saved.items():
             os.dup2(saved, fd)
             os.close(saved)
         self._thread.join(0.2)  # a process that a task left behind may hold the other end
+
+
+class _Terminal(_Relay):
+    """The terminal for the display alone: what others write comes out above it."""
+
+    def __init__(self, printed: Callable[[str], object]) -> None:
+        stream = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="backslashreplace")
+        size = os.get_terminal_size(2)
+        fixed = None if sys.stdin is not None and sys.stdin.isatty() else size
+        self.console: Any = console(
+            file=stream,
+            force_terminal=True,
+            width=fixed.columns if fixed and fixed.columns else None,
+            height=fixed.lines if fixed and fixed.lines else None,
+        )
+        super().__init__(printed, stream)

@@ -10,6 +10,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
+
+import pytest
 
 EVIL = "[bold]\x1b]0;PWNED\x07\u202eevil\x9b31m\u200b"
 OBEYED = re.compile("\x1b\\]|[\x07\x7f-\x9f\u061c\u200b\u202e\u2066\ufeff]")
@@ -36,11 +39,12 @@ pipeline = runstore.sequence(runstore.task(loud, name="loud" + EVIL))
 """
 
 
-def on_a_terminal(folder: Path, *words: str) -> str:
+def on_a_terminal(folder: Path, *words: str, err: IO[bytes] | None = None) -> str:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "runstore.cli", *words],
-        cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm"},
+        cwd=folder, stdin=theirs, stdout=theirs, stderr=err or theirs,
+        env=os.environ | {"TERM": "xterm"},
     ) as process:  # fmt: skip
         os.close(theirs)
         seen = b""
@@ -72,3 +76,35 @@ def test_nor_what_reaches_the_terminal_past_the_log_of_a_step(tmp_path: Path) ->
     assert r"no line feed \x1b]0;PWNED\x07command" in text
     assert "captured" not in text
     assert r"Error[bold]\x1b]0;PWNED\x07" in text
+
+
+def test_nor_where_only_stdout_is_a_terminal(tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text(LOUD)
+    with (tmp_path / "err").open("wb") as err:
+        text = on_a_terminal(tmp_path, "run", "loud.py", "--run-id", "r", err=err)
+    for what in ("descriptor", "thread"):
+        assert rf"\u202eevil\x9b31m\u200b{what}" in text
+    assert "captured" not in text
+    assert r"Error[bold]\x1b]0;PWNED\x07" in (tmp_path / "err").read_text()
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_change_nothing_but_what_is_heard(tmp_path: Path, closed: str) -> None:
+    """Else the next file that is opened, of the store perhaps, has the number of one of them, and
+    is given what a step prints there."""
+    (tmp_path / "p.py").write_text(
+        "import os, runstore\n"
+        "def a():\n"
+        "    os.write(1, b'printed'); os.write(2, b'printed'); return 1\n"
+        "pipeline = runstore.sequence(runstore.task(a, returns='x'))\n"
+    )
+    runstore = f"{sys.executable} -m runstore.cli"
+    line = f"{runstore} run p.py --run-id r {closed}"
+    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done
+    assert b"Traceback" not in done.stderr
+    for file in (tmp_path / ".runstore").rglob("*"):
+        assert file.is_dir() or b"printed" not in file.read_bytes()
+    line = f"{runstore} verify r && {runstore} ls {closed} && {runstore} show none {closed}"
+    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 2, done
