@@ -18,6 +18,7 @@ import orjson
 from benchmarks.fixtures import RUN_ID, finished_map, map_dag
 from benchmarks.measure import Figure, in_turn, median_in_turn, raw_write, timed
 from benchmarks.remote import remote_attempt, remote_history, remote_pack, transfer
+from benchmarks.shapes import LINEAR, SHAPES, growth, map_that_loads
 from runstore import structure
 from runstore.dag import Dag, Map, Parallel, Task, walk
 from runstore.executor import start
@@ -200,6 +201,29 @@ def _least_in_child(store: str, rounds: int = 3) -> tuple[float, float]:
     return min(each["seconds"] for each in taken), max(each["peak"] for each in taken)
 
 
+# -- planning ----------------------------------------------------------------------------------
+
+
+def planner_growth(_: str, count: int = 100) -> Iterator[Figure]:
+    """Operations, not time: at a size, twice and four times that."""
+    for name, make in SHAPES.items():
+        made, grown = growth(make, count)
+        yield Figure.below(
+            "growth", grown, "x", f"{name}: {made[2]:,} operations at {4 * count}, against a line",
+            goal=LINEAR,
+        )  # fmt: skip
+
+
+def artifacts(_: str, count: int = 100_000, rounds: int = 3) -> Iterator[Figure]:
+    with_them, without = map_that_loads(count), map_that_loads(count, loads=False)
+    value, floor = in_turn(with_them, without, rounds)
+    yield Figure.within(
+        "artifacts", value / count * 1e6, "us/item",
+        f"plan of {count:,} items that each load two artifacts; the floor is without",
+        floor=floor / count * 1e6, times=3.0,
+    )  # fmt: skip
+
+
 # -- structure -----------------------------------------------------------------------------------
 
 
@@ -353,6 +377,8 @@ FIGURES: dict[str, Measure] = {
     "attempt-fast": fast_attempt,
     "history": history,
     "linear": linear,
+    "growth": planner_growth,
+    "artifacts": artifacts,
     "structure": structure_digest,
     "import": imports,
     "help": command_line,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ class History:
 
     __slots__ = (
         "__weakref__",
+        "_damaged",
         "_forces",
         "_nameless",
         "adopted",
@@ -71,6 +73,7 @@ class History:
         """In a fork: path -> the end it took over. It counts as attempt 0."""
         self.invocations: dict[str, Invocation] = {}
         self.damaged: list[Damaged] = []
+        self._damaged: set[Damaged] = set()
         self.values: dict[str, Any] = {}
         self.missing: set[str] = set()
         """Digests of blobs that a record names and the store does not hold, or holds damaged."""
@@ -93,8 +96,10 @@ class History:
             return
         assert not isinstance(record, Invocation)
         if type(record) is Damaged:
-            if record not in self.damaged:
-                self.damaged.append(record)
+            if record in self._damaged:
+                return
+            self._damaged.add(record)
+            self.damaged.append(record)
             if record.path is None or not record.attempt:
                 if record.node_key and record.attempt:
                     worse = self._nameless.get(record.node_key)
@@ -115,14 +120,11 @@ class History:
         if known[-1].attempt < number:
             known.append(record)
             return
-        for at, other in enumerate(known):
-            if other.attempt == number:
-                if _weight(record) > _weight(other):
-                    known[at] = record
-                return
-            if other.attempt > number:
-                known.insert(at, record)
-                return
+        at = bisect_left(known, number, key=_number)
+        if known[at].attempt != number:
+            known.insert(at, record)
+        elif _weight(record) > _weight(known[at]):
+            known[at] = record
 
     def remove(self, invocation: Invocation) -> None:
         """Take an invocation out again: for asking what it would change."""
@@ -251,6 +253,10 @@ def _collect_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_collect_in_child)
+
+
+def _number(record: Attempt) -> int:
+    return record.attempt
 
 
 def _weight(record: Attempt) -> int:

@@ -32,6 +32,7 @@ __all__ = [
     "check_name",
     "check_run_id",
     "escape",
+    "segment_end",
     "segments",
     "template",
     "wildcard",
@@ -120,6 +121,12 @@ def segments(text: str) -> list[str]:
     if '"' not in text:
         return text.split("/")
     return [piece for _, piece in _pieces(text)]
+
+
+def segment_end(text: str, start: int = 0) -> int:
+    """Where the segment that begins, or goes on, at ``start`` ends: before a ``/``, or with the
+    text. Only looks; an item that never ends leads no further than its ``[``."""
+    return _SEGMENT.match(text, start).end()  # type: ignore[union-attr]  # it matches nothing, too
 
 
 def template(text: str) -> str:

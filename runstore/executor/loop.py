@@ -9,8 +9,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from runstore.errors import (
     AttemptEndedError,

@@ -65,6 +65,7 @@ class Planner:
                 self._root, history, invocation, stale_structure=stale, focus=focused, remake=remake
             )
             status = evaluation.run(kept)
+            evaluation.want_inside()
             # A missing output matters if something that is to run may load it; making it again
             # may want others, further up. Each round adds one at least, so there is an end to it.
             if evaluation.wanted <= remake:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from hashlib import sha256
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from runstore.canonical import digest, dumps
 from runstore.paths import escape
-from runstore.plan.artifacts import AMBIGUOUS, final
+from runstore.plan.artifacts import hand_on
 from runstore.plan.context import Context, emit
-from runstore.plan.state import DONE, FAILED, PENDING, UPSTREAM_FAILED, Frame, Scope, State, Valued
+from runstore.plan.state import (
+    DONE,
+    FAILED,
+    PENDING,
+    UPSTREAM_FAILED,
+    Frame,
+    Saved,
+    Scope,
+    State,
+    Valued,
+    order,
+)
 from runstore.plan.steps import Action, Reason, Step
 from runstore.plan.values import composite_result, ends_digest, shown
 from runstore.records import Blob, Secret
@@ -34,6 +44,8 @@ class Composites(Context):
         """Evaluate a composite whose upstream is settled and whose trigger is met."""
         path, out = frame.prefix + vertex.name, frame.out
         scope = Scope(vertex, frame, behind)
+        if self.asks_ends:
+            scope.trace = self.followed(vertex, frame)
         if frame.scope is not None and vertex.opener:
             scope.handled = frame.scope.handled
         if vertex.handles:
@@ -55,8 +67,7 @@ class Composites(Context):
                 self.want(vertex, frame)
                 return State(path, PENDING, behind)
         at = len(out)
-        step = Step(path, Action.SKIP, Reason.SUCCEEDED, None, "", vertex.kind)
-        out.append(step)
+        out.append(Step(path, Action.SKIP, Reason.SUCCEEDED, None, "", vertex.kind))
         inside = Inside(vertex, path, scope, frame, settle)
         made: Made
         match vertex.kind:
@@ -70,9 +81,9 @@ class Composites(Context):
                 made = yield self._loop(inside)
         status, bodies, outputs, refusal = made
         if refusal is not None:
-            step.action, step.reason, step.detail = refusal.action, refusal.reason, refusal.detail
+            out[at] = refusal
         elif status != DONE:
-            _summarise(step, status, out, at)
+            out[at] = _summary(out[at], status, bodies)
         return self._state(inside, status, bodies, outputs, params)
 
     def _state(
@@ -85,7 +96,7 @@ class Composites(Context):
     ) -> State:
         vertex = inside.vertex
         state = State(inside.path, status, inside.scope.behind or status == FAILED)
-        saved = False
+        saved: dict[str, Frame] = {}
         for body in bodies:
             for each in body.states:
                 if each.behind:
@@ -96,14 +107,19 @@ class Composites(Context):
                     state.interrupted = True
                 if each.newest > state.newest:  # noqa: PLR1730 - max() costs 0.1 us an item
                     state.newest = each.newest
-                if each.artifacts:
-                    saved = True
+                if each.artifacts or each.bodies:
+                    saved[body.prefix] = body
         if status == DONE:
             state.outputs = outputs
             if saved:
-                state.artifacts = _artifacts(vertex, bodies)
+                state.bodies = saved
+                if vertex.kind == "loop":
+                    state.artifacts = inside.scope.earlier
+                else:
+                    state.artifacts = hand_on(vertex.kind, saved.values())
         if self.asks_ends:
-            state.ends = [e for body in bodies for s in body.states for e in s.ends or ()]
+            inner = [each.trace for body in bodies for each in body.states if each.trace]
+            state.trace = self.trace(vertex, inside.frame, inner)
         if vertex.needed and status != PENDING:
             results = {
                 body.key: {v.node.name: body.states[v.at].result for v in body.graph.vertices}
@@ -217,14 +233,14 @@ class Composites(Context):
         bodies: list[Frame] = []
         latest: dict[str, Any] = {}
         valued: dict[str, tuple[Any, str]] = {}
-        earlier: dict[str, tuple[Blob, str]] = {}
-        ends: list[str] = []
+        earlier: dict[str, Saved] = {}
+        turns: dict[str, Frame] = {}
         first = inside.scope
         for i in range(limit):
             scope = inside.scope = Scope(vertex, inside.frame, first.behind)
             scope.handled = first.handled
-            scope.previous, scope.earlier = dict(valued), dict(earlier)
-            scope.place, scope.turn = path, i
+            scope.previous, scope.earlier, scope.turns = dict(valued), earlier, turns
+            scope.place, scope.turn, scope.trace = path, i, first.trace
             if bodies:
                 before = bodies[-1].states
                 scope.behind = first.behind or any(state.behind for state in before)
@@ -234,10 +250,9 @@ class Composites(Context):
                     result = composite_result("iteration", {}, {}, results)
                     scope.previous_result = (previous, result)
                 if self.asks_ends:
-                    # Those of all iterations so far: the one before follows the others.
-                    made = [e for s in before for e in s.ends or ()]
-                    ends = [*made, ends_digest(ends)] if ends else made
-                    scope.previous_ends = (previous, ends)
+                    # What opened the iteration before follows the others.
+                    made = [state.trace for state in before if state.trace]
+                    scope.trace = ends_digest(made, [first.trace])
             at = inside.body(body, f"{path}@{i}/", str(i), (i, digest(i)))
             status = yield self.graph(at)
             bodies.append(at)
@@ -248,8 +263,15 @@ class Composites(Context):
                 latest[given] = value
                 state = at.states[_giver(body, at.states, given)]
                 valued[given] = (value, state.digest(given, value))
-            earlier |= final(body.order, at.states)
+            if any(state.artifacts or state.bodies for state in at.states):
+                saved = hand_on("loop", [at])
+                if earlier:
+                    earlier.update(saved)
+                else:
+                    earlier = saved
+                turns[at.prefix] = at
             if self._content(latest.get(until)) is True:
+                first.earlier = earlier
                 inside.scope = first
                 return DONE, bodies, latest, None
         inside.scope = first
@@ -290,28 +312,6 @@ def _omit_inside(vertex: Vertex, path: str, out: list[Step]) -> None:
             emit(each, prefix + each.name, Action.OMIT, Reason.UPSTREAM_FAILED, out)
 
 
-def _artifacts(vertex: Vertex, bodies: list[Frame]) -> dict[str, tuple[Blob, str]]:
-    """What a composite hands on."""
-    found: dict[str, tuple[Blob, str]] = {}
-    for body in bodies:
-        if not any(state.artifacts for state in body.states):
-            continue
-        made = final(body.graph.order, body.states)
-        if vertex.kind == "map":
-            made = {_by_item(body.prefix, a, entry[1]): entry for a, entry in made.items()}
-        for address, entry in made.items():
-            twice = vertex.kind == "parallel" and address in found
-            found[address] = (entry[0], AMBIGUOUS) if twice else entry
-    return found
-
-
-def _by_item(prefix: str, address: str, source: str) -> str:
-    """The address of what an item saved, from outside: below the item's whole path. What a map in
-    that item saved has it already."""
-    inside = source == AMBIGUOUS or "[" in source[len(prefix) :]
-    return address if inside and address.startswith(prefix) else prefix + address
-
-
 _UNREAD = object()
 _UNKNOWN = {"map": Reason.ITEMS_UNKNOWN, "conditional": Reason.BRANCH_UNDECIDED}
 
@@ -347,19 +347,14 @@ def exports(graph: Graph, states: list[State]) -> dict[str, Any]:
     return out
 
 
-def _summarise(step: Step, status: int, out: list[Step], at: int) -> None:
+def _summary(step: Step, status: int, bodies: list[Frame]) -> Step:
     """What is to be said of a composite that is not done: what is said of the first inside it."""
-    order = (Action.FAILED,) if status == FAILED else (Action.RUN, Action.WAIT)
-    for action in order:
-        # By path, since the order of declaration means nothing.
-        said = [inner for inner in islice(out, at + 1, None) if inner.action is action]
-        inner = min(said, key=_path, default=None)
-        if inner is not None:
-            step.action, step.reason, step.record = action, inner.reason, inner.record
-            if status == FAILED:
-                step.detail = f"{inner.path}: {inner.detail}" if inner.detail else inner.path
-            return
-
-
-def _path(step: Step) -> str:
-    return step.path
+    said = [body.said for body in bodies if body.said is not None]
+    said = [step for step in said if (step.action is Action.FAILED) == (status == FAILED)]
+    inner = min(said, key=order, default=None)
+    if inner is None:
+        return step
+    detail = ""
+    if status == FAILED:
+        detail = f"{inner.path}: {inner.detail}" if inner.detail else inner.path
+    return Step(step.path, inner.action, inner.reason, inner.record, detail, step.kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 from runstore.history import History
@@ -19,11 +19,12 @@ from runstore.plan.state import (
     State,
     Valued,
 )
-from runstore.plan.steps import Action, Reason, Step, within
-from runstore.plan.values import state_result, value_digest
+from runstore.plan.steps import Action, Reason, Step, cuts
+from runstore.plan.values import ends_digest, state_result, value_digest
 
 __all__ = ["Context", "known"]
 
+_NOBODY: frozenset[int] = frozenset()
 _STATES = {NOT_TAKEN: "not_taken", UPSTREAM_FAILED: "upstream_failed", FAILED: "failed"}
 
 
@@ -54,11 +55,16 @@ class Context(ABC):
         """Paths whose outputs are missing and wanted."""
         self.wanted: set[str] = set()
         """Paths of missing outputs that something to run may load."""
+        self.wanted_in: set[str] = set()
+        """Composites and iterations in which all that is missing is wanted."""
         self.several = len(history.invocations) > 1 or bool(history.adopted)
         self.asks_ends = root.asks_ends
         self.overridden = history.overridden
         self.ahead = 0
         """How many graphs are looked ahead into at the moment: what is found there is no plan."""
+        self.seen_ahead: dict[str, tuple[frozenset[int], frozenset[int]]] = {}
+        """Prefix of a graph with handlers -> the failures that they settled, and that they are
+        at, when somebody looked ahead."""
         self._parameters: dict[str, Valued] = {}
 
     @abstractmethod
@@ -73,31 +79,28 @@ class Context(ABC):
 
     def find(self, vertex: Vertex, name: str, frame: Frame) -> Valued | None:
         """What a node gets for a name, with its digest; None if no source has given it."""
-        if name in frame.graph.bound:
-            while frame.graph.binds != name:
-                assert frame.scope is not None, "what is bound is bound by a graph around this one"
-                frame = frame.scope.frame
+        if frame.graph.binds == name:
             return frame.item
-        for i in vertex.sources.get(name, ()):
-            state = frame.states[i]
-            if state.code == DONE and name in state.outputs:
-                value = state.outputs[name]
-                return value, state.digest(name, value)
-        while (scope := frame.scope) is not None:
+        found = _given(vertex, frame, name)
+        if found is not None:
+            return found
+        passed: list[Scope] = []
+        while found is None and (scope := frame.scope) is not None:
             found = scope.cache.get(name)
-            if found is None:
-                found = scope.previous.get(name)
-            if found is None:
-                for i in scope.owner.sources.get(name, ()):
-                    state = scope.frame.states[i]
-                    if state.code == DONE and name in state.outputs:
-                        value = state.outputs[name]
-                        found = scope.cache[name] = (value, state.digest(name, value))
-                        break
             if found is not None:
-                return found
+                break
+            passed.append(scope)
             frame = scope.frame
-        return self._parameter(name)
+            found = scope.previous.get(name)
+            if found is None:
+                bound = frame.graph.binds == name
+                found = frame.item if bound else _given(scope.owner, frame, name)
+        if found is None:
+            found = self._parameter(name)
+        if found is not None:
+            for scope in passed:  # or what stands deep would look through all that is around it
+                scope.cache[name] = found
+        return found
 
     def _parameter(self, name: str) -> Valued | None:
         """A parameter of the run, with its digest."""
@@ -127,36 +130,33 @@ class Context(ABC):
             results.update(scope.handled)
         return results
 
+    def trace(self, vertex: Vertex, frame: Frame, own: Iterable[str]) -> str:
+        """The digest of the end records of a node and of all that it follows. A node's is over
+        those of its direct upstream, so that a chain takes no more than its length."""
+        after = [frame.states[i].trace for i in vertex.after]
+        if not vertex.after and frame.scope is not None:
+            after = [frame.scope.trace]
+        return ends_digest(own, after)
+
+    def followed(self, vertex: Vertex, frame: Frame) -> str:
+        """The same of all that a node follows; "" if it follows nothing."""
+        if vertex.after:
+            return ends_digest((), [frame.states[i].trace for i in vertex.after])
+        return "" if frame.scope is None else frame.scope.trace
+
     @staticmethod
-    def targets(handler: Vertex, states: list[State]) -> set[int]:
+    def targets(handler: Vertex, states: list[State]) -> frozenset[int]:
         """What a handler handles: failed nodes it lists, and those behind what it lists. Not what
         was lost or cancelled, nor a composite in which something was: a retry runs that."""
-        vertices = handler.graph.vertices
-        found: set[int] = set()
-        seen: set[tuple[int, bool]] = set()
-        stack = [(at, False) for at in handler.after]
-        while stack:
-            at, through = stack.pop()
-            if (at, through) in seen:
-                continue
-            seen.add((at, through))
-            code = states[at].code
-            ups = vertices[at].after
-            if code == FAILED:
-                if not states[at].interrupted:
-                    found.add(at)
-            elif code == UPSTREAM_FAILED:
-                # By its trigger; else it lacks a value, since something further up has failed.
-                direct = any(states[up].code in (FAILED, UPSTREAM_FAILED) for up in ups)
-                stack.extend((up, not direct) for up in ups)
-            elif through and states[at].behind:
-                stack.extend((up, True) for up in ups)
-        return found
+        listed = [at for at in handler.after if states[at].code in (FAILED, UPSTREAM_FAILED)]
+        return _union([_culprits(at, handler.graph, states) for at in listed])
 
     def without_attempt(self, vertex: Vertex, frame: Frame, code: int, behind: bool) -> State:
         """The state of a node that was omitted, or failed without an attempt."""
         path = frame.prefix + vertex.name
         state = State(path, code, behind or code in (FAILED, UPSTREAM_FAILED))
+        if self.asks_ends:
+            state.trace = self.trace(vertex, frame, ())
         if vertex.needed:
             upstream = {frame.states[i].path: known(frame.states[i].result) for i in vertex.after}
             if frame.scope is not None and vertex.opener:
@@ -173,30 +173,35 @@ class Context(ABC):
         if self.ahead or not self.history.missing:
             return
         while True:
-            vertices = vertex.graph.vertices
-            seen: set[int] = set()
-            stack = list(vertex.after)
+            vertices, seen = vertex.graph.vertices, frame.wanted
+            if seen is None:
+                seen = frame.wanted = set()
+            stack = [at for at in vertex.after if at not in seen]
+            seen.update(stack)
             while stack:
                 at = stack.pop()
-                if at in seen:
-                    continue
-                seen.add(at)
-                stack.extend(vertices[at].after)
+                further = [up for up in vertices[at].after if up not in seen]
+                seen.update(further)
+                stack += further
                 state = frame.states[at]
                 if state.end is not None:
                     if not self.history.missing.isdisjoint(self.history.blobs_of(state.end)):
                         self.wanted.add(state.path)
                 elif vertices[at].bodies and state.code == DONE:
-                    self._want_all(state.path)
+                    self.wanted_in.add(state.path)
             scope = frame.scope
-            if scope is None:
+            if scope is None or scope.wanted:
                 return
-            for turn in range(scope.turn):
-                self._want_all(f"{scope.place}@{turn}")
+            scope.wanted = True
+            self.wanted_in.update(f"{scope.place}@{turn}" for turn in range(scope.turn))
             vertex, frame = scope.owner, scope.frame
 
-    def _want_all(self, inside: str) -> None:
-        self.wanted.update(path for path in self.history.lacking() if within(path, inside))
+    def want_inside(self) -> None:
+        """Note the missing outputs inside the composites that were met: in one look at them all."""
+        if self.wanted_in:
+            for path in self.history.lacking():
+                if any(path[:at] in self.wanted_in for at in cuts(path)):
+                    self.wanted.add(path)
 
     # -- what is said of nodes that are not looked into ------------------------------------------
 
@@ -224,6 +229,51 @@ def emit(
             inner = f"{at}:{escape(branch)}/" if branch else f"{at}/"
             stack.extend((each, inner + each.name) for each in reversed(body.order))
         detail = ""
+
+
+def _culprits(start: int, graph: Graph, states: list[State]) -> frozenset[int]:
+    """The failed nodes that are why a node failed, or is upstream failed, or lacks a value."""
+    stack = [start]
+    while stack:
+        at = stack[-1]
+        state = states[at]
+        if state.culprits is not None:
+            stack.pop()
+            continue
+        ups: tuple[int, ...] = ()
+        if state.code == FAILED:
+            state.culprits = _NOBODY if state.interrupted else frozenset((at,))
+        elif state.code == UPSTREAM_FAILED or state.behind:
+            ups = graph.vertices[at].after
+            direct = [up for up in ups if states[up].code in (FAILED, UPSTREAM_FAILED)]
+            # By its trigger; else it lacks a value, since something further up has failed.
+            ups = tuple(direct) if direct and state.code == UPSTREAM_FAILED else ups
+        unknown = [up for up in ups if states[up].culprits is None]
+        if unknown:
+            stack += unknown
+            continue
+        if state.culprits is None:
+            state.culprits = _union([known for up in ups if (known := states[up].culprits)])
+        stack.pop()
+    found = states[start].culprits
+    assert found is not None
+    return found
+
+
+def _union(sets: Sequence[frozenset[int]]) -> frozenset[int]:
+    """Of sets that are mostly one and the same."""
+    distinct = set(sets)
+    return distinct.pop() if len(distinct) == 1 else _NOBODY.union(*distinct)
+
+
+def _given(vertex: Vertex, frame: Frame, name: str) -> Valued | None:
+    """What the nearest source in a node's own graph gives."""
+    for i in vertex.sources.get(name, ()):
+        state = frame.states[i]
+        if state.code == DONE and name in state.outputs:
+            value = state.outputs[name]
+            return value, state.digest(name, value)
+    return None
 
 
 def known(result: str | None) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Generator
 from operator import is_
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from runstore.plan.composite import Composites
 from runstore.plan.prepare import Graph, Vertex
 from runstore.plan.state import (
@@ -83,15 +85,17 @@ class Evaluation(Tasks, Composites):
         settled = waiting = _NONE
         if graph.handlers and not tentative:
             # Whether a failure is handled shows further down: look ahead with every failure taken
-            # as settled, and see which of them a handler has consumed.
-            ahead = Frame(graph, frame.scope, frame.prefix, frame.key, frame.item, True, [])
-            self.ahead += 1
-            yield self.graph(ahead)
-            self.ahead -= 1
-            settled, waiting = self._handled(graph, ahead.states)
+            # as settled, and see which of them a handler has consumed. Who looked ahead around
+            # this graph saw it as it is: its turn comes when nothing that it follows is to run.
+            if frame.prefix not in self.seen_ahead:
+                ahead = Frame(graph, frame.scope, frame.prefix, frame.key, frame.item, True, [])
+                self.ahead += 1
+                yield self.graph(ahead)
+                self.ahead -= 1
+            settled, waiting = self.seen_ahead[frame.prefix]
         wanted = self.focus.get(graph.template) if self.focus is not None else None
         behind_scope = frame.scope is not None and frame.scope.behind
-        spans: dict[int, tuple[int, int]] = {}
+        begins: dict[int, int] = {}
         kept = self._kept if frame.scope is None else None
         for vertex in graph.order:
             begin = len(out)
@@ -121,6 +125,7 @@ class Evaluation(Tasks, Composites):
                 ):
                     # What waited waits in the same words: not said anew each time.
                     states[vertex.at] = before.state
+                    begins[vertex.at] = begin
                     out += before.steps
                     continue
                 state = State(frame.prefix + vertex.name, PENDING, behind)
@@ -139,32 +144,27 @@ class Evaluation(Tasks, Composites):
             if kept is not None and (code == PENDING or state.code == DONE):
                 ups = [states[i] for i in vertex.after]
                 kept[vertex.at] = _Settled(touched, ups, state, out[begin:])
-            if graph.handlers:
-                spans[vertex.at] = (begin, len(out))
-        if graph.handlers:
-            if tentative:
-                settled, _ = self._handled(graph, states)
-            for at in settled:
-                if states[at].code == FAILED:
-                    _say_handled(out, *spans[at])
-        if wanted is None:
-            codes = [state.code for state in states]
-        else:
-            codes = [states[graph.index[name]].code for name in wanted]
-        if PENDING in codes:
-            return PENDING
-        if FAILED in codes:
-            for at, state in enumerate(states):
-                if state.code == FAILED and at not in settled:
-                    return FAILED
-        return DONE
+            if state.code == PENDING or state.code == FAILED:
+                begins[vertex.at] = begin
+                if state.code == FAILED and vertex.at in settled:
+                    _say_handled(out, begin, len(out))
+        if graph.handlers and tentative:
+            found = settled, _ = self._handled(graph, states)
+            if self.ahead:
+                self.seen_ahead[frame.prefix] = found
+        open_ = [at for at in begins if states[at].code == PENDING or at not in settled]
+        for at in open_:
+            frame.say(out[begins[at]])
+        codes = {states[at].code for at in open_}
+        return PENDING if PENDING in codes else FAILED if codes else DONE
 
     def leaf(self, frame: Frame) -> int:
         """:meth:`graph`, for a plain body: a map has one for each item, and the way through a
         generator takes as long as what is decided there."""
         states, behind_scope = frame.states, frame.scope is not None and frame.scope.behind
-        status = DONE
+        status, out = DONE, frame.out
         for vertex in frame.graph.order:
+            begin = len(out)
             code, behind = None, behind_scope
             if not vertex.free:
                 code, behind = _upstream(vertex, states, behind_scope)
@@ -176,8 +176,10 @@ class Evaluation(Tasks, Composites):
             else:
                 state = self._omitted(vertex, frame, code, behind)
             states[vertex.at] = state
-            if state.code == PENDING or (state.code == FAILED and status == DONE):
-                status = state.code
+            if state.code == PENDING or state.code == FAILED:
+                if status != PENDING:
+                    status = state.code
+                frame.say(out[begin])
         return status
 
     def _omitted(self, vertex: Vertex, frame: Frame, code: int, behind: bool) -> State:
@@ -252,6 +254,6 @@ def _trigger(trigger: str, succeeded: bool, failed: bool, omitted: bool) -> int 
 
 def _say_handled(out: list[Step], begin: int, end: int) -> None:
     """Of a failure, and of those inside it."""
-    for step in out[begin:end]:
-        if step.action is Action.FAILED:
-            step.action, step.reason = Action.SKIP, Reason.HANDLED
+    for at in range(begin, end):
+        if out[at].action is Action.FAILED:
+            out[at] = replace(out[at], action=Action.SKIP, reason=Reason.HANDLED)

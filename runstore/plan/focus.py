@@ -68,7 +68,8 @@ class _Place:
         """Text of the path of the graph, up to and with the slash."""
         self.before = _with_upstream(graph, [vertex])
         # Whether a failure is handled shows in its handler, wherever that one stands.
-        handlers = [h for h in graph.handlers if self.before & _with_upstream(graph, [h])]
+        behind = _with_followers(graph, self.before) if graph.handlers else ()
+        handlers = [handler for handler in graph.handlers if handler.at in behind]
         self.before |= _with_upstream(graph, handlers)
         """The node, and those it needs."""
         unqualified = segment.item is None and segment.branch is None
@@ -97,4 +98,16 @@ def _with_upstream(graph: Graph, vertices: list[Vertex]) -> set[int]:
             if up not in found:
                 found.add(up)
                 stack.append(up)
+    return found
+
+
+def _with_followers(graph: Graph, nodes: set[int]) -> set[int]:
+    found = set(nodes)
+    stack = list(nodes)
+    followers = graph.dag.wiring.before
+    while stack:
+        for follower in followers[stack.pop()]:
+            if follower not in found:
+                found.add(follower)
+                stack.append(follower)
     return found

@@ -14,7 +14,7 @@ from runstore.dag import Dag, walk
 from runstore.errors import ForceError
 from runstore.history import History
 from runstore.paths import NodePath, escape, segments, template, wildcard
-from runstore.plan.steps import Plan, within
+from runstore.plan.steps import Plan, cuts
 
 __all__ = ["expand", "select"]
 
@@ -66,32 +66,37 @@ class _Selection:
         after: bool,
         future: bool = False,
     ) -> None:
-        self._relatives = _Relatives(dag, after)
-        self._exact: list[str] = []
+        self._dag = dag
+        self._exact: set[str] = set()
         self._globs: list[Callable[[str], object]] = []
         self._near: dict[str, set[str]] = {}
+        """Prefix of a graph -> the names in it that come after (or before) what was chosen."""
         self._turns: dict[str, int] = {}
         self._after = after
         self._future = future
+        patterns = list(patterns)
         templates = [path for path, _ in walk(dag)]
+        hits = _hits({*patterns, *(text.removesuffix("+") for text in patterns)}, known, templates)
         for pattern in patterns:
-            self._take(pattern, known, templates)
+            self._take(pattern, known, templates, hits)
 
-    def _take(self, pattern: str, known: set[str], templates: list[str]) -> None:
+    def _take(
+        self, pattern: str, known: set[str], templates: list[str], hits: dict[str, list[str]]
+    ) -> None:
         text, plus = pattern, not self._after
-        if not _hits(text, known, templates) and text.endswith("+"):
+        if not hits[text] and text.endswith("+"):
             text, plus = text[:-1], True
-        bases = _hits(text, known, templates)
+        bases = hits[text]
         if bases:
-            self._exact.append(text)
-            bases.append(text)
+            self._exact.add(text)
+            bases = [*bases, text]
         elif "*" in text or "?" in text:
             glob = wildcard(text)
             bases = [p for p in (*known, *templates) if _any(glob, p)]
             bases += [p for p in known if _any(glob, template(p))]
             self._globs.append(glob)
         if not bases and self._future and _is_path(text) and template(text) in templates:
-            self._exact.append(text)
+            self._exact.add(text)
             bases = [text]
         if not bases:
             raise ForceError(
@@ -104,8 +109,24 @@ class _Selection:
                 self._widen(base)
 
     def _widen(self, base: str) -> None:
-        for prefix, names in self._relatives.of(base):
-            self._near.setdefault(prefix, set()).update(names)
+        """Take along what comes after a path (or before it), graph by graph outwards."""
+        graph: Dag | None = self._dag
+        prefix = ""
+        for part in segments(base):
+            segment = _segment(part)
+            if graph is None or segment is None or segment[0] not in graph.wiring.index:
+                break
+            near = self._near.setdefault(prefix, set())
+            edges = graph.wiring.before if self._after else graph.wiring.after
+            stack = [graph.wiring.index[segment[0]]]
+            while stack:
+                for other in edges[stack.pop()]:
+                    name = escape(graph.nodes[other].name)
+                    if name not in near:  # what comes after it is there already, too
+                        near.add(name)
+                        stack.append(other)
+            prefix += part + "/"
+            graph = graph.nodes[graph.wiring.index[segment[0]]].bodies.get(segment[1])
         for loop, turn in _turns(base):
             seen = self._turns.get(loop)
             if self._after:
@@ -115,20 +136,22 @@ class _Selection:
 
     def __call__(self, path: str) -> bool:
         shape = template(path)
-        for text in self._exact:
-            if within(path, text) or within(shape, text):
-                return True
+        if self._exact and any(
+            text[:at] in self._exact for text in {path, shape} for at in cuts(text)
+        ):
+            return True
         for glob in self._globs:
             if _any(glob, path) or (shape != path and _any(glob, shape)):
                 return True
         if not self._near and not self._turns:
             return False
-        prefix = ""
+        prefix = shape = ""
         for part in segments(path):
             name = _name(part)
-            for at in {prefix, _template_prefix(prefix)}:
+            for at in {prefix, shape}:
                 if name in self._near.get(at, ()):
                     return True
+            shape += template(part) + "/"
             if "@" in part:
                 turn = self._turns.get(prefix + name)
                 if turn is not None:
@@ -159,18 +182,23 @@ def _is_path(text: str) -> bool:
     return True
 
 
-def _hits(text: str, known: set[str], templates: list[str]) -> list[str]:
-    """The known paths that a text without wildcards stands for: it, and all in it."""
-    found = [path for path in known if within(path, text) or within(template(path), text)]
-    return found or [path for path in templates if within(path, text)]
+def _hits(texts: set[str], known: set[str], templates: list[str]) -> dict[str, list[str]]:
+    """For each text, the known paths that it stands for without wildcards: it, and all in it."""
+    found: dict[str, list[str]] = {text: [] for text in texts}
+    for path in known:
+        places = {text[:at] for text in {path, template(path)} for at in cuts(text)}
+        for text in places & texts:
+            found[text].append(path)
+    shapes: dict[str, list[str]] = {text: [] for text in texts if not found[text]}
+    for path in templates if shapes else ():
+        for at in cuts(path):
+            if path[:at] in shapes:
+                shapes[path[:at]].append(path)
+    return found | shapes
 
 
 def _name(part: str) -> str:
     return re.split(r"[\[:@]", part, maxsplit=1)[0]
-
-
-def _template_prefix(prefix: str) -> str:
-    return template(prefix[:-1]) + "/" if prefix else ""
 
 
 def _turns(path: str) -> list[tuple[str, int]]:
@@ -183,44 +211,6 @@ def _turns(path: str) -> list[tuple[str, int]]:
             found.append((prefix + name, int(part[len(name) + 1 :])))
         prefix += part + "/"
     return found
-
-
-class _Relatives:
-    """What comes after a path (or before it), graph by graph."""
-
-    def __init__(self, dag: Dag, after: bool) -> None:
-        self._dag = dag
-        self._after = after
-        self._memo: dict[tuple[int, str], frozenset[str]] = {}
-
-    def of(self, path: str) -> list[tuple[str, frozenset[str]]]:
-        """(prefix of a graph, names in it) for each graph from the outermost to the path's own."""
-        found = []
-        graph: Dag | None = self._dag
-        prefix = ""
-        for part in segments(path):
-            segment = _segment(part)
-            if graph is None or segment is None or segment[0] not in graph.wiring.index:
-                break
-            name, branch = segment
-            found.append((prefix, self._names(graph, name)))
-            prefix += part + "/"
-            graph = graph.nodes[graph.wiring.index[name]].bodies.get(branch)
-        return found
-
-    def _names(self, graph: Dag, name: str) -> frozenset[str]:
-        key = (id(graph), name)
-        if key not in self._memo:
-            edges = graph.wiring.before if self._after else graph.wiring.after
-            seen: set[int] = set()
-            stack = [graph.wiring.index[name]]
-            while stack:
-                for other in edges[stack.pop()]:
-                    if other not in seen:
-                        seen.add(other)
-                        stack.append(other)
-            self._memo[key] = frozenset(escape(graph.nodes[i].name) for i in seen)
-        return self._memo[key]
 
 
 def _segment(part: str) -> tuple[str, str] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from runstore.dag import Dag
 from runstore.paths import escape
+from runstore.plan.ancestry import Ancestry
 
 if TYPE_CHECKING:
     from runstore.dag import AnyNode
@@ -99,10 +100,12 @@ class Graph:
     """One graph in its place: the DAG itself, or a body."""
 
     __slots__ = (
+        "_ancestry",
         "anchor",
         "asks_ends",
         "binds",
         "bound",
+        "by_text",
         "dag",
         "handlers",
         "index",
@@ -133,11 +136,22 @@ class Graph:
         self.vertices = [Vertex(node, at, self) for at, node in enumerate(dag.nodes)]
         self.order = [self.vertices[at] for at in dag.wiring.order]
         self.index = dag.wiring.index
+        self.by_text = {vertex.name: vertex.at for vertex in self.vertices if vertex.node.bodies}
+        """Composites, by their names as paths tell them."""
+        self._ancestry: Ancestry | None = None
         self.handlers = [vertex for vertex in self.order if vertex.handles]
         self.plain = not self.handlers and all(v.kind == "task" for v in self.vertices)
         """Whether it is of tasks alone, and none of them a handler."""
         self.asks_ends = False
         """Of the outermost graph: whether some task in it consumes `ends`."""
+
+    @property
+    def ancestry(self) -> Ancestry:
+        """Who follows whom; made when somebody asks."""
+        if self._ancestry is None:
+            wiring = self.dag.wiring
+            self._ancestry = Ancestry(wiring.order, wiring.after, wiring.before)
+        return self._ancestry
 
 
 def prepare(dag: Dag) -> Graph:

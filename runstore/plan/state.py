@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from runstore.plan.steps import Step
+from runstore.plan.steps import Action, Step
 from runstore.plan.values import value_digest
 from runstore.records import Blob, End
 
 if TYPE_CHECKING:
+    from runstore.plan.artifacts import Index
     from runstore.plan.prepare import Graph, Vertex
 
 __all__ = [
@@ -19,9 +20,11 @@ __all__ = [
     "PENDING",
     "UPSTREAM_FAILED",
     "Frame",
+    "Saved",
     "Scope",
     "State",
     "Valued",
+    "order",
 ]
 
 DONE, FAILED, UPSTREAM_FAILED, NOT_TAKEN, PENDING = range(5)
@@ -29,7 +32,17 @@ DONE, FAILED, UPSTREAM_FAILED, NOT_TAKEN, PENDING = range(5)
 Valued = tuple[Any, str]
 """A value and its digest."""
 
+Saved = tuple[Blob, str]
+"""An artifact, and the path of the node that saved it."""
+
 _EMPTY: dict[str, Any] = {}
+_FIRST = {Action.RUN: 0, Action.WAIT: 1, Action.FAILED: 2, Action.SKIP: 3, Action.OMIT: 4}
+
+
+def order(step: Step) -> tuple[int, str]:
+    """What is to run comes before what waits, and then by path: the order of declaration means
+    nothing."""
+    return _FIRST[step.action], step.path
 
 
 class State:
@@ -47,11 +60,15 @@ class State:
     """An attempt of it is in progress."""
     interrupted = False
     """An attempt of it, or of what is in it, was lost or cancelled: no handler can settle it."""
-    artifacts: Mapping[str, tuple[Blob, str]] = _EMPTY
-    """What it saved: address -> (blob, path of the node that saved it)."""
-    ends: list[str] | None = None
-    """Digests of the end records in it, where some task asks for them."""
+    artifacts: Mapping[str, Saved] = _EMPTY
+    """What it hands on by the plain name."""
+    bodies: Mapping[str, Frame] = _EMPTY
+    """Of a composite: prefix -> each body in which something was saved."""
+    trace = ""
+    """Digest of the end records of it and of all that it follows, where some task asks for it."""
     digests: dict[str, str] | None = None
+    culprits: frozenset[int] | None = None
+    """Those of its graph whose failure is why it failed; worked out once, when asked."""
 
     def __init__(
         self,
@@ -86,15 +103,20 @@ class Scope:
     """For the body of a handler: path -> result of each failed node it handles."""
     previous: Mapping[str, Valued] = _EMPTY
     """In a loop: the latest value of each name from earlier iterations."""
-    earlier: Mapping[str, tuple[Blob, str]] = _EMPTY
-    """In a loop: the latest artifact of each name from earlier iterations."""
+    earlier: Mapping[str, Saved] = _EMPTY
+    """In a loop: the latest artifact of each name from earlier iterations. All share one."""
+    turns: Mapping[str, Frame] = _EMPTY
+    """In a loop: prefix -> each earlier iteration in which something was saved. All share one."""
     previous_result: tuple[str, str] | None = None
     """In a loop: path and result of the iteration before."""
-    previous_ends: tuple[str, list[str]] | None = None
+    trace = ""
+    """Digest of the end records of all that its bodies follow, "" if they follow nothing."""
     place = ""
     """In a loop: its path."""
     turn = 0
     """In a loop: the iteration."""
+    wanted = False
+    """Whether what is missing outside was looked for already."""
 
     def __init__(self, owner: Vertex, frame: Frame, behind: bool) -> None:
         self.owner = owner
@@ -104,12 +126,30 @@ class Scope:
         """Whether anything the composite follows failed."""
         self.cache: dict[str, Valued] = {}
         """Values from outside, by name."""
+        self.artifacts: dict[str, Saved | None] = {}
+        """Artifacts from outside, by address, as far as somebody asked."""
+        self.outside: Frame | None = frame
+        """Where the upstream of what opens a body stands."""
+        if not owner.after:
+            self.outside = None if frame.scope is None else frame.scope.outside
 
 
 class Frame:
     """One graph at work: the DAG itself, or a body for one item, branch or iteration."""
 
-    __slots__ = ("graph", "item", "key", "out", "prefix", "scope", "states", "tentative")
+    __slots__ = (
+        "graph",
+        "index",
+        "item",
+        "key",
+        "out",
+        "prefix",
+        "said",
+        "scope",
+        "states",
+        "tentative",
+        "wanted",
+    )
 
     def __init__(
         self,
@@ -133,13 +173,21 @@ class Frame:
         """Failures of earlier invocations are taken as settled."""
         self.out = out
         """Where steps are put."""
+        self.index: Index | None = None
+        """What was saved in it, as far as somebody asked."""
+        self.said: Step | None = None
+        """Of one that is not done: what is to be said of the composite around it."""
+        self.wanted: set[int] | None = None
+        """Nodes whose missing outputs were looked for already."""
         self.states: list[State] = [None] * len(graph.vertices)  # type: ignore[list-item]
+
+    def say(self, step: Step) -> None:
+        """Of all that keeps it from being done, the first is to be said of the composite around."""
+        if self.said is None or order(step) < order(self.said):
+            self.said = step
 
     def upstream(self, vertex: Vertex) -> State:
         """The state of a node outside that an opener of this body follows."""
-        frame = self
-        while frame.scope is not None:
-            frame = frame.scope.frame
-            if frame.graph is vertex.graph:
-                return frame.states[vertex.at]
-        raise AssertionError("an opener follows nodes of an enclosing graph only")
+        assert self.scope is not None
+        assert self.scope.outside is not None
+        return self.scope.outside.states[vertex.at]

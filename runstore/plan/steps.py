@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import enum
+import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import Struct
 
 from runstore.history import Attempt, Damaged
 from runstore.records import Blob, Consumed, End, Loaded
@@ -13,7 +17,17 @@ from runstore.records import Blob, Consumed, End, Loaded
 if TYPE_CHECKING:
     from runstore.dag import Task
 
-__all__ = ["BY_VALUE", "Action", "Evidence", "Plan", "Reason", "Step", "Work"]
+__all__ = [
+    "BY_VALUE",
+    "Action",
+    "Evidence",
+    "Plan",
+    "Reason",
+    "Step",
+    "Work",
+    "not_loaded",
+    "within",
+]
 
 
 class Action(enum.StrEnum):
@@ -78,11 +92,12 @@ class Evidence(NamedTuple):
         return f"attempt {self.attempt} {self.outcome}"
 
 
+_CUT = re.compile(r"[/\[:@]")
+
 Visible = Mapping[str, tuple[Blob, str]]
 
 
-@dataclass(slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """What is needed to run a step: which attempt, from what."""
 
     task: Task
@@ -104,12 +119,7 @@ class Work:
         """
         results = self.consumed.results
         if self.task.trigger not in ("one_failed", "all_done"):
-            sources = [each.source for each in loaded.values() if each.source]
-            results = {
-                path: result
-                for path, result in results.items()
-                if not any(within(source, path) for source in sources)
-            }
+            results = not_loaded(results, loaded)
         return Consumed(self.consumed.params, dict(loaded), results, self.consumed.ends)
 
 
@@ -118,8 +128,29 @@ def within(path: str, node: str) -> bool:
     return path.startswith(node) and (len(path) == len(node) or path[len(node)] in "/[:@")
 
 
-@dataclass(slots=True)
-class Step:
+def cuts(path: str) -> Iterator[int]:
+    """Where the paths end that a path is within: ``within(path, path[:at])`` for each of them."""
+    yield from (found.start() for found in _CUT.finditer(path))
+    yield len(path)
+
+
+def not_loaded(results: Mapping[str, str], loaded: Mapping[str, Loaded]) -> Mapping[str, str]:
+    """The results of the nodes from which nothing was loaded, and from nothing in them."""
+    sources = sorted({each.source for each in loaded.values() if each.source})
+
+    def has(path: str) -> bool:
+        for text in (path, f"{path}/", f"{path}:", f"{path}@", f"{path}["):
+            at = bisect_left(sources, text)
+            if at < len(sources) and (
+                sources[at] == path or (text != path and sources[at].startswith(text))
+            ):
+                return True
+        return False
+
+    return {path: result for path, result in results.items() if not has(path)}
+
+
+class Step(Struct, frozen=True):
     """One node path: what is to be done, why, and on what evidence."""
 
     path: str

@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any
 
 from runstore.history import Attempt, Damaged
-from runstore.plan.artifacts import AMBIGUOUS, visible
+from runstore.plan.artifacts import AMBIGUOUS, Sight, find
 from runstore.plan.context import Context
 from runstore.plan.prepare import Vertex
 from runstore.plan.state import DONE, FAILED, PENDING, UPSTREAM_FAILED, Frame, State
-from runstore.plan.steps import Action, Reason, Step, Work, within
-from runstore.plan.values import end_result, ends_digest, task_result
+from runstore.plan.steps import Action, Reason, Step, Work, not_loaded
+from runstore.plan.values import end_result, task_result
 from runstore.records import Consumed, End, Start
 
 __all__ = ["Tasks"]
@@ -64,7 +64,7 @@ class Tasks(Context):
                 and latest.outcome == "failed"
                 and not self._differs(vertex, latest, params, results, ends, frame)
             ):
-                return self._failed(path, latest, frame)
+                return self._failed(path, vertex, latest, frame)
             else:
                 reason = _AGAIN[latest.outcome]
                 detail = _first_line(latest.error) if latest.error else ""
@@ -84,7 +84,7 @@ class Tasks(Context):
             self.history.last_number(path) + 1,
             values,
             Consumed(params, {}, results, ends),
-            partial(visible, vertex, frame),
+            partial(Sight, vertex, frame),
         )
         frame.out.append(Step(path, Action.RUN, reason, latest, detail, "task", work))
         self.want(vertex, frame)
@@ -106,7 +106,7 @@ class Tasks(Context):
         if vertex.needed:
             state.result = task_result(end.outputs, end.artifacts, end.digest)
         if self.asks_ends:
-            state.ends = [end.digest]
+            state.trace = self.trace(vertex, frame, [end.digest])
         reason = Reason.SUCCEEDED
         if self.several:
             state.newest = end.invocation
@@ -118,45 +118,32 @@ class Tasks(Context):
         frame.out.append(Step(path, Action.SKIP, reason, end))
         return state
 
-    def _failed(self, path: str, end: End, frame: Frame) -> State:
+    def _failed(self, path: str, vertex: Vertex, end: End, frame: Frame) -> State:
         state = State(path, FAILED, True, end)
         state.interrupted = end.outcome != "failed"
         state.newest = end.invocation
         state.result = end_result(end.digest)
         if self.asks_ends:
-            state.ends = [end.digest]
+            state.trace = self.trace(vertex, frame, [end.digest])
         detail = _first_line(end.error) if end.error else end.outcome
         frame.out.append(Step(path, Action.FAILED, Reason.FAILED_NOW, end, detail))
         return state
 
     def _ends(self, vertex: Vertex, frame: Frame) -> dict[str, str]:
         """The latest end records of everything a node transitively follows."""
-        found: dict[str, str] = {}
-        while True:
-            seen: set[int] = set()
-            stack = list(vertex.after)
-            while stack:
-                at = stack.pop()
-                if at in seen:
-                    continue
-                seen.add(at)
-                stack.extend(vertex.graph.vertices[at].after)
-                state = frame.states[at]
-                if state.ends:
-                    found[state.path] = ends_digest(state.ends)
-            scope = frame.scope
-            if scope is None:
-                return found
-            if scope.previous_ends is not None and scope.previous_ends[1]:
-                found[scope.previous_ends[0]] = ends_digest(scope.previous_ends[1])
-            vertex, frame = scope.owner, scope.frame
+        if vertex.after:
+            return {frame.states[i].path: frame.states[i].trace for i in vertex.after}
+        scope = frame.scope
+        if scope is None or not scope.trace:
+            return {}
+        return {scope.frame.prefix + scope.owner.name: scope.trace}
 
     def _differs(
         self,
         vertex: Vertex,
         end: End,
         params: dict[str, str],
-        results: dict[str, str],
+        results: Mapping[str, str],
         ends: dict[str, str],
         frame: Frame,
     ) -> str:
@@ -168,18 +155,12 @@ class Tasks(Context):
                     return f"parameter {name!r} has another value now"
             return "it read other parameters"
         if had.artifacts:
-            seen = visible(vertex, frame)
             for address, one in had.artifacts.items():
-                found = seen.get(address)
+                found = find(vertex, frame, address)
                 if found is None or found[1] == AMBIGUOUS or found[0].sha256 != one.sha256:
                     return f"artifact {address!r} has another content now"
-            if not vertex.every:
-                sources = [each.source for each in had.artifacts.values() if each.source]
-                results = {
-                    path: result
-                    for path, result in results.items()
-                    if not any(within(source, path) for source in sources)
-                }
+            if results and not vertex.every:
+                results = not_loaded(results, had.artifacts)
         if had.results != results:
             for path, result in results.items():
                 if had.results.get(path) != result:

@@ -82,9 +82,14 @@ def state_result(state: str, upstream: Mapping[str, str]) -> str:
     return _tagged(b"runstore/result/1/state\n", {"state": state, "upstream": upstream})
 
 
-def ends_digest(ends: Iterable[str]) -> str:
-    """The digest of a set of end records, for tasks that ask for more than content."""
-    return _tagged(b"runstore/ends/1\n", sorted(ends))
+def ends_digest(of: Iterable[str], after: Iterable[str]) -> str:
+    """The digest of end records, for tasks that ask for more than content.
+
+    :param of: those of a node, or of the nodes in it.
+    :param after: the same digest of what it follows.
+    """
+    made = {"of": sorted(of), "after": sorted({each for each in after if each})}
+    return _tagged(b"runstore/ends/1\n", made)
 
 
 def shown(value: Any, limit: int = 60) -> str:
