@@ -6,8 +6,10 @@ import os
 import pickle
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec.structs import replace
 
 from runstore.canonical import type_name
 from runstore.dag import Task
