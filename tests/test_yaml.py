@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -122,6 +123,16 @@ def test_what_hides_mistakes_is_refused_with_its_line(
     with pytest.raises(PipelineError, match=told) as caught:
         read(text)
     assert str(caught.value).startswith(f"p.yaml, line {line}" if line else "p.yaml, line ")
+
+
+def test_pythons_own_limit_of_digits_has_no_say() -> None:
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(640)
+    try:
+        found = read(f"[{'9' * 4300}, -{'0' * 4400}1]")
+    finally:
+        sys.set_int_max_str_digits(before)
+    assert found == [10**4300 - 1, -1]
 
 
 def test_an_escape_beyond_unicode_is_refused() -> None:
