@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -22,6 +23,8 @@ __all__ = [
     "NotExclusive",
     "Verdict",
     "by_status",
+    "chain",
+    "forget_frames",
     "in_words",
 ]
 
@@ -179,3 +182,24 @@ def in_words(status: int, code: str, text: str) -> str:
     advice = _ADVICE.get(code) or _STATUS_ADVICE.get(status)
     said = " ".join(part for part in (str(status or ""), code) if part)
     return f"{said}: {advice}." if advice else text or said
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those that it was raised for."""
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or each.__context__
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let go of the local variables of all that has ended with an error. Where it happened can
+    still be told."""
+    for each in chain(error):
+        place = each.__traceback__
+        while place is not None:
+            with suppress(RuntimeError):  # it has not ended
+                place.tb_frame.clear()
+            place = place.tb_next

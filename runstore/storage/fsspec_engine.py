@@ -27,6 +27,7 @@ from runstore.storage.engine import (
     NotExclusive,
     Verdict,
     by_status,
+    chain,
     in_words,
 )
 from runstore.storage.transfer import PART_BYTES
@@ -278,18 +279,9 @@ def _time(body: bytes) -> float:
     return REQUEST_SECONDS + len(body) / _BYTES_A_SECOND
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    each: BaseException | None = error
-    while each is not None and id(each) not in seen:
-        seen.add(id(each))
-        yield each
-        each = each.__cause__ or each.__context__
-
-
 def _service_said(error: BaseException) -> tuple[int, str]:
     """HTTP status and error code, wherever the client has put them."""
-    for each in _chain(error):
+    for each in chain(error):
         response = getattr(each, "response", None)
         if isinstance(response, dict):  # botocore
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -307,7 +299,7 @@ def _service_said(error: BaseException) -> tuple[int, str]:
 
 
 def _names(error: BaseException) -> set[str]:
-    return {kind.__name__ for each in _chain(error) for kind in type(each).__mro__}
+    return {kind.__name__ for each in chain(error) for kind in type(each).__mro__}
 
 
 # By name: the packages that define them need not be installed.

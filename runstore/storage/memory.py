@@ -58,12 +58,13 @@ class MemoryStorage:
 
     def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | StorageError]]:
         for key in keys:
-            found: bytes | StorageError
-            try:
-                found = self.read(key)
-            except StorageError as error:
-                found = error
-            yield key, found
+            yield key, self._read_or_error(key)
+
+    def _read_or_error(self, key: str) -> bytes | StorageError:
+        try:
+            return self.read(key)
+        except StorageError as error:
+            return error
 
     def stream(self, key: str) -> BinaryIO:
         return io.BytesIO(self.read(key))

@@ -19,12 +19,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import Any, BinaryIO, NoReturn, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from runstore.errors import KeyExistsError, KeyMissingError, OutcomeUnknownError, StorageError
 from runstore.storage import MAX_KEY_BYTES, check_key, check_prefix, open_storage
 from runstore.storage.address import Address
-from runstore.storage.engine import Answer, Engine, Info, Verdict
+from runstore.storage.engine import Answer, Engine, Info, Verdict, forget_frames
 from runstore.storage.patience import Patience
 from runstore.storage.remote_care import RemoteCare
 from runstore.storage.transfer import RangeFile, Spool
@@ -135,32 +135,31 @@ class RemoteStorage(RemoteCare):
                     self._create_alone(engine, key, body)
                 else:
                     engine.put(key, body)
+                return
             except KeyExistsError:
                 raise
-            except Exception as error:  # noqa: BLE001 - clients raise anything; it is judged here
-                cause, verdict = error, _judged(engine, error)
-            else:
-                return
-            match verdict.answer:
-                case Answer.EXISTS:
-                    holder = self._holder(engine, key)
-                    if isinstance(holder, Verdict):
-                        sent, verdict = True, holder
-                        if holder.answer is Answer.REFUSED:
-                            self._unknown(key, verdict, patience, cause)
-                    elif holder == body:
-                        return
-                    elif holder is not None:
-                        raise self._taken(key)
-                case Answer.REFUSED | Answer.MISSING:
-                    # An earlier try may have got through before somebody shut the door.
-                    if not sent:
-                        raise self._failed("create", key, verdict, cause)
-                    self._unknown(key, verdict, patience, cause)
-                case _:
-                    sent = True
-            if not patience.wait():
-                self._unknown(key, verdict, patience, cause)
+            except Exception as error:
+                verdict = _judged(engine, error)
+                match verdict.answer:
+                    case Answer.EXISTS:
+                        holder = self._holder(engine, key)
+                        if isinstance(holder, Verdict):
+                            sent, verdict = True, holder
+                            if holder.answer is Answer.REFUSED:
+                                raise self._unknown(key, verdict, patience) from error
+                        elif holder == body:
+                            return
+                        elif holder is not None:
+                            raise self._taken(key) from None
+                    case Answer.REFUSED | Answer.MISSING:
+                        # An earlier try may have got through before somebody shut the door.
+                        if not sent:
+                            raise self._failed("create", key, verdict) from error
+                        raise self._unknown(key, verdict, patience) from error
+                    case _:
+                        sent = True
+                if not patience.wait():
+                    raise self._unknown(key, verdict, patience) from error
 
     def _create_alone(self, engine: Engine, key: str, body: bytes) -> None:
         holder = self._attempt(lambda: engine.get(key), engine)
@@ -183,17 +182,15 @@ class RemoteStorage(RemoteCare):
         while True:
             try:
                 engine.replace(key, body)
-            except Exception as error:  # noqa: BLE001 - clients raise anything; it is judged here
-                cause, verdict = error, _judged(engine, error)
-            else:
                 return
-            if verdict.answer in (Answer.REFUSED, Answer.MISSING):
-                if not sent:
-                    raise self._failed("create", key, verdict, cause)
-                self._unknown(key, verdict, patience, cause)
-            sent = True
-            if not patience.wait():
-                self._unknown(key, verdict, patience, cause)
+            except Exception as error:
+                verdict = _judged(engine, error)
+                if verdict.answer in (Answer.REFUSED, Answer.MISSING) and not sent:
+                    raise self._failed("create", key, verdict) from error
+                final = verdict.answer in (Answer.REFUSED, Answer.MISSING)
+                if final or not patience.wait():
+                    raise self._unknown(key, verdict, patience) from error
+                sent = True
 
     # -- read ------------------------------------------------------------------------------------
 
@@ -230,7 +227,7 @@ class RemoteStorage(RemoteCare):
             return key, found
         try:
             if found.answer in (Answer.MISSING, Answer.REFUSED):
-                raise self._failed("read", key, found, None)
+                raise self._failed("read", key, found)
             # What all keys of one call wait for together is one budget.
             return key, self._insist("read", key, lambda: engine.get(key), patience.left())
         except StorageError as error:
@@ -274,14 +271,14 @@ class RemoteStorage(RemoteCare):
                     after = name(each)
                     yield each
                 return
-            except Exception as error:  # noqa: BLE001 - clients raise anything; it is judged here
-                cause, verdict = error, _judged(engine, error)
-            if verdict.answer is Answer.MISSING:
-                return
-            if verdict.answer is Answer.UNREACHED:
-                patience.shorten(UNREACHED_SECONDS)
-            if verdict.answer is Answer.REFUSED or not patience.wait():
-                raise self._failed("list", prefix, verdict, cause, patience)
+            except Exception as error:
+                verdict = _judged(engine, error)
+                if verdict.answer is Answer.MISSING:
+                    return
+                if verdict.answer is Answer.UNREACHED:
+                    patience.shorten(UNREACHED_SECONDS)
+                if verdict.answer is Answer.REFUSED or not patience.wait():
+                    raise self._failed("list", prefix, verdict, patience) from error
 
     # -- all of them -----------------------------------------------------------------------------
 
@@ -293,19 +290,21 @@ class RemoteStorage(RemoteCare):
         while True:
             try:
                 return call()
-            except Exception as error:  # noqa: BLE001 - clients raise anything; it is judged here
-                cause, verdict = error, _judged(self.engine, error)
-            if verdict.answer is Answer.UNREACHED:
-                patience.shorten(UNREACHED_SECONDS)
-            final = verdict.answer in (Answer.MISSING, Answer.REFUSED)
-            if final or not patience.wait():
-                raise self._failed(verb, key, verdict, cause, patience)
+            except Exception as error:
+                verdict = _judged(self.engine, error)
+                if verdict.answer is Answer.UNREACHED:
+                    patience.shorten(UNREACHED_SECONDS)
+                final = verdict.answer in (Answer.MISSING, Answer.REFUSED)
+                if final or not patience.wait():
+                    raise self._failed(verb, key, verdict, patience) from error
 
     def _attempt(self, call: Callable[[], bytes], engine: Engine) -> bytes | Verdict:
         try:
             return call()
         except Exception as error:  # noqa: BLE001 - clients raise anything; it is judged here
             return _judged(engine, error)
+        finally:
+            del call  # the result of a future: it holds the error, and that this frame
 
     def _check(self, key: str) -> None:
         check_key(key, self.url)
@@ -329,29 +328,22 @@ class RemoteStorage(RemoteCare):
         verb: str,
         key: str,
         verdict: Verdict,
-        cause: BaseException | None,
         patience: Patience | None = None,
     ) -> StorageError:
-        error: StorageError
         if verb == "read" and verdict.answer is Answer.MISSING:
-            error = KeyMissingError(f"There is no {key} in {self.url}.", key=key, url=self.url)
-        else:
-            tried = ""
-            if patience and verdict.answer in (Answer.UNKNOWN, Answer.UNREACHED, Answer.EXISTS):
-                tried = f", tried {patience}"
-            error = StorageError(
-                f"Cannot {verb} {key or 'the keys'} in {self.url}{tried}: {verdict.text}",
-                key=key,
-                url=self.url,
-                answer=verdict.answer.value,
-            )
-        error.__cause__ = cause
-        return error
+            return KeyMissingError(f"There is no {key} in {self.url}.", key=key, url=self.url)
+        tried = ""
+        if patience and verdict.answer in (Answer.UNKNOWN, Answer.UNREACHED, Answer.EXISTS):
+            tried = f", tried {patience}"
+        return StorageError(
+            f"Cannot {verb} {key or 'the keys'} in {self.url}{tried}: {verdict.text}",
+            key=key,
+            url=self.url,
+            answer=verdict.answer.value,
+        )
 
-    def _unknown(
-        self, key: str, verdict: Verdict, patience: Patience, cause: BaseException
-    ) -> NoReturn:
-        raise OutcomeUnknownError(
+    def _unknown(self, key: str, verdict: Verdict, patience: Patience) -> OutcomeUnknownError:
+        return OutcomeUnknownError(
             f"It is unknown whether {key} in {self.url} was created, tried {patience}; it may "
             f"still appear. When the storage answers again, do it again: nothing is done twice. "
             f"The last answer: {verdict.text}",
@@ -359,7 +351,7 @@ class RemoteStorage(RemoteCare):
             url=self.url,
             seconds=patience.seconds(),
             tries=patience.tries,
-        ) from cause
+        )
 
 
 class _Judged(Exception):  # noqa: N818 - carries a verdict to where verdicts are read
@@ -369,7 +361,12 @@ class _Judged(Exception):  # noqa: N818 - carries a verdict to where verdicts ar
 
 
 def _judged(engine: Engine, error: BaseException) -> Verdict:
-    return error.verdict if isinstance(error, _Judged) else engine.judge(error)
+    """What an error means. It is called where the error was caught, and the error is bound to no
+    other name: a frame that holds an error which holds this frame keeps all that is in it, the body
+    of the request above all, until the garbage collector comes by."""
+    verdict = error.verdict if isinstance(error, _Judged) else engine.judge(error)
+    forget_frames(error)  # the clients' own frames are so
+    return verdict
 
 
 def _reopen(url: str, arguments: Mapping[str, Any]) -> Any:
