@@ -245,14 +245,21 @@ def _from_python(path: str, name: str, source: str, digest: str) -> Pipeline:
 
 def _module_name(path: str) -> str:
     """The name a pipeline file is imported under: its own, unless that means something else. A
-    pipeline called json.py must not become everybody's json."""
+    pipeline called json.py must not become everybody's json, nor a package's __main__.py the main
+    module, by which functions of the program that runs are found."""
     name = os.path.splitext(os.path.basename(path))[0]
+    if name in ("__main__", "__mp_main__"):
+        return _name_apart(name, path)
     try:
         other = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         other = None
     if other is None or other.origin == path:
         return name
+    return _name_apart(name, path)
+
+
+def _name_apart(name: str, path: str) -> str:
     return f"{name}_{sha256(path.encode()).hexdigest()[:8]}"
 
 
