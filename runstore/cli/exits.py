@@ -38,7 +38,10 @@ _SIGNALLED = 128  # what a shell adds to the number of a signal
 
 
 class Terminated(BaseException):
-    """SIGTERM came while no task was running."""
+    """SIGTERM or SIGHUP came while no task was running."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
 
 
 def perform(action: Callable[[dict[str, Any]], Any]) -> int:
@@ -49,7 +52,7 @@ def perform(action: Callable[[dict[str, Any]], Any]) -> int:
         # Whatever is in a path or an error can be printed on whatever terminal.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    put_back = _on_sigterm()
+    put_back = _on_signals()
     try:
         code = action(state)
         sys.stdout.flush()
@@ -84,15 +87,15 @@ def _open_closed() -> None:
             setattr(sys, name, stream)
 
 
-def _on_sigterm() -> Callable[[], None]:
-    """Let SIGTERM unwind: as the first process of a container, it would do nothing otherwise."""
+def _on_signals() -> Callable[[], None]:
+    """Let them unwind: for the first process of a container, SIGTERM would do nothing otherwise."""
 
-    def stop(*_: object) -> NoReturn:
-        raise Terminated
+    def stop(number: int, _: object) -> NoReturn:
+        raise Terminated(number)
 
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
-    return install(stop, signal.SIGTERM)
+    return install(stop, signal.SIGTERM, signal.SIGHUP)
 
 
 def _code(error: BaseException) -> int:
@@ -104,8 +107,8 @@ def _code(error: BaseException) -> int:
         complain("cancelled")
         return _SIGNALLED + signal.SIGINT
     if isinstance(error, Terminated):
-        complain("cancelled by SIGTERM")
-        return _SIGNALLED + signal.SIGTERM
+        complain(f"cancelled by {error.signal.name}")
+        return _SIGNALLED + error.signal
     if isinstance(error, click.ClickException):
         return _usage(error)
     if isinstance(error, RunstoreError):
@@ -150,10 +153,19 @@ def leave(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
+    _end_quietly()
     if code not in (DONE, FAILED) and _held_up():
         _end_children()
         os._exit(code)
     sys.exit(code)
+
+
+def _end_quietly() -> None:
+    """All is written: a signal that comes now is not to print where the interpreter was."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
 
 
 def _held_up() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from runstore.cli.console import say
@@ -149,7 +150,8 @@ class _Summary:
         return self._retry("--force", found.path)
 
     def _advise(self, command: str) -> None:
-        say(f"    {command}", err=True)
+        with suppress(OSError):  # stderr is gone, and the exit code is not
+            say(f"    {command}", err=True)
 
     def _waiting(self) -> None:
         elsewhere = self.result.plan.waiting

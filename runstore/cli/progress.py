@@ -170,18 +170,19 @@ class Display(Silent):
         """Give the terminal back."""
         if self._terminal is not None:
             self._terminal.give_back()
-        with self._printing:
+        with self._printing, contextlib.suppress(OSError):  # it may be closed by now
             live, self._live = self._live, None
             if live is not None:
                 live.stop()
         if self._terminal is not None:
-            self._terminal.stream.close()
+            with contextlib.suppress(OSError):
+                self._terminal.stream.close()
             self._terminal = None
 
     def _print(self, line: str, style: str = "") -> None:
         from rich.text import Text
 
-        with self._printing:
+        with self._printing, contextlib.suppress(OSError):  # a terminal that is gone stops no run
             if self._live is not None:
                 self._live.console.print(Text(line, style), soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while a run is worked at."""
+"""SIGINT, SIGTERM and SIGHUP while a run is worked at."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Signals:
                 raise AtOnce(number)
             self.number = number
 
-        put_back = install(note, signal.SIGINT, signal.SIGTERM)
+        put_back = install(note, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         try:
             yield
         finally:

@@ -32,6 +32,8 @@ _POLL_SECONDS = 0.2
 """How often it is asked whether a worker lives that says nothing: its end of the pipe may be held
 open by a process that it started."""
 _REAP_SECONDS = 2.0
+_OF_A_TERMINAL = (signal.SIGINT, signal.SIGHUP)
+"""Ctrl-C, and a terminal that is closed, reach every process of it."""
 
 
 class WorkerDiedError(BrokenExecutor):
@@ -172,8 +174,11 @@ class Workers(Executor):
         """Those to listen to. After a shutdown, the idle ones are let go; ``None`` for the end."""
         with self._lock:
             if self._closed:
-                for worker in [each for each in self._all if each.ready and each.job is None]:
-                    worker.connection.close()  # by which it knows
+                for worker in [each for each in self._all if each.job is None]:
+                    if worker.ready:
+                        worker.connection.close()  # by which it knows
+                    else:
+                        worker.process.terminate()  # it is importing still, and need not
                     self._all.remove(worker)
                 if not self._all:
                     self._news.close()
@@ -254,10 +259,10 @@ def exit_code(process: BaseProcess) -> int | None:
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """What is started inside begins with SIGINT blocked: Ctrl-C goes to every process of a
-    terminal, and one that is still importing would print a traceback."""
+    """What is started inside begins with these signals blocked: one that is still importing would
+    print a traceback, or be gone before the parent can end what it was to do."""
     resource_tracker.ensure_running()  # it would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_A_TERMINAL)
     try:
         yield
     finally:
@@ -269,8 +274,8 @@ def _interrupts_held_back() -> Iterator[None]:
 
 def _serve(connection: Connection) -> None:
     # The parent ends its workers itself. Not SIG_IGN, which every command of a task would inherit.
-    install(lambda *_: None, signal.SIGINT)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    install(lambda *_: None, *_OF_A_TERMINAL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_A_TERMINAL)
     # What a task forks must not hold the pipe open when this process is gone.
     os.register_at_fork(after_in_child=connection.close)
     try:

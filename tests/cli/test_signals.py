@@ -38,7 +38,12 @@ def _await(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "code", "more"),
-    [(signal.SIGINT, 130, ()), (signal.SIGTERM, 143, ()), (signal.SIGTERM, 143, ("--processes",))],
+    [
+        (signal.SIGINT, 130, ()),
+        (signal.SIGTERM, 143, ()),
+        (signal.SIGTERM, 143, ("--processes",)),
+        (signal.SIGHUP, 129, ()),
+    ],
 )
 def test_a_signal_ends_it_though_a_task_hangs(
     shell: Shell, number: signal.Signals, code: int, more: tuple[str, ...]
@@ -130,6 +135,28 @@ def test_a_command_and_what_it_started_are_gone_when_the_run_was_cancelled(
     assert _living(group) == []
     assert "cancelled by SIGTERM: 1 step ran" in err
     assert shell.json("show", "r")["attempts"][0]["outcome"] == "cancelled"
+
+
+@pytest.mark.parametrize("more", [(), ("--processes",)])
+def test_a_terminal_that_is_closed_ends_the_run_and_its_commands(
+    shell: Shell, more: tuple[str, ...]
+) -> None:
+    """The kernel sends SIGHUP to all processes of the terminal, and writing to it fails."""
+    shell.write("s.yaml", STUBBORN.format(leader=":", here=shell.folder))
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(shell.folder)
+        words = [sys.executable, "-m", "runstore.cli", "run", "s.yaml", "--run-id", "r", *more]
+        os.execve(sys.executable, words, shell.environment | {"TERM": "xterm"})
+    _await(shell.folder / "grandchild")
+    _await(shell.folder / "here")
+    time.sleep(0.2)
+    group = int((shell.folder / "here").read_text())
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert _living(group) == []
+    assert os.waitstatus_to_exitcode(status) == 129
+    assert [a["outcome"] for a in shell.json("show", "r")["attempts"]] == ["cancelled"]
 
 
 def test_what_a_command_left_in_the_background_holds_nobody_up(shell: Shell) -> None:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from runstore import Task, sequence, start
+from runstore import Pipeline, Task, sequence, start
 from runstore.executor.variables import ONE_BYTES, TOTAL_BYTES, environment_of
 
 PROBE = """
@@ -95,3 +95,18 @@ def test_env_is_spelt_as_parameters_are(tmp_path):
     }  # fmt: skip
     assert {name: as_params[name] for name in values} == expected
     assert {name: as_env[name] for name in values} == expected
+
+
+def test_a_command_is_not_given_a_secret_for_the_way_in_which_the_run_was(tmp_path, monkeypatch):
+    """It has those that its `params` name; those of other runs are the user's environment."""
+    monkeypatch.setenv("RUNSTORE_SECRET_TOKEN", "hunter22")
+    monkeypatch.setenv("RUNSTORE_SECRET_OTHER", "of another run")
+    command = 'echo "${RUNSTORE_SECRET_TOKEN-none} ${RUNSTORE_SECRET_OTHER-none} ${token-none}"'
+    without = Task(name="without", type="shell", config={"command": command})
+    given = Task(name="given", type="shell", params=("token",), config={"command": command})
+    result = start(
+        Pipeline(sequence(without, given), secrets=["token"]), store=tmp_path,
+        secrets={"token": "hunter22"}, environment={},
+    )  # fmt: skip
+    assert result.run.logs("without") == b"none of another run none\n"
+    assert result.run.logs("given") == b"none of another run ***\n"
