@@ -47,7 +47,7 @@ Exit codes:
     2    wrong usage, or refused (also: what is left is in progress elsewhere)
     3    the store is damaged or out of reach
    70    a bug in runstore
-  130    cancelled by SIGINT (Ctrl-C); 143: by SIGTERM
+  130    cancelled by SIGINT (Ctrl-C); 143: by SIGTERM; 129: by SIGHUP
 
 \b
 A PIPELINE is file.py, file.py:name, file.yaml or file.json. The store is
