@@ -88,6 +88,8 @@ class Holder(Struct, frozen=True, gc=False):
     pid_start: int | None = None
     boot: str | None = None
     pod: str | None = None
+    mark: str | None = None
+    """What the process left on its machine: a copy of the machine has it not."""
 
     def __str__(self) -> str:
         return f"pod {self.pod}" if self.pod else f"process {self.pid} on {self.host}"

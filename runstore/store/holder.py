@@ -1,14 +1,34 @@
-"""Who writes, and whether another writer still lives."""
+"""Who writes, and whether another writer still lives.
+
+A writer is known to be dead if all of this is certain, and else it is not:
+
+1. its record was made under the kernel, and in the PID and time namespaces, that are asked here:
+   host name, boot id and the namespaces are the same. So containers that share a host name do not
+   judge one another. (The number of a namespace is given again when that namespace has ended, and
+   all processes in it with it);
+2. it ran on this machine, and not on a copy of it: a machine that is cloned with its memory has the
+   boot id and the pids of the other. So each process leaves a mark, a random text, on this
+   machine's own disk, and its records name it: where it is not found, it may live elsewhere;
+3. the kernel says that there is no such process (pid and start time), or that it has ended.
+
+What this rests on: ``/var/tmp`` and ``/dev/shm`` are this machine's own. A process that was running
+when its machine was cloned is two processes of one mark, which nothing tells apart.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
 import socket
+import stat
 
 from runstore.records import Holder
 
 __all__ = ["abandon", "is_dead", "myself", "was_abandoned"]
+
+_PLACES = ["/var/tmp", "/dev/shm"]
+"""Where marks are left: the first that can be written to, which the other processes of this machine
+see too. Not in the home of a user, which several machines may share."""
 
 _abandoned: set[str] = set()
 
@@ -23,17 +43,95 @@ def _holder(pid: int) -> Holder:
     pod = None
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         pod = os.environ.get("POD_NAME") or os.environ.get("HOSTNAME")
-    return Holder(socket.gethostname(), pid, _started(pid), _boot(), pod)
+    boot = _boot()
+    return Holder(
+        socket.gethostname(), pid, _started(pid) if boot else None, boot, pod,
+        _leave_mark() if boot else None,
+    )  # fmt: skip
 
 
 @functools.cache
 def _boot() -> str | None:
-    """The kernel's boot id and the namespace pids are counted in: containers share the first."""
+    """The kernel's boot id, and the namespaces that pids and start times are counted in. ``None``
+    if they are not known, or ``/proc`` tells of another PID namespace than this process's."""
     try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return f"{file.read().strip()}.{os.stat('/proc/self/ns/pid').st_ino}"
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return None
+        spaces = [os.stat(f"/proc/self/ns/{name}").st_ino for name in _namespaces()]
+        return ".".join(map(str, [_boot_id(), *spaces]))
     except OSError:
         return None
+
+
+def _namespaces() -> list[str]:
+    # Kernels before 5.6 have one time for all.
+    return ["pid", "time"] if os.path.exists("/proc/self/ns/time") else ["pid"]
+
+
+def _boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+os.register_at_fork(after_in_child=_holder.cache_clear)
+os.register_at_fork(after_in_child=_boot.cache_clear)
+
+
+# -- marks ---------------------------------------------------------------------------------------
+
+
+def _leave_mark() -> str | None:
+    """A new mark of this process, ``None`` if it can be left nowhere."""
+    user = os.geteuid()
+    mark = f"{user}-{os.urandom(12).hex()}"
+    for place in _PLACES:
+        try:
+            path = _marks(place, user)
+            try:
+                os.mkdir(os.path.dirname(path), 0o755)
+            except FileExistsError:
+                found = os.lstat(os.path.dirname(path))
+                if not stat.S_ISDIR(found.st_mode) or found.st_uid != user:
+                    continue  # somebody else was here first: nothing in it is ours
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(path, flags, 0o644)
+            try:
+                os.write(fd, mark.encode() + b"\n")  # at once: what others append is not cut
+            finally:
+                os.close(fd)
+            return mark
+        except OSError:
+            continue
+    return None
+
+
+def _is_left_here(mark: str) -> bool:
+    user, _, _ = mark.partition("-")
+    if not user.isascii() or not user.isdigit():
+        return False
+    wanted = mark.encode() + b"\n"
+    for place in _PLACES:
+        try:
+            with open(_marks(place, int(user)), "rb", opener=_look) as file:
+                # Nobody but that user can have left it.
+                mine = os.fstat(file.fileno()).st_uid == int(user)
+                if mine and any(line == wanted for line in file):
+                    return True
+        except (OSError, ValueError):
+            continue
+    return False
+
+
+def _look(path: str, _flags: int) -> int:
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _marks(place: str, user: int) -> str:
+    """The file of the marks that a user's processes left since this machine was booted."""
+    return f"{place}/runstore-{user}/{_boot_id()}"
+
+
+# -- processes -----------------------------------------------------------------------------------
 
 
 def _started(pid: int) -> int | None:
@@ -57,12 +155,14 @@ def _stat(pid: int) -> tuple[bytes, int] | None:
 
 
 def is_dead(holder: Holder | None) -> bool:
-    """Whether a writer is known to be dead: the same host and boot, and the kernel knows no such
-    process. Everything else is not known, and so not dead."""
+    """Whether a writer is known to be dead: see above. Everything else is not known, and so it is
+    not dead."""
     me = myself()
     if holder is None or holder.boot is None or holder.pid is None or holder.pid_start is None:
         return False
     if holder.host != me.host or holder.boot != me.boot:
+        return False
+    if holder.mark is None or not _is_left_here(holder.mark):
         return False
     seen = _stat(holder.pid)
     if seen is not None:

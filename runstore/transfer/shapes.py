@@ -117,7 +117,8 @@ _blob = _fields({"sha256": _digest, "size": _number}, {})
 _file = _fields({"sha256": _digest, "size": _number}, {"executable": _flag})
 _large = _map(_fields({"sha256": _digest, "size": _number, "value": _digest}, {}))
 _holder = _fields(
-    {"host": _text}, {"pid": _number, "pid_start": _number, "boot": _text, "pod": _text}
+    {"host": _text},
+    {"pid": _number, "pid_start": _number, "boot": _text, "pod": _text, "mark": _text},
 )
 _consumed = _fields(
     {},
