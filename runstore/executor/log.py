@@ -203,6 +203,14 @@ store that happens to get the same number."""
 _parking = threading.Lock()
 
 
+def _unlock_in_child() -> None:
+    global _parking  # noqa: PLW0603 - a thread may have held it that is not in the child
+    _parking = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_unlock_in_child)
+
+
 def _hand_out(fd: int) -> int:
     with _parking:
         while _parked:

@@ -153,9 +153,13 @@ def test_a_retry_without_its_secret_says_so(shell: Shell) -> None:
 
 
 def test_processes(shell: Shell) -> None:
-    code, out, _ = shell("run", "p.py", "--processes", "--workers", "2")
-    assert code == 0
-    assert "total = 6" in out
+    for breaks, code in (("", 0), ("1", 1)):
+        more = {"BREAK": breaks} if breaks else {}
+        came, out, err = shell.interpreter("run", "p.py", "--processes", "--workers", "2", **more)
+        assert came == code, err
+        assert ("total = 6" in out) == (not breaks)
+        marks = ("run ", "✓ ", "✗ ", "  ✗ ", "    runstore ", "error: run ")
+        assert all(line.startswith(marks) for line in err.splitlines()), err
 
 
 def test_a_pipeline_file_that_is_gone_leaves_the_runs_own(shell: Shell) -> None:
