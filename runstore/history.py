@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from runstore.keys import encode
@@ -80,7 +81,7 @@ class History:
         self.touched: dict[str, int] = {}
         """Outermost node -> how many records of it or of what is in it were put in."""
         self._nameless: dict[str, Damaged] = {}
-        self._forces: dict[str, int] | None = None
+        self._forces: Mapping[str, int] | None = None
         for record in records:
             self.add(record)
 
@@ -214,11 +215,12 @@ class History:
     def forces(self) -> Mapping[str, int]:
         """Path -> attempt number: it is to run again unless it has a higher one by now."""
         if self._forces is None:
-            self._forces = {}
+            forces: dict[str, int] = {}
             for invocation in self.invocations.values():
                 for path, number in invocation.force.items():
-                    if self._forces.get(path, -1) < number:
-                        self._forces[path] = number
+                    if forces.get(path, -1) < number:
+                        forces[path] = number
+            self._forces = MappingProxyType(forces)
         return self._forces
 
 

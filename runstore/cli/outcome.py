@@ -111,7 +111,7 @@ class _Summary:
         say(f"run {self.run_id} succeeded: {self._ran()}")
         parameters = self.result.run.record.parameters
         for name, value in self.result.plan.values.items():
-            if name not in parameters or parameters[name] is not value:
+            if name not in parameters or parameters[name] != value:
                 say(f"  {named(name)} = {shown(value)}")
 
     def _failed(self) -> None:

@@ -18,7 +18,7 @@ from runstore.plan.focus import focus, needed
 from runstore.plan.force import expand, select
 from runstore.plan.prepare import Graph, prepare
 from runstore.plan.state import DONE, FAILED
-from runstore.plan.steps import Action, Evidence, Plan, Reason, Step, Work
+from runstore.plan.steps import Action, Evidence, Plan, Reason, Step, Values, Work
 from runstore.structure import changed
 
 __all__ = [
@@ -80,7 +80,12 @@ class Planner:
         for name in self.dag.wiring.exports:
             if name not in values and name in history.run.parameters:
                 values[name] = history.run.parameters[name]
-        return Plan(history.run.run_id, _STATUS.get(status, "pending"), evaluation.steps, values)
+        return Plan(
+            history.run.run_id,
+            _STATUS.get(status, "pending"),
+            tuple(evaluation.steps),
+            Values(values),
+        )
 
     def _keep(self, history: History, invocation: str | None) -> Kept | None:
         """What was found of this very history before, for this invocation; ``None`` where records

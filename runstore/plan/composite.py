@@ -357,4 +357,4 @@ def _summary(step: Step, status: int, bodies: list[Frame]) -> Step:
     detail = ""
     if status == FAILED:
         detail = f"{inner.path}: {inner.detail}" if inner.detail else inner.path
-    return Step(step.path, inner.action, inner.reason, inner.record, detail, step.kind)
+    return Step(step.path, inner.action, inner.reason, inner._known, detail, step.kind)

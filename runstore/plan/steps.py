@@ -6,13 +6,14 @@ import enum
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from runstore.copies import copied
 from runstore.history import Attempt, Damaged
-from runstore.records import Blob, Consumed, End, Loaded
+from runstore.records import Blob, Consumed, End, Loaded, Start
 
 if TYPE_CHECKING:
     from runstore.dag import Task
@@ -24,6 +25,7 @@ __all__ = [
     "Plan",
     "Reason",
     "Step",
+    "Values",
     "Work",
     "not_loaded",
     "within",
@@ -97,18 +99,69 @@ _CUT = re.compile(r"[/\[:@]")
 Visible = Mapping[str, tuple[Blob, str]]
 
 
+class Values(Mapping[str, Any]):
+    """Values by name, each a copy of the reader's own: whatever is done to it, the records, and so
+    the next plan, stay as they are. A copy is made each time one is asked for."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> Any:
+        return copied(self._values[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Values({dict(self._values)!r})"
+
+    def __reduce__(self) -> Any:
+        return Values, (dict(self._values),)
+
+
+def own(record: Attempt | None) -> Attempt | None:
+    """A copy of a record, in which nothing is the history's."""
+    if type(record) is End:
+        return replace(
+            record, consumed=_own(record.consumed),
+            outputs=dict(Values(record.outputs)), metrics=dict(Values(record.metrics)),
+            artifacts=dict(record.artifacts), large=dict(record.large),
+            error=record.error and dict(record.error),
+        )  # fmt: skip
+    if type(record) is Start:
+        code = record.code and dict(Values(record.code))
+        return replace(record, consumed=_own(record.consumed), code=code)
+    return record
+
+
+def _own(consumed: Consumed) -> Consumed:
+    return Consumed(
+        dict(consumed.params), dict(consumed.artifacts), dict(consumed.results), dict(consumed.ends)
+    )
+
+
 class Work(Struct, frozen=True):
-    """What is needed to run a step: which attempt, from what."""
+    """What is needed to run a step: which attempt, from what. A value: see :class:`Step`."""
 
     task: Task
     number: int
     """The number of the attempt to claim."""
     params: Mapping[str, Any]
-    """Name -> JSON value, or :class:`~runstore.records.Blob` or ``Secret``: to be fetched."""
-    consumed: Consumed
-    """Digests of that, as the start record says them."""
+    """Name -> JSON value, or :class:`~runstore.records.Blob` or ``Secret``: to be fetched. Each
+    time one is asked for, it is a copy."""
+    _digests: Consumed
     artifacts: Callable[[], Visible]
     """Artifacts in sight: address -> (blob, path of the node that saved it)."""
+
+    @property
+    def consumed(self) -> Consumed:
+        """Digests of that, as the start record says them. A copy."""
+        return _own(self._digests)
 
     def consumed_with(self, loaded: Mapping[str, Loaded]) -> Consumed:
         """What was consumed, once it is known which artifacts were loaded.
@@ -117,10 +170,11 @@ class Work(Struct, frozen=True):
 
         :param loaded: address -> which artifact.
         """
-        results = self.consumed.results
+        consumed = _own(self._digests)
+        results = consumed.results
         if self.task.trigger not in ("one_failed", "all_done"):
             results = not_loaded(results, loaded)
-        return Consumed(self.consumed.params, dict(loaded), results, self.consumed.ends)
+        return Consumed(consumed.params, dict(loaded), results, consumed.ends)
 
 
 def within(path: str, node: str) -> bool:
@@ -151,12 +205,16 @@ def not_loaded(results: Mapping[str, str], loaded: Mapping[str, Loaded]) -> Mapp
 
 
 class Step(Struct, frozen=True):
-    """One node path: what is to be done, why, and on what evidence."""
+    """One node path: what is to be done, why, and on what evidence.
+
+    A value, as a plan is: it cannot be changed, and what it gives is a copy.
+    """
 
     path: str
     action: Action
     reason: Reason
-    record: Attempt | None = None
+    _known: Attempt | None = None
+    """The record of the history itself; :attr:`record` is a copy."""
     detail: str = ""
     """For people: which input differs, which value names no branch, who is at it..."""
     kind: str = "task"
@@ -164,9 +222,14 @@ class Step(Struct, frozen=True):
     """For a task that is to RUN."""
 
     @property
+    def record(self) -> Attempt | None:
+        """The record the decision rests on, a copy."""
+        return own(self._known)
+
+    @property
     def evidence(self) -> Evidence | None:
         """The record the decision rests on, ``None`` where it rests on there being none."""
-        record = self.record
+        record = self._known
         if record is None:
             return None
         if type(record) is Damaged:
@@ -192,18 +255,17 @@ class Step(Struct, frozen=True):
         return out
 
 
-@dataclass(slots=True)
-class Plan:
-    """For every node path, an action and the reason for it.
+class Plan(Struct, frozen=True):
+    """For every node path, an action and the reason for it. A value: it cannot be changed.
 
     ``status``: ``succeeded`` or ``failed`` when everything is settled, else ``pending``.
-    ``values``: name -> value visible at the end of the DAG, as far as it is known.
+    ``values``: name -> value visible at the end of the DAG, as far as it is known, each a copy.
     """
 
     run_id: str
     status: str
-    steps: list[Step]
-    values: Mapping[str, Any] = field(default_factory=dict)
+    steps: tuple[Step, ...]
+    values: Mapping[str, Any] = Values({})
 
     @property
     def ready(self) -> list[Step]:

@@ -11,7 +11,7 @@ from runstore.plan.artifacts import AMBIGUOUS, Sight, find
 from runstore.plan.context import Context
 from runstore.plan.prepare import Vertex
 from runstore.plan.state import DONE, FAILED, PENDING, UPSTREAM_FAILED, Frame, State
-from runstore.plan.steps import Action, Reason, Step, Work, not_loaded
+from runstore.plan.steps import Action, Reason, Step, Values, Work, not_loaded
 from runstore.plan.values import end_result, task_result
 from runstore.records import Consumed, End, Start
 
@@ -82,7 +82,7 @@ class Tasks(Context):
         work = Work(
             vertex.node,  # type: ignore[arg-type]
             self.history.last_number(path) + 1,
-            values,
+            Values(values),
             Consumed(params, {}, results, ends),
             partial(Sight, vertex, frame),
         )
