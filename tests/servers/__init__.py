@@ -130,7 +130,17 @@ def find(name: str) -> Server | str:
     """The same without a test: the server, or why there is none."""
     # Asked for each time, and so is whether it runs still; the object keeps its clients.
     found: Server | str = shared.ask(name) if shared.address else answer(name)
+    if isinstance(found, Server) and found.scheme == "s3":
+        _parse_models_once()
     return _known.setdefault(name, found) if isinstance(found, Server) else found
+
+
+@functools.cache
+def _parse_models_once() -> None:
+    """Let all sessions of botocore share what one parses: 100 ms each, for hundreds of tests."""
+    import botocore.session
+
+    botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 
 def answer(name: str) -> Server | str:
