@@ -21,6 +21,8 @@ _whole: Log | None = None
 """Where this whole process prints: a worker at its one step."""
 _lock = threading.Lock()
 _users = 0
+_routers: dict[str, _Router] = {}
+"""``stdout`` and ``stderr``, as they are while somebody is inside :func:`routed`."""
 
 
 def _wanted() -> Log | None:
@@ -184,20 +186,22 @@ def routed() -> Iterator[None]:
         if _users == 1:
             for name in ("stdout", "stderr"):
                 original = getattr(sys, name)
-                setattr(sys, name, router := _Router(name, original))
-                _hand_over(original, router)
+                _routers[name] = _Router(name, original)
+                setattr(sys, name, _routers[name])
+                _hand_over(original, _routers[name])
     try:
         yield
     finally:
+        flush()
         with _lock:
             _users -= 1
             if _users == 0:
-                for name in ("stdout", "stderr"):
-                    stream = getattr(sys, name)
+                for name, router in _routers.items():
                     # One that a task put there is left: it routes, if it writes to what was there.
-                    if isinstance(stream, _Router):
-                        setattr(sys, name, stream.original)
-                        _hand_over(stream, stream.original)
+                    if getattr(sys, name) is router:
+                        setattr(sys, name, router.original)
+                        _hand_over(router, router.original)
+                _routers.clear()
 
 
 def _hand_over(old: Any, new: Any) -> None:
@@ -253,10 +257,17 @@ def _copy(number: int) -> int | None:
 
 
 def flush() -> None:
-    """Hand on what is held back in the streams, which may be of a task's own making."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):
-            stream.flush()
+    """Hand on what is held back in the streams, which may be of a task's own making. One that it
+    closed, took away or made unfit is replaced: the process prints besides."""
+    for name in ("stdout", "stderr"):
+        try:
+            getattr(sys, name).flush()
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - a stream of the task's own making
+            router = _routers.get(name)
+            if router is not None:
+                setattr(sys, name, router)
 
 
 # -- a child that a task forks prints to the same log ----------------------------------------------
