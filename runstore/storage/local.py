@@ -158,6 +158,7 @@ class LocalStorage(LocalCare):
     def _walk(self, prefix: str, shallow: bool) -> Iterator[str]:
         folder, slash, start = prefix.rpartition("/")
         pending = [folder + slash]
+        entered: set[tuple[int, int]] = set()
         while pending:
             here = pending.pop()
             keys = []
@@ -167,14 +168,16 @@ class LocalStorage(LocalCare):
                         name = entry.name
                         if name[0] == "." or (start and not name.startswith(start)):
                             continue
-                        # The folder's own listing says what it is: no stat.
-                        if not entry.is_dir(follow_symlinks=False):
+                        # The folder's own listing says what it is: no stat, but for links.
+                        if entry.is_file(follow_symlinks=False):
                             keys.append(here + name)
-                        elif shallow:
-                            if is_segment(name):
+                        elif entry.is_dir(follow_symlinks=False) or _leads_on(entry, entered):
+                            if not shallow:
+                                pending.append(here + name + "/")
+                            elif is_segment(name):
                                 yield here + name + "/"
-                        else:
-                            pending.append(here + name + "/")
+                        elif entry.is_symlink() and not _is_folder(entry):
+                            keys.append(here + name)  # who reads it is told where it leads
             except (FileNotFoundError, NotADirectoryError):
                 continue  # no folder, no keys
             except OSError as error:
@@ -354,6 +357,24 @@ def _read_whole(fd: int) -> bytes:
         return b"".join(pieces)
     finally:
         os.close(fd)
+
+
+def _leads_on(entry: os.DirEntry[str], entered: set[tuple[int, int]]) -> bool:
+    """Whether a link leads to a folder, as of a run that was moved to another disk, to which no
+    other link has led: so a listing ends, wherever they lead."""
+    if not entry.is_symlink() or not _is_folder(entry):
+        return False
+    found = entry.stat()
+    before = len(entered)
+    entered.add((found.st_dev, found.st_ino))
+    return len(entered) > before
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle, or to what this user may not see
+        return False
 
 
 def _only_keys(keys: Sequence[str]) -> Iterator[str]:

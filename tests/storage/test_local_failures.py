@@ -185,6 +185,43 @@ def test_list_ignores_what_is_no_object(root):
     assert list(storage.list("a/")) == ["a/b"]
 
 
+def test_a_folder_that_was_moved_away_and_linked_is_one(root):
+    storage = LocalStorage(root)
+    for key in ("runs/k/run.json", "runs/k/attempts/1", "runs/other/run.json"):
+        storage.create(key, key.encode())
+    (root / "runs/k").rename(root.parent / "moved")
+    os.symlink(root.parent / "moved", root / "runs/k")
+    assert sorted(storage.list("runs/", shallow=True)) == ["runs/k/", "runs/other/"]
+    whole = ["runs/k/attempts/1", "runs/k/run.json", "runs/other/run.json"]
+    assert sorted(storage.list("")) == whole
+    assert dict(storage.read_many(whole)) == {key: key.encode() for key in whole}
+    storage.create("runs/k/attempts/2", b"")
+    assert (root.parent / "moved/attempts/2").exists()
+
+
+def test_a_listing_of_links_in_a_circle_ends(root):
+    storage = LocalStorage(root)
+    storage.create("a/b", b"1")
+    for name in ("c1", "c2", "c3"):
+        os.symlink(root, root / f"a/{name}")
+    os.symlink("self", root / "a/self")
+    listed = list(storage.list(""))
+    assert {"a/b", "a/self"} <= set(listed)
+    assert len(listed) < 20
+
+
+def test_what_is_neither_file_nor_folder_is_no_object_and_nobody_waits_for_it(root):
+    storage = LocalStorage(root)
+    storage.create("a/b", b"1")
+    os.mkfifo(root / "a/fifo")
+    assert list(storage.list("a/")) == ["a/b"]
+    assert storage.read("a/fifo") == b""
+    with storage.stream("a/fifo") as file:
+        assert file.read() in (b"", None)
+    with pytest.raises(KeyExistsError):
+        storage.create("a/fifo", b"2")
+
+
 # --- injected ---------------------------------------------------------------------------------
 
 
