@@ -116,4 +116,7 @@ def commands() -> None:
 
 def main() -> None:
     """The console script."""
-    commands.main()
+    try:
+        commands.main()
+    except KeyboardInterrupt:  # while the rest was being imported
+        sys.exit(130)

@@ -105,7 +105,7 @@ class Loop:
     def go(self) -> Plan:
         """Run until nothing is ready. The last plan.
 
-        :raises Cancelled: on SIGINT or SIGTERM, after every attempt in progress was ended.
+        :raises Cancelled: on SIGINT, SIGTERM or SIGHUP, after every attempt in progress was ended.
         """
         with self._signals.noted(), routed(), self._sender or nullcontext():
             try:

@@ -71,6 +71,7 @@ class Workers(Executor):
         self._lock = threading.Lock()
         self._all: list[_Worker] = []
         self._idle: list[_Worker] = []
+        self._leaving: list[BaseProcess] = []
         self._numbers = itertools.count(1)
         self._thread: threading.Thread | None = None
         self._news, self._bell = self._context.Pipe(duplex=False)
@@ -158,17 +159,38 @@ class Workers(Executor):
     # -- the thread that hears what workers say --------------------------------------------------
 
     def _manage(self) -> None:
-        while (workers := self._left()) is not None:
-            heard = wait([self._news, *(worker.connection for worker in workers)], _POLL_SECONDS)
-            if self._news in heard:
-                self._news.recv_bytes()
-            for worker in workers:
-                if worker.connection in heard:
-                    self._hear(worker)
-                elif exit_code(worker.process) is not None:
-                    self._died(worker)
-                if worker.ready and worker.job is not None:
-                    self._give(worker)
+        try:
+            while (workers := self._left()) is not None:
+                self._listen(workers)
+        except BaseException as error:  # whoever waits for a step would wait for ever
+            self._fail(error)
+            raise
+        deadline = time.monotonic() + _REAP_SECONDS
+        while any(exit_code(process) is None for process in self._leaving):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+
+    def _listen(self, workers: list[_Worker]) -> None:
+        heard = wait([self._news, *(worker.connection for worker in workers)], _POLL_SECONDS)
+        if self._news in heard:
+            self._news.recv_bytes()
+        for worker in workers:
+            if worker.connection in heard:
+                self._hear(worker)
+            elif exit_code(worker.process) is not None:
+                self._died(worker)
+            if worker.ready and worker.job is not None:
+                self._give(worker)
+
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            self._closed = True
+            workers = list(self._all)
+        for worker in workers:
+            worker.settled.set()
+            if worker.job is not None and not worker.job[0].done():
+                worker.job[0].set_exception(RunstoreError(f"worker processes were lost: {error}"))
 
     def _left(self) -> list[_Worker] | None:
         """Those to listen to. After a shutdown, the idle ones are let go; ``None`` for the end."""
@@ -180,6 +202,7 @@ class Workers(Executor):
                     else:
                         worker.process.terminate()  # it is importing still, and need not
                     self._all.remove(worker)
+                    self._leaving.append(worker.process)
                 if not self._all:
                     self._news.close()
                     return None
@@ -195,7 +218,9 @@ class Workers(Executor):
             worker.ready = True
             worker.settled.set()
             return
-        assert worker.job is not None
+        if worker.job is None:  # its task has written to what is not its own
+            self._died(worker)
+            return
         future, _ = worker.job
         with self._lock:
             worker.job, worker.ready = None, True
@@ -241,9 +266,11 @@ class Workers(Executor):
         if code is None:
             worker.process.kill()  # it cannot say anything any more
         worker.connection.close()
+        worker.ready = False
         worker.settled.set()
         if worker.job is not None:
             future, _ = worker.job
+            worker.job = None
             if future.running() or future.set_running_or_notify_cancel():
                 future.set_exception(WorkerDiedError(code))
 

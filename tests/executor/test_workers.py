@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import time
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import runstore
 from runstore import Dag, Task, sequence, start, task
 from runstore.errors import PipelineError, RunstoreError
 from runstore.executor.pool import Pool
+from runstore.executor.workers import WorkerDiedError, Workers
 from runstore.storage.local import LocalStorage
 from tests.executor import tasks as t
 
@@ -187,3 +191,29 @@ def test_processes_of_somebody_elses_pool_are_left_alone(now):
         pool.end_processes(0.0, now=now)
         pool.close()
         assert theirs.submit(t.one).result() == 1
+
+
+def test_a_worker_that_died_while_it_had_nothing_to_do_takes_no_step_along():
+    """Whether or not that was seen when the next step is given to it."""
+    with Workers() as workers:
+        for wait in (0.0, 1.0, 0.0):
+            assert workers.submit(t.one).result(60) == 1
+            (process,) = workers.processes()
+            os.kill(process.pid, signal.SIGKILL)
+            time.sleep(wait)
+            future = workers.submit(t.one)
+            error = future.exception(60)
+            assert error is None or isinstance(error, WorkerDiedError)
+            assert error is None or error.code == -signal.SIGKILL
+
+
+def test_values_of_megabytes_go_both_ways():
+    with Workers() as workers:
+        futures = [workers.submit(bytes.__add__, b"x" * 5_000_000, b"y") for _ in range(3)]
+        assert [len(future.result(60)) for future in futures] == [5_000_001] * 3
+        with pytest.raises(TypeError) as caught:
+            workers.submit(t.add, "x").result(60)
+        assert "in add" in str(caught.value.__cause__), "where it was, in the worker"
+    assert workers.processes() == []
+    with pytest.raises(RuntimeError):
+        workers.submit(t.one)
