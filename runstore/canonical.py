@@ -50,7 +50,7 @@ MAX_DIGITS = 4_300
 """An integer has so many decimal digits at most: CPython reads no longer one unless it is told to,
 and no other reader has to. It is a limit of this module, not of the process."""
 
-_TOO_LONG = 10**MAX_DIGITS
+_TOO_LONG: int = 10**MAX_DIGITS
 _SAFE_INT = 2**53 - 1  # RFC 8785 3.2.2.3 and RFC 7493 2.2: beyond it a double is not exact
 
 _STR = frozenset({str})
@@ -142,12 +142,12 @@ def loads(data: bytes) -> Json:
         text = data.decode("utf-8")
         try:
             # The digits of each integer are counted here only if the process allows more of them.
-            decoder = _DECODER if 0 < sys.get_int_max_str_digits() <= MAX_DIGITS else _INT_DECODER
-            value: Json = decoder.decode(text)
+            few = 0 < sys.get_int_max_str_digits() <= MAX_DIGITS
+            value: Json = _DECODER.decode(text) if few else _counting(text)
         except (json.JSONDecodeError, ValueNotJsonError):
             raise
         except ValueError:  # more digits than this process allows, and perhaps not too many
-            value = _INT_DECODER.decode(text)
+            value = _counting(text)
     except UnicodeDecodeError as error:
         raise ValueNotJsonError(f"not JSON: not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
@@ -395,7 +395,7 @@ def integer(text: str) -> int:
     :raises ValueNotJsonError: for more than ``MAX_DIGITS`` of them.
     """
     if len(text) > MAX_DIGITS and len(text.lstrip("-")) > MAX_DIGITS:
-        raise ValueNotJsonError(f"not JSON that can be kept: {_LONG}; {_LONG_ADVICE}")
+        raise ValueNotJsonError(f"{_LONG}; {_LONG_ADVICE}")
     try:
         return int(text)
     except ValueError:
@@ -404,7 +404,23 @@ def integer(text: str) -> int:
         return int(Decimal(text))
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
-_INT_DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=_float, parse_constant=_constant, parse_int=integer
-)
+_HOOKS: dict[str, Any] = {
+    "object_pairs_hook": _object, "parse_float": _float, "parse_constant": _constant,
+}  # fmt: skip
+_DECODER = json.JSONDecoder(**_HOOKS)
+
+
+def _counting(text: str) -> Json:
+    """A JSON text, with the digits of its integers counted."""
+    long: list[str] = []
+
+    def read(digits: str) -> int:
+        if len(digits.lstrip("-")) <= MAX_DIGITS:
+            return integer(digits)
+        long.append(digits[:1])
+        return _TOO_LONG
+
+    value: Json = json.JSONDecoder(parse_int=read, **_HOOKS).decode(text)
+    if long:
+        _write(value)  # raises for the first of them, and tells where it is
+    return value

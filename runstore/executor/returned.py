@@ -6,10 +6,9 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
-from runstore.canonical import MAX_DIGITS, dumps, loads, type_name
+from runstore.canonical import dumps, loads, type_name
 from runstore.dag import Task
 from runstore.errors import ValueNotJsonError
 from runstore.executor.coroutines import promised
@@ -96,11 +95,9 @@ def from_file(attempt: Attempt, task: Task, file: str) -> Mapping[str, Any]:
 
 
 def _in_words(data: bytes, error: ValueNotJsonError) -> str:
-    """What is wrong with a JSON text. This reader takes NaN, and integers of any size, so that
-    their place is found."""
+    """What is wrong with a JSON text. Python's reader takes NaN, so that its place is found."""
     try:
-        # Of one that is too long, a part that is: it takes time to read the whole of it.
-        document = json.loads(data, parse_int=lambda text: int(Decimal(text[: MAX_DIGITS + 2])))
+        document = json.loads(data)
         advice = _advice([document])
         dumps(document)
     except ValueNotJsonError as placed:

@@ -69,7 +69,7 @@ def test_the_longest_is_kept_and_one_more_is_not(tmp_path):
     for value in (LONG, -LONG):
         with pytest.raises(ValueNotJsonError, match=r"^\$\.a\[1\]: an integer of more than 4,300"):
             canonical.dumps({"a": [0, value]})
-        with pytest.raises(ValueNotJsonError, match="an integer of more than 4,300"):
+        with pytest.raises(ValueNotJsonError, match=r"^\$\.a: an integer of more than 4,300"):
             canonical.loads(b'{"a":%s1%s}' % (b"-" if value < 0 else b"", b"0" * 4_300))
     items = [LONGEST, 2**53, 1]
     body = sequence(task(same, returns="back"))
@@ -115,6 +115,8 @@ def test_on_the_command_line(tmp_path, how):
         if code:
             assert "integer of" in done.stderr
             assert "4,300 digits" in done.stderr
+            # `--param n` and a line of YAML are a place already.
+            assert {"param": "'n'", "json": "$.n: ", "yaml": "line 1"}[how] in done.stderr
         else:
             kept = runstore.open(tmp_path / ".runstore").run("r")
             assert kept.parameters == kept.values() == {"n": LONGEST}
