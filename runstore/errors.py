@@ -225,4 +225,5 @@ class KeyMissingError(StorageError, FileNotFoundError):
 
 
 class OutcomeUnknownError(StorageError, TimeoutError):
-    """A write whose outcome could not be learnt in time: it may have landed, or land later."""
+    """A write whose outcome is not known: it may have landed, or land later; or it, or a removal,
+    is done and may not outlive a power cut. Doing it again is safe, and tells."""

@@ -78,8 +78,9 @@ class Storage(Protocol):
         ``repair`` is for content-addressed objects only: other bytes that are there are damage,
         and are replaced atomically.
 
-        Raises `KeyExistsError` if other bytes are there, `StorageError` if the storage failed:
-        then a new ``create`` of the same bytes is safe, and tells.
+        Raises `KeyExistsError` if other bytes are there, `StorageError` if the storage failed, and
+        of that `OutcomeUnknownError` if the object may be there, or is and may not last. A new
+        ``create`` of the same bytes is safe then, and tells.
         """
         ...
 
