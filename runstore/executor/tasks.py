@@ -82,6 +82,7 @@ def do(
     attempt._params = params
     done = Done(step.path)
     log = Log() if log is None else log
+    failure: BaseException | None = None
     try:
         if not began(attempt, log):
             done.end = attempt.cancel("interrupted")
@@ -96,6 +97,7 @@ def do(
         abandon(attempt.start.nonce)
         raise
     finally:
+        failure = None  # see _tried
         log.release()
     return done
 
@@ -103,7 +105,12 @@ def do(
 def _tried(
     attempt: Attempt, task: Task, folder: str, shell: Shell, log: Log, done: Done
 ) -> tuple[Mapping[str, Any], BaseException | None]:
-    """What the task gave back, or what it raised."""
+    """What the task gave back, or what it raised.
+
+    An error holds the frames that it went through, and those that called them. Where one of them is
+    left with a name for it, it holds itself, and all that the task had in hand, until the garbage
+    collector comes by.
+    """
     outputs: Mapping[str, Any] = {}
     failure: BaseException | None = None
     process = os.getpid()
@@ -120,7 +127,10 @@ def _tried(
             flush()
         except BaseException as error:  # noqa: BLE001 - the streams may be of the task's making
             failure = failure or error
-    return outputs, failure
+    try:
+        return outputs, failure
+    finally:
+        failure = None
 
 
 def _ended(
