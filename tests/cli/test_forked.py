@@ -36,6 +36,7 @@ pipeline = Dag([task(f, returns="seen"), task(g, after="f")])
 SESSION = """
 run p.py --run-id good --workers 1
 run p.py --run-id bad --workers 1 --label a=b BREAK=1
+run p.py --run-id pool --processes --workers 1 BREAK=2
 run s.yaml --run-id steps
 run odd.py --run-id odd
 --debug run nothing.py
