@@ -1,4 +1,4 @@
-"""What all tests share: hypothesis without deadlines, and an environment that is nobody's."""
+"""What all tests share: what they draw at random, and an environment that is nobody's."""
 
 from __future__ import annotations
 
@@ -7,22 +7,30 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
+
+from tests import exploration
 
 pytest_plugins = ["tests.servers.plugin"]
 
-# A noisy machine must not fail a property for being slow; examples are the same in every run, so
-# that a failure is found again. RUNSTORE_HYPOTHESIS=explore looks for new ones.
-settings.register_profile(
-    "same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.register_profile(
-    "explore",
-    deadline=None,
-    max_examples=2000,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile(os.environ.get("RUNSTORE_HYPOTHESIS", "same"))
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Let hypothesis draw from the seed of this run, unless the command line says another."""
+    config.addinivalue_line("markers", "explored: draws at random without hypothesis")
+    if exploration.PROFILE != "default" and config.getoption("hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = str(exploration.SEED)
+
+
+def pytest_report_header() -> str:
+    return f"profile {exploration.PROFILE}, seed {exploration.SEED}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Also where the header is left out, and with what draws the same again."""
+    bad = [r.nodeid for key in ("failed", "error") for r in terminalreporter.stats.get(key, ())]
+    terminalreporter.write_line(pytest_report_header())
+    if bad:
+        terminalreporter.write_line(f"the same draws again: {exploration.again(*bad[:5])}")
 
 
 @pytest.fixture(autouse=True)

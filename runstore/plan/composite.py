@@ -193,7 +193,7 @@ class Composites(Context):
             text = dumps(value).decode()
         branch = text if text in vertex.bodies else vertex.node.default  # type: ignore[union-attr]
         if branch is None:
-            names = ", ".join(map(repr, vertex.bodies))
+            names = ", ".join(map(repr, sorted(vertex.bodies)))
             return inside.refuse(
                 Reason.NO_BRANCH,
                 f"{vertex.reader[0]!r} of {path} is {shown(value)}, which names no branch: "

@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 from runstore.canonical import dumps
 from runstore.dag import Dag
 from runstore.errors import DagError
-from runstore.paths import template
+from runstore.paths import escape, template
+from tests.exploration import SEEDS
 
 PARAMETERS = {"v0": 0, "l0": [1, "1", 1], "c0": "yes", "d0": False}
 """What a name holds shows in its first letter: any value, a list, a choice, a truth."""
+
+LISTS: list[Any] = [[], [1], [1, 2], ["1", 1, 1], [True, 1.0], [2, 1], {"no": "list"}]
+"""What stands for a list: nothing, one twice, unlike ones that Python takes for equal, no list."""
 
 OTHERS = ["one_success", "one_failed", "one_failed", "all_done"]
 
@@ -26,14 +30,17 @@ class _Maker:
         self.random = random.Random(seed)
         self.left = size
         # Every other DAG is full of handlers.
-        self.triggers = ["all_success"] * (3 if seed % 2 else 12) + OTHERS
+        self.triggers = ["all_success"] * (2 if seed % 2 else 12) + OTHERS
         self.count = 0
 
     def fresh(self, letter: str) -> str:
         self.count += 1
         return f"{letter}{self.count}"
 
-    def graph(self, outer: set[str], depth: int, *, least: int = 0) -> list[dict[str, Any]]:
+    def graph(
+        self, outer: set[str], depth: int, bound: set[str], *, least: int = 0
+    ) -> list[dict[str, Any]]:
+        """``bound``: names that an item or an iteration binds here, which no task may return."""
         choose = self.random
         nodes: list[dict[str, Any]] = []
         seen: dict[str, set[str]] = {}  # node -> names it sees when done, itself included
@@ -46,19 +53,22 @@ class _Maker:
             mine = set[str]().union(*(seen[up] for up in ups))
             trigger = choose.choice(self.triggers) if ups else "all_success"
             node: dict[str, Any] = {"name": self.fresh("n"), "after": ups, "trigger": trigger}
-            if trigger == "one_failed" and choose.random() < 0.7:
+            if trigger == "one_failed" and choose.random() < 0.8:
                 node["handles"] = True
-            given = self.fill(node, sorted(outer | mine), mine, outer | mine, depth)
+            given = self.fill(node, outer | mine, mine, depth, bound)
             seen[node["name"]] = mine | given
             nodes.append(node)
         choose.shuffle(nodes)
         return nodes
 
     def fill(
-        self, node: dict[str, Any], sees: list[str], mine: set[str], inside: set[str], depth: int
+        self, node: dict[str, Any], inside: set[str], mine: set[str], depth: int, bound: set[str]
     ) -> set[str]:
-        choose = self.random
-        kinds = ["task"] * 5 + (["map", "conditional", "parallel", "loop"] if depth < 3 else [])
+        choose, sees = self.random, sorted(inside)
+        handles = "handles" in node
+        kinds = ["task"] * (3 if handles else 5)
+        if depth < 3:
+            kinds += ["map", "conditional", "parallel", "loop"]
         kind = node["kind"] = choose.choice(kinds)
         if kind == "task":
             reads = [name for name in sees if choose.random() < 0.35]
@@ -72,40 +82,46 @@ class _Maker:
         if kind == "map":
             node["over"] = choose.choice([name for name in sees if name[0] == "l"])
             node["as"] = choose.choice([self.fresh("v"), "v0"])
-            body = self.graph(inside | {node["as"]}, depth + 1)
+            if node["as"] in bound:
+                node["as"] = self.fresh("v")
+            body = self.graph(inside | {node["as"]}, depth + 1, bound | {node["as"]})
             node["body"] = {"nodes": body}
         elif kind == "loop":
             done, turn = self.fresh("d"), self.fresh("i")
-            body = self.graph(inside | {turn}, depth + 1, least=1)
+            body = self.graph(inside | {turn}, depth + 1, bound | {turn}, least=1)
             if all(n.get("kind") != "task" for n in body):
                 body.append({"name": self.fresh("n"), "kind": "task"})
             last = next(n for n in body if n["kind"] == "task")
             last["params"] = sorted({*last.get("params", ()), turn})
             last["returns"] = sorted({*last.get("returns", ()), done})
-            if choose.random() < 0.5:  # carried from one iteration to the next
+            if "v0" not in bound and choose.random() < 0.5:  # carried on from one to the next
                 last["params"] = sorted({*last["params"], "v0"})
                 last["returns"] = sorted({*last["returns"], "v0"})
             node |= {"until": done, "as": turn, "max_iterations": 3, "body": {"nodes": body}}
         elif kind == "conditional":
             node["on"] = choose.choice([name for name in sees if name[0] == "c"])
+            # A handler has something to do or nothing, as a value says.
+            other = [] if handles else self.graph(inside, depth + 1, bound)
             node["branches"] = {
-                branch: {"nodes": self.graph(inside, depth + 1)} for branch in ("yes", "no")
+                "yes": {"nodes": self.graph(inside, depth + 1, bound)},
+                "no": {"nodes": other},
             }
             if choose.random() < 0.5:
                 node["default"] = "yes"
         else:
             node["branches"] = {
-                branch: {"nodes": self.graph(inside, depth + 1)}
+                branch: {"nodes": self.graph(inside, depth + 1, bound)}
                 for branch in ("left", "r/t")[: choose.randint(1, 2)]
             }
-        return set(Dag.from_json({"nodes": [{**node, "after": []}]}).wiring.exports)
+        alone = {"after": [], "trigger": "all_success", "handles": False}
+        return set(Dag.from_json({"nodes": [{**node, **alone}]}).wiring.exports)
 
 
 def make(seed: int, size: int) -> Dag:
     """A valid DAG. Ambiguous attempts are thrown away: the next one follows from the seed."""
     for attempt in range(200):
         try:
-            nodes = _Maker(seed + attempt * 10**7, size).graph(set(PARAMETERS), 0, least=1)
+            nodes = _Maker(seed + attempt * 10**7, size).graph(set(PARAMETERS), 0, set(), least=1)
             return Dag.from_json({"nodes": nodes}).check(PARAMETERS)
         except (DagError, IndexError):
             continue
@@ -113,7 +129,54 @@ def make(seed: int, size: int) -> Dag:
 
 
 def dags(most: int = 12) -> st.SearchStrategy[Dag]:
-    return st.builds(make, st.integers(0, 10**6), st.integers(1, most))
+    """Most are as large as they may be: small ones have little to go wrong in them."""
+    sizes = [most, most - 1, most, most - 2, most // 2, most // 3, 2, 1, most // 2, most]
+    return st.builds(make, SEEDS, st.sampled_from(sizes))
+
+
+def prone(dag: Dag) -> set[str]:
+    """Template paths of the tasks whose failure a handler may handle."""
+    found: set[str] = set()
+
+    def look(graph: Dag, prefix: str, under: bool) -> None:
+        nodes = {node.name: node for node in graph.nodes}
+        handled = {up for node in graph.nodes if node.handles for up in node.after}
+        while more := {up for name in handled for up in nodes[name].after} - handled:
+            handled |= more
+        for node in graph.nodes:
+            path = prefix + escape(node.name)
+            here = under or node.name in handled
+            if node.kind == "task" and here:
+                found.add(path)
+            for branch, body in node.bodies.items():
+                look(body, f"{path}:{escape(branch)}/" if branch else f"{path}/", here)
+
+    look(dag, "", False)
+    return found
+
+
+def edited(dag: Dag, seed: int) -> Dag:
+    """The same DAG, some of whose tasks are of another structure; the same if none can be."""
+    choose = random.Random(seed)
+    document = dag.to_json()
+    tasks: list[dict[str, Any]] = []
+    graphs = [document]
+    while graphs:
+        for node in graphs.pop()["nodes"]:
+            if node["kind"] == "task":
+                tasks.append(node)
+            graphs += [node["body"]] if "body" in node else node.get("branches", {}).values()
+    for node in choose.sample(tasks, min(len(tasks), 2)):
+        if node.get("params") and choose.random() < 0.4:
+            node["params"] = node["params"][1:]
+        elif choose.random() < 0.5:
+            node["returns"] = [*node.get("returns", ()), f"v{node['name']}"]
+        else:
+            node["type"] = "shell"
+    try:
+        return Dag.from_json(document).check(PARAMETERS)
+    except DagError:
+        return dag
 
 
 def shuffled(dag: Dag, seed: int) -> Dag:
@@ -152,12 +215,22 @@ def returns(
     for name in names:
         match name[0]:
             case "l":
-                out[name] = [[], [1], [1, 2], ["1", 1, 1]][number(name, 4)]
+                lists: list[Any] = [
+                    [],
+                    [1],
+                    [1, 2],
+                    ["1", 1, 1],
+                    [True, 1.0],
+                    [2, 1],
+                    {"no": "list"},
+                ]
+                out[name] = lists[number(name, 7)]
             case "c":
                 out[name] = ["yes", "no", "yes", "no", "neither"][number(name, 5)]
             case "d":
+                # Mostly true by the second iteration; one loop of some reaches its limit.
                 turn = max((v for key, v in params.items() if key[0] == "i"), default=1)
-                out[name] = turn >= number(name, 4) or turn == 1
+                out[name] = turn >= number(name, 4) or (turn == 1 and number(name, 9) > 0)
             case _:
                 out[name] = number(name, 3)
     return out

@@ -1,48 +1,195 @@
-"""The semantics of the design, sections 3 and 8, in the most obvious recursive way: an independent
-judge of the planner. It takes the latest record of each path at its word, and says what every node
-would see now. Nothing here is quick, and nothing comes from ``runstore.plan``.
+"""The semantics of the design, sections 3, 7 and 8, in the most obvious recursive way: an
+independent judge of the planner. Nothing here is quick, and nothing comes from ``runstore.plan``.
 
 ``runstore.resolution`` is asked for one thing: which nodes are *possible* sources of a name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runstore.canonical import dumps
 from runstore.dag import AnyNode, Dag
-from runstore.paths import escape
-from runstore.records import End
+from runstore.history import Attempt, Damaged
+from runstore.paths import escape, template
+from runstore.records import End, Start
 from tests.planning.world import (
     DONE,
     FAILED,
     NOT_TAKEN,
     PENDING,
+    UNCLEAR,
     UPSTREAM_FAILED,
     Graph,
+    Said,
     Scope,
+    Sees,
+    Sight,
     State,
     Up,
+    follows,
+    mark,
     own_reads,
     targets,
+    within,
 )
+
+OMITTED = {UPSTREAM_FAILED: ("OMIT", "upstream failed"), NOT_TAKEN: ("OMIT", "trigger not met")}
+IN_PROGRESS = ("WAIT", "in progress elsewhere")
 
 
 class Oracle:
-    """``latest``: path -> the end that decides. Afterwards: ``tasks``, ``consumed``, ``values``."""
+    """Judges a whole run.
+
+    :param attempts: path -> the attempts of this run, by number.
+    :param adopted: path -> the end that a fork took over; it counts as attempt 0.
+    :param forces: path -> the number up to which a force holds.
+    :param saw: digest of a start -> what its attempt was made from.
+    :param unlike: invocation -> template paths of the tasks whose own structure was another there.
+    """
 
     def __init__(
-        self, dag: Dag, parameters: Mapping[str, Any], latest: Callable[[str], End | None]
+        self,
+        dag: Dag,
+        parameters: Mapping[str, Any],
+        attempts: Mapping[str, Sequence[Attempt]],
+        *,
+        saw: Mapping[str, Sees],
+        adopted: Mapping[str, End],
+        forces: Mapping[str, int],
+        invocation: str | None,
+        unlike: Mapping[str, frozenset[str]],
     ) -> None:
-        self.parameters = parameters
-        self.latest = latest
-        self.tasks: dict[str, str] = {}
-        self.consumed: dict[str, Any] = {}
-        self.status, graph = self.graph(dag, "", None)
-        self.values = {**parameters, **graph.exports()}
+        self.parameters, self.attempts, self.adopted = parameters, attempts, adopted
+        self.forces, self.saw, self.invocation, self.unlike = forces, saw, invocation, unlike
+        whole = self.graph(dag, "", None, settle=False)
+        self.said, self.sees, self.status = whole.said, whole.sees, whole.code
+        self.values = {**parameters, **whole.exports()}
+
+    # -- graphs, and what is handled in them -----------------------------------------------------
+
+    def graph(self, dag: Dag, prefix: str, scope: Scope | None, *, settle: bool) -> Graph:
+        """Evaluate a graph. ``settle``: failures of earlier invocations in it are settled.
+
+        Whether a failure is handled shows at what follows it. So take every failure for settled,
+        look which of them a handler has handled then, take only those for settled, and look again.
+        """
+        every = {node.name for node in dag.nodes}
+        kept = every if settle or any(node.handles for node in dag.nodes) else set()
+        held: set[str] = set()
+        while True:
+            graph = self.walk(dag, prefix, scope, kept, held)
+            handled, at_it = self.handled(graph)
+            fewer = kept if settle else kept & (handled | at_it | held)
+            if fewer == kept and at_it <= held:
+                break
+            kept, held = fewer, held | at_it
+        codes = {name: state.code for name, state in graph.states.items()}
+        bad = {name for name, code in codes.items() if code == FAILED} - handled
+        graph.code = PENDING if PENDING in codes.values() else FAILED if bad else DONE
+        graph.lost = any(graph.states[name].lost for name in bad)
+        for name in handled:
+            for path, (action, _) in graph.said.items():
+                if action == "FAILED" and within(path, graph.path(name)):
+                    graph.said[path] = ("SKIP", "failure handled")
+        return graph
+
+    def walk(
+        self, dag: Dag, prefix: str, scope: Scope | None, kept: set[str], held: set[str]
+    ) -> Graph:
+        graph = Graph(dag, prefix)
+        left = list(dag.nodes)
+        while left:
+            node = next(n for n in left if all(up in graph.states for up in n.after))
+            left.remove(node)
+            state = self.node(node, graph, scope, node.name in kept, node.name in held)
+            graph.states[node.name] = state
+        return graph
+
+    def handled(self, graph: Graph) -> tuple[set[str], set[str]]:
+        """The failed nodes of a graph that are handled, and those that a handler is at."""
+        handled: set[str] = set()
+        at_it: set[str] = set()
+        for handler in graph.dag.nodes:
+            if not handler.handles:
+                continue
+            state = graph.states[handler.name]
+            if handler.kind != "task":
+                if state.code == DONE:
+                    handled |= targets(handler, graph)
+                elif state.busy:
+                    at_it |= targets(handler, graph)
+                continue
+            latest = self.latest(graph.path(handler.name))
+            if not isinstance(latest, End | Start):
+                continue
+            had = self.seen(latest).results
+            for name in graph.followed(handler):
+                failed = graph.states[name]
+                if failed.code == FAILED and not failed.lost:
+                    if had.get(graph.path(name)) != failed.result:
+                        continue
+                    if isinstance(latest, Start):
+                        at_it.add(name)
+                    elif latest.outcome == "succeeded":
+                        handled.add(name)
+        return handled - at_it, at_it
+
+    def latest(self, path: str) -> Attempt | None:
+        own = self.attempts.get(path)
+        return own[-1] if own else self.adopted.get(path)
+
+    def seen(self, attempt: End | Start) -> Sees:
+        digest = attempt.digest if isinstance(attempt, Start) else attempt.start
+        return self.saw[digest or ""]
+
+    # -- one node --------------------------------------------------------------------------------
+
+    def node(
+        self, node: AnyNode, graph: Graph, scope: Scope | None, settle: bool, held: bool
+    ) -> State:
+        path = graph.path(node.name)
+        ups = [graph.states[up] for up in node.after]
+        codes = {up.code for up in ups}
+        behind = any(up.behind for up in ups) or (scope is not None and scope.behind)
+        if PENDING in codes:
+            tell(node, path, ("WAIT", "upstream pending"), graph.said)
+            return State(PENDING, behind=behind)
+        failed = bool(codes & {FAILED, UPSTREAM_FAILED})
+        fate = {
+            "all_success": UPSTREAM_FAILED if failed else NOT_TAKEN if NOT_TAKEN in codes else "",
+            "one_success": "" if DONE in codes else UPSTREAM_FAILED if failed else NOT_TAKEN,
+            "one_failed": "" if failed else NOT_TAKEN,
+            "all_done": "",
+        }[node.trigger]
+        params = {name: self.value(name, node, graph, scope) for name in own_reads(node)}
+        if fate:
+            tell(node, path, OMITTED[fate], graph.said)
+        elif held:
+            tell(node, path, IN_PROGRESS, graph.said)
+            return State(PENDING, behind=True, busy=True)
+        elif not all(params.values()):
+            fate = UPSTREAM_FAILED if behind else FAILED
+            tell(node, path, OMITTED[UPSTREAM_FAILED], graph.said)
+            if fate == FAILED:
+                graph.said[path] = ("FAILED", "parameter missing")
+        if fate:
+            upstream = {up.path: up.state.result for up in follows(node, graph, scope)}
+            behind = behind or fate in (FAILED, UPSTREAM_FAILED)
+            return State(fate, result=mark(["state", fate, upstream]), behind=behind)
+        results = self.consumed(node, graph, scope)
+        values = {name: found[0] for name, found in params.items()}
+        marks = {name: mark(value) for name, value in values.items()}
+        if node.kind == "task":
+            eager = node.config.get("cutoff") is False
+            ends = self.ends(node, graph, scope) if eager else None
+            sees = Sees(values, marks, results, ends, self.sight(node, graph, scope))
+            return self.task(node, path, graph, sees, behind, settle)
+        return self.composite(node, path, graph, scope, values, marks, results, behind, settle)
 
     def value(self, name: str, node: AnyNode, graph: Graph, scope: Scope | None) -> list[Any]:
+        """The value of a name for a node, in a list that is empty if nobody gave it."""
         at = scope
         while at:
             if name in at.bound:
@@ -57,166 +204,227 @@ class Oracle:
                 return [scope.previous[name]]
             node, graph, scope = scope.owner, scope.graph, scope.parent
 
-    def graph(self, dag: Dag, prefix: str, scope: Scope | None) -> tuple[str, Graph]:
-        graph = Graph(dag, prefix)
-        left = list(dag.nodes)
-        while left:
-            node = next(n for n in left if all(up in graph.states for up in n.after))
-            left.remove(node)
-            graph.states[node.name] = self.node(node, graph, scope)
-        handled: set[str] = set()
-        for node in dag.nodes:
-            if node.handles and graph.states[node.name].code == DONE:
-                handled |= targets(node, graph)
-        codes = {n: s.code for n, s in graph.states.items()}
-        if PENDING in codes.values():
-            return PENDING, graph
-        bad = any(code == FAILED and name not in handled for name, code in codes.items())
-        return FAILED if bad else DONE, graph
+    def sight(self, node: AnyNode, graph: Graph, scope: Scope | None) -> Sight:
+        """The artifacts that a node may load: the nearest, then those around."""
+        found = graph.sight(graph.followed(node))
+        while scope is not None:
+            found = {**scope.earlier, **found}
+            found = {**scope.graph.sight(scope.graph.followed(scope.owner)), **found}
+            scope = scope.parent
+        return found
 
-    def node(self, node: AnyNode, graph: Graph, scope: Scope | None) -> State:
-        path = graph.prefix + escape(node.name)
-        ups = [graph.states[up] for up in node.after]
-        codes = {up.code for up in ups}
-        behind = any(up.behind for up in ups) or (scope is not None and scope.behind)
-        followed = [Up(graph.prefix + escape(up), graph.states[up], bool) for up in node.after]
-        if not node.after and scope:
-            followed = scope.ups()
-        if PENDING in codes:
-            return State(PENDING, behind=behind)
-        failed = bool(codes & {FAILED, UPSTREAM_FAILED})
-        fate = {
-            "all_success": UPSTREAM_FAILED if failed else NOT_TAKEN if NOT_TAKEN in codes else "",
-            "one_success": "" if DONE in codes else UPSTREAM_FAILED if failed else NOT_TAKEN,
-            "one_failed": "" if failed else NOT_TAKEN,
-            "all_done": "",
-        }[node.trigger]
-        params = {name: self.value(name, node, graph, scope) for name in own_reads(node)}
-        if not fate and not all(params.values()):
-            fate = UPSTREAM_FAILED if behind else FAILED
-        if fate:
-            if node.kind == "task":
-                self.tasks[path] = fate
-            upstream = {up.path: up.state.result for up in followed}
-            behind = behind or fate in (FAILED, UPSTREAM_FAILED)
-            return State(fate, {}, (fate, upstream), behind=behind)
-        consumed = self.consumption(node, graph, scope)
-        values = {name: found[0] for name, found in params.items()}
-        if node.kind == "task":
-            if node.config.get("cutoff") is False:
-                consumed["ends"] = self.ends(node, graph, scope)
-            consumed["params"] = values
-            return self.task(path, consumed, behind)
-        return self.composite(node, path, graph, scope, values, consumed, behind)
-
-    def task(self, path: str, consumed: Any, behind: bool) -> State:
-        end = self.latest(path)
-        self.consumed[path] = consumed
-        self.tasks[path] = (
-            PENDING if end is None else DONE if end.outcome == "succeeded" else FAILED
-        )
-        if end is None:
-            return State(PENDING, behind=behind)
-        ends = frozenset((end.digest,))
-        if end.outcome == "succeeded":
-            return State(DONE, end.outputs, end.outputs or end.digest, ends, behind)
-        return State(FAILED, {}, end.digest, ends, True)
-
-    def consumption(self, node: AnyNode, graph: Graph, scope: Scope | None) -> dict[str, Any]:
+    def consumed(self, node: AnyNode, graph: Graph, scope: Scope | None) -> dict[str, str]:
+        """The results that a node consumes, so far as nothing is loaded."""
         every = node.trigger in ("one_failed", "all_done")
         reads = [n for n in own_reads(node) if scope is None or not scope.binds(n)]
-        results = {}
-        for up in node.after:
-            if every or not any(graph.gives(up, node, name) for name in reads):
-                results[graph.prefix + escape(up)] = graph.states[up].result
-        if node.handles:
-            for name in targets(node, graph):
-                results[graph.prefix + escape(name)] = graph.states[name].result
+        results = {
+            up.path: up.state.result
+            for up in follows(node, graph, scope)
+            if every or not any(up.gives(name) for name in reads)
+        }
         if scope and not node.after:
-            for each in scope.ups():
-                if every or not any(each.gives(name) for name in reads):
-                    results[each.path] = each.state.result
             results |= scope.handled
-        return {"results": results}
+        if node.handles:
+            results |= {graph.path(n): graph.states[n].result for n in targets(node, graph)}
+        return results
 
     def ends(self, node: AnyNode, graph: Graph, scope: Scope | None) -> frozenset[str]:
+        """The latest end records of all that a node transitively follows."""
         found: frozenset[str] = frozenset()
         while True:
             for name in graph.followed(node):
                 found |= graph.states[name].ends
             if scope is None:
                 return found
-            found |= scope.earlier
+            found |= scope.ends
             node, graph, scope = scope.owner, scope.graph, scope.parent
 
+    # -- tasks -----------------------------------------------------------------------------------
+
+    def task(
+        self, node: AnyNode, path: str, graph: Graph, sees: Sees, behind: bool, settle: bool
+    ) -> State:
+        graph.sees[path] = sees
+        latest = self.latest(path)
+        own = self.attempts.get(path, ())
+        begun = isinstance(latest, Damaged) and latest.kind != "end"
+        if begun or any(isinstance(each, Start) for each in own):
+            graph.said[path] = IN_PROGRESS
+            return State(PENDING, behind=behind, busy=True)
+        if again := self.again(node, path, latest, sees, settle):
+            graph.said[path] = ("RUN", again)
+            return State(PENDING, behind=behind)
+        assert isinstance(latest, End)
+        ends = frozenset((latest.digest,))
+        if latest.outcome != "succeeded":
+            graph.said[path] = ("FAILED", "failed in this invocation")
+            lost = latest.outcome != "failed"
+            return State(
+                FAILED, result=mark(["end", latest.digest]), ends=ends, behind=True, lost=lost
+            )
+        graph.said[path] = ("SKIP", "succeeded")
+        artifacts = {name: (blob.sha256, path) for name, blob in latest.artifacts.items()}
+        saved = {name: content for name, (content, _) in artifacts.items()}
+        made = [latest.outputs, saved] if latest.outputs or saved else ["end", latest.digest]
+        return State(DONE, latest.outputs, artifacts, mark(made), ends, behind)
+
+    def again(
+        self, node: AnyNode, path: str, latest: Attempt | None, sees: Sees, settle: bool
+    ) -> str:
+        """Why a task is to run, ``""`` if it is not. Nobody is at it."""
+        if latest is None:
+            return "never ran"
+        if not isinstance(latest, End):
+            return "output missing or damaged"
+        number = latest.attempt if self.attempts.get(path) else 0
+        if self.forces.get(path, -1) >= number:
+            return "forced"
+        if latest.outcome == "succeeded":
+            return "" if self.same(node, latest, sees) else "stale"
+        if number and latest.invocation == self.invocation:
+            return ""
+        if settle and latest.outcome == "failed" and self.same(node, latest, sees):
+            return ""
+        return latest.outcome
+
+    def same(self, node: AnyNode, end: End, now: Sees) -> bool:
+        """Whether an attempt consumed what its upstream has now."""
+        had = self.seen(end)
+        if had.params != now.params:
+            return False
+        for address, (content, _) in had.loaded.items():
+            if now.sight.get(address, UNCLEAR)[0] != content:
+                return False
+        sources = [source for _, source in had.loaded.values()]
+        if node.trigger in ("one_failed", "all_done"):
+            sources = []
+
+        def order_only(results: Mapping[str, str]) -> dict[str, str]:
+            loaded_from = [p for p in results if any(within(source, p) for source in sources)]
+            return {p: result for p, result in results.items() if p not in loaded_from}
+
+        if order_only(had.results) != order_only(now.results):
+            return False
+        if now.ends is not None and had.ends != now.ends:
+            return False
+        return template(end.path) not in self.unlike.get(end.invocation, frozenset())
+
+    # -- composites ------------------------------------------------------------------------------
+
     def composite(
-        self, node: AnyNode, path: str, graph: Graph, scope: Scope | None,
-        params: dict[str, Any], consumed: dict[str, Any], behind: bool,
+        self, node: AnyNode, path: str, graph: Graph, scope: Scope | None, values: dict[str, Any],
+        marks: dict[str, str], results: dict[str, str], behind: bool, settle: bool,
     ) -> State:  # fmt: skip
         handled = dict(scope.handled) if scope and not node.after else {}
         if node.handles:
-            handled |= {
-                graph.prefix + escape(n): graph.states[n].result for n in targets(node, graph)
-            }
+            handled |= {graph.path(n): graph.states[n].result for n in targets(node, graph)}
         inner = Scope(node, graph, scope, handled=handled, behind=behind)
-        bodies: list[tuple[str, str, Graph]] = []
+        bodies, outputs, refused = self.bodies(node, path, inner, values, settle)
+        for _, body in bodies:
+            graph.said |= body.said
+            graph.sees |= body.sees
+        codes = {DONE, FAILED if refused else DONE, *(body.code for _, body in bodies)}
+        code = PENDING if PENDING in codes else FAILED if FAILED in codes else DONE
+        states = [state for _, body in bodies for state in body.states.values()]
+        artifacts: dict[str, tuple[str, str]] = {}
+        for _, body in bodies:
+            for address, found in body.sight(body.names()).items():
+                # What a map in an item saved has the item's path already.
+                new = node.kind == "map" and not address.startswith(body.prefix)
+                place = body.prefix + address if new else address
+                twice = node.kind == "parallel" and place in artifacts
+                artifacts[place] = UNCLEAR if twice else found
+        graph.said[path] = {
+            DONE: ("SKIP", "succeeded"),
+            FAILED: ("FAILED", refused),
+            PENDING: ("PENDING", ""),
+        }[code]
+        if refused:
+            for branch, body in node.bodies.items():
+                inside = f"{path}:{escape(branch)}/" if branch else f"{path}/"
+                if node.kind != "loop":
+                    tell_all(body, inside, OMITTED[UPSTREAM_FAILED], graph.said)
+        return State(
+            code,
+            outputs if code == DONE else {},
+            artifacts if code == DONE else {},
+            mark([node.kind, marks, results, {key: body.results() for key, body in bodies}]),
+            frozenset[str]().union(*(state.ends for state in states)),
+            behind or code == FAILED or any(state.behind for state in states),
+            code == FAILED and any(body.lost for _, body in bodies),
+            any(state.busy for state in states),
+        )
+
+    def bodies(
+        self, node: AnyNode, path: str, scope: Scope, values: dict[str, Any], settle: bool
+    ) -> tuple[list[tuple[str, Graph]], dict[str, Any], str]:
+        """The bodies by key, what the composite gives, and why it fails by itself, if it does."""
+        bodies: list[tuple[str, Graph]] = []
         outputs: dict[str, Any] = {}
-        codes = {DONE}
         match node.kind:
             case "map":
-                outputs = {name: [] for name in node.body.wiring.exports}
-                items = params[node.over]
+                items = values[node.over]
                 if type(items) is not list:
-                    codes, items = {FAILED}, []
+                    return [], {}, "not a list"
                 keys: list[str] = []
                 for item in items:
                     text = dumps(item).decode()
-                    same = sum(key.partition("#")[0] == text for key in keys)
-                    keys.append(f"{text}#{same + 1}" if same else text)
-                    inner.bound = {node.as_: item}
-                    code, body = self.graph(node.body, f"{path}[{keys[-1]}]/", inner)
-                    bodies.append((keys[-1], code, body))
-                    for name in outputs:
-                        outputs[name].append(body.exports().get(name))
+                    keys.append(text)
+                    key = f"{text}#{keys.count(text)}" if keys.count(text) > 1 else text
+                    scope.bound = {node.as_: item}
+                    body = self.graph(node.body, f"{path}[{key}]/", scope, settle=settle)
+                    bodies.append((key, body))
+                for name in node.body.wiring.exports:
+                    outputs[name] = [body.exports().get(name) for _, body in bodies]
             case "conditional":
-                value = params[node.on]
+                value = values[node.on]
                 text = value if isinstance(value, str) else dumps(value).decode()
-                branch = text if text in node.branches else node.default
-                if branch is None:
-                    codes = {FAILED}
-                else:
-                    prefix = f"{path}:{escape(branch)}/"
-                    code, body = self.graph(node.branches[branch], prefix, inner)
-                    bodies.append((branch, code, body))
-                    outputs = body.exports()
+                taken = text if text in node.branches else node.default
+                if taken is None:
+                    return [], {}, "no branch matches"
+                prefix = f"{path}:{escape(taken)}/"
+                body = self.graph(node.branches[taken], prefix, scope, settle=settle)
+                bodies, outputs = [(taken, body)], body.exports()
+                for other, dag in node.branches.items():
+                    if other != taken:
+                        inside = f"{path}:{escape(other)}/"
+                        tell_all(dag, inside, ("OMIT", "branch not taken"), body.said)
             case "parallel":
                 for branch, dag in node.branches.items():
-                    code, body = self.graph(dag, f"{path}:{escape(branch)}/", inner)
-                    bodies.append((branch, code, body))
+                    body = self.graph(dag, f"{path}:{escape(branch)}/", scope, settle=settle)
+                    bodies.append((branch, body))
                     outputs |= body.exports()
             case "loop":
                 gives = {*node.body.wiring.exports, *node.body.wiring.unclear}
+                behind, ends = scope.behind, scope.ends
                 for i in range(node.max_iterations):
-                    inner.bound = {node.as_: i} if node.as_ else {}
-                    code, body = self.graph(node.body, f"{path}@{i}/", inner)
-                    bodies.append((str(i), code, body))
-                    codes.add(code)
+                    # Each body keeps the scope it stands in.
+                    scope = Scope(
+                        scope.owner, scope.graph, scope.parent, {node.as_: i} if node.as_ else {},
+                        scope.handled, behind, dict(outputs), dict(scope.earlier), scope.turn, ends,
+                    )  # fmt: skip
+                    body = self.graph(node.body, f"{path}@{i}/", scope, settle=settle)
+                    bodies.append((str(i), body))
                     outputs |= body.exports()
-                    if code != DONE or outputs.get(node.until) is True:
-                        break
-                    inner.previous = dict(outputs)
-                    made = {n: s.result for n, s in body.states.items()}
-                    inner.turn = Up(f"{path}@{i}", State(DONE, result=made), gives.__contains__)
+                    if body.code != DONE or outputs.get(node.until) is True:
+                        return bodies, outputs, ""
+                    before = State(DONE, result=mark(["iteration", body.results()]))
+                    scope.turn = Up(f"{path}@{i}", before, gives.__contains__)
+                    scope.earlier |= body.sight(body.names())
                     for state in body.states.values():
-                        inner.earlier |= state.ends
-                        inner.behind = inner.behind or state.behind
-                else:
-                    codes.add(FAILED)
-        codes |= {code for _, code, _ in bodies}
-        code = PENDING if PENDING in codes else FAILED if FAILED in codes else DONE
-        states = [state for _, _, body in bodies for state in body.states.values()]
-        inside = {key: {n: s.result for n, s in b.states.items()} for key, _, b in bodies}
-        ends = frozenset[str]().union(*(state.ends for state in states))
-        behind = behind or code == FAILED or any(state.behind for state in states)
-        result = (node.kind, params, consumed, inside)
-        return State(code, outputs if code == DONE else {}, result, ends, behind)
+                        ends |= state.ends
+                        behind = behind or state.behind
+                return bodies, outputs, "loop limit"
+        return bodies, outputs, ""
+
+
+def tell(node: AnyNode, path: str, what: tuple[str, str], said: Said) -> None:
+    """Say the same of a node and of all in it, under their template paths."""
+    said[path] = what
+    for branch, body in node.bodies.items():
+        tell_all(body, f"{path}:{escape(branch)}/" if branch else f"{path}/", what, said)
+
+
+def tell_all(dag: Dag, prefix: str, what: tuple[str, str], said: Said) -> None:
+    for node in dag.nodes:
+        tell(node, prefix + escape(node.name), what, said)

@@ -11,7 +11,7 @@ from runstore.dag import Dag
 from runstore.history import History
 from runstore.paths import template
 from runstore.plan import Plan, Planner, Step, expand
-from runstore.records import End, Holder, Invocation, RunRecord, Start
+from runstore.records import Blob, Consumed, End, Holder, Invocation, RunRecord, Start
 
 Behaviour = Callable[[Step], Mapping[str, Any]]
 """What a task does: its returns, or an exception to fail."""
@@ -35,10 +35,14 @@ class Simulation:
     def digest(self) -> str:
         return hashlib.sha256(str(next(self.counter)).encode()).hexdigest()
 
-    def invoke(self, force: Sequence[str] = (), dag: Dag | None = None) -> str:
-        """Begin an invocation: open attempts are taken over, forces recorded. Its id."""
+    def invoke(
+        self, force: Sequence[str] = (), dag: Dag | None = None, *, alive: Collection[str] = ()
+    ) -> str:
+        """Begin an invocation: open attempts are taken over, but for those of paths whose process
+        is ``alive``; forces are recorded. Its id."""
         for start in list(self.history.open()):
-            self.end(start, "lost", {})
+            if start.path not in alive:
+                self.end(start, "lost", {})
         if dag is not None:
             self.dag = dag
         planner = Planner(self.dag)
@@ -62,10 +66,20 @@ class Simulation:
         self.ran.append(step.path)
         return start
 
-    def end(self, start: Start, outcome: str, outputs: Mapping[str, Any]) -> End:
+    def end(
+        self,
+        start: Start,
+        outcome: str,
+        outputs: Mapping[str, Any],
+        *,
+        artifacts: Mapping[str, Blob] | None = None,
+        consumed: Consumed | None = None,
+    ) -> End:
+        """``consumed``: with what was loaded, if anything was."""
         end = End(
-            "r", start.path, start.attempt, "n", start.invocation, outcome, start.consumed,
-            start.digest, outputs, digest=self.digest(),
+            "r", start.path, start.attempt, "n", start.invocation, outcome,
+            consumed or start.consumed, start.digest, outputs, artifacts or {},
+            digest=self.digest(),
         )  # fmt: skip
         self.history.add(end)
         return end

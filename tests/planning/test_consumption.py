@@ -197,6 +197,15 @@ def test_the_same_in_two_branches_and_after_a_node_that_follows_both() -> None:
     assert sim.last["d"].work.artifacts()["f"] == (blob("3"), "over")  # type: ignore[union-attr]
 
 
+def test_what_is_unclear_in_a_composite_is_hidden_by_none_that_does_not_follow_it() -> None:
+    both = {"l": [t("a")], "r": [t("b")]}
+    sim = Run(par("p", branches=both), t("x"), t("c", "p x"), t("y", "p"), t("d", "p y"))
+    sim.save = {"p:l/a": {"f": "1"}, "p:r/b": {"f": "2"}, "x": {"f": "3"}, "y": {"f": "4"}}
+    sim.go(skip=["c", "d"])
+    assert sim.last["c"].work.artifacts()["f"][1] == "?"  # type: ignore[union-attr]
+    assert sim.last["d"].work.artifacts()["f"] == (blob("4"), "y")  # type: ignore[union-attr]
+
+
 def test_what_a_map_saved_is_addressed_with_the_item() -> None:
     sim = Run(mp("m", "xs", "x", t("a")), t("c", "m"), xs=[1, 2])
     sim.save["m/a"] = {"f": "1"}
