@@ -4,9 +4,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 FUZZ_SECONDS ?= 60
+MINUTES ?= 10
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench lint fuzz clean
+.PHONY: demo test bench lint fuzz explore clean
 
 UV := $(shell command -v uv)
 ifeq ($(UV),)
@@ -49,6 +50,9 @@ lint: $(VENV)/.dev  ## style, types, import rules
 fuzz: $(VENV)/.dev  ## a minute of hostile imports, where atheris has a wheel
 	@$(INSTALL) --only-binary atheris -e '.[fuzz]'
 	@$(BIN)/python -m tests.fuzz.fuzz_import -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1
+
+explore: $(VENV)/.dev  ## properties with new seeds, over and over
+	@$(BIN)/python -m tests.explore --minutes $(MINUTES)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

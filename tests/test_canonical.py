@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from runstore import canonical
 from runstore.errors import ValueNotJsonError
+from tests.exploration import scaled
 
 JCS = Path(__file__).parent / "data" / "jcs"
 
@@ -136,7 +137,7 @@ def test_doubles_that_are_no_numbers(bits: str) -> None:
             canonical.dumps(value)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=scaled(6))
 @given(documents(PLAIN | FLOATS | NEAR))
 def test_equals_rfc8785(value: object) -> None:
     written = canonical.dumps(value)
@@ -146,13 +147,13 @@ def test_equals_rfc8785(value: object) -> None:
     assert canonical.digest(value) == hashlib.sha256(written).hexdigest()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=scaled(3))
 @given(st.dictionaries(st.text(st.sampled_from(EDGES), max_size=3), st.just(0), max_size=12))
 def test_key_order_equals_rfc8785(value: dict[str, int]) -> None:
     assert canonical.dumps(value) == rfc8785.dumps(value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=scaled(3))
 @given(st.lists(FLOATS | NEAR, min_size=1))
 def test_floats_equal_rfc8785(values: list[float]) -> None:
     assert canonical.dumps(values) == rfc8785.dumps(values)
@@ -161,7 +162,7 @@ def test_floats_equal_rfc8785(values: list[float]) -> None:
         assert canonical.loads(canonical.dumps(value)) == value or abs(value) > 2**53
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=scaled(3))
 @given(documents(PLAIN | BIG_INTS))
 def test_big_integers_are_written_in_full(value: object) -> None:
     """rfc8785 refuses them; it is asked for a mark in their place."""
@@ -188,7 +189,7 @@ def test_no_two_integers_share_bytes(n: int) -> None:
     assert canonical.dumps(n) != canonical.dumps(n - 1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=scaled(2))
 @given(documents(PLAIN | FLOATS | NEAR | BIG_INTS))
 def test_reading_and_writing_again_changes_nothing(value: object) -> None:
     written = canonical.dumps(value)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from runstore import keys
 from runstore.errors import PathError
+from tests.exploration import scaled
 
 RESERVED = {"con", "prn", "aux", "nul"} | {f"{p}{i}" for p in ("com", "lpt") for i in range(10)}
 
@@ -51,7 +52,7 @@ def twins(text: str) -> set[str]:
     }
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=scaled(15))
 @given(TEXTS)
 @example("")
 @example("CON")
@@ -72,7 +73,7 @@ def test_a_key_is_taken_everywhere_and_is_nobody_elses(text: str) -> None:
     assert len({keys.encode(other) for other in others}) == len(others)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=scaled(10))
 @given(TEXTS, TEXTS)
 def test_two_texts_never_share_a_key(one: str, other: str) -> None:
     assert (one == other) == (keys.encode(one) == keys.encode(other))
@@ -83,7 +84,7 @@ def test_long_items_that_differ_at_the_end_only() -> None:
     assert len({keys.encode(text) for text in texts}) == 100
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=scaled(10))
 @given(TEXTS, TEXTS)
 @example("con", "_" * 100)
 @example("con/", "x")
@@ -154,7 +155,7 @@ def test_frozen_key_forms(text: str, key: str) -> None:
     assert keys.encode(text) == key
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=scaled(5))
 @given(
     st.text(st.sampled_from("abcgouv019._-"), max_size=8)
     | st.text(max_size=4)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from runstore import canonical, paths
 from runstore.errors import PathError, ValueNotJsonError
 from runstore.paths import NodePath, Segment
+from tests.exploration import scaled
 
 GRAMMAR = "%/[]:@#+*?"
 ODD = GRAMMAR + 'a1"\\{}, \x00\n\x1f\x7f\x80\x9f\xa0éß\u0301\ue000\U0001f602'
@@ -38,7 +39,7 @@ SEGMENTS = st.one_of(
 PATHS = st.lists(SEGMENTS, min_size=1, max_size=4).map(lambda parts: NodePath(tuple(parts)))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=scaled(5))
 @given(PATHS)
 def test_a_text_and_its_path(path: NodePath) -> None:
     text = str(path)
@@ -54,13 +55,13 @@ def test_a_text_and_its_path(path: NodePath) -> None:
     assert (f"{parent}/" if parent else "") + str(path.segments[-1]) == text
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=scaled(5))
 @given(PATHS, PATHS)
 def test_two_paths_have_two_texts(one: NodePath, other: NodePath) -> None:
     assert (one == other) == (str(one) == str(other))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=scaled(5))
 @given(st.text(st.sampled_from('ab/[]:@#%+*?"\\012{}, \x00AF4'), max_size=12))
 def test_what_is_parsed_is_what_str_writes(text: str) -> None:
     try:

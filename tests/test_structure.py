@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import rfc8785
-from hypothesis import given, settings
+from hypothesis import given
 
 from runstore import structure
 from runstore.dag import Dag, Task
@@ -65,7 +65,6 @@ def test_vectors_cover_every_field() -> None:
     assert len({vector["digest"] for vector in VECTORS}) == len(VECTORS)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
 @given(dags())
 def test_any_dag_has_the_digest_that_the_format_says(graph: Dag) -> None:
     assert structure.digest(graph) == independent(graph.to_json())
@@ -111,7 +110,6 @@ def test_what_is_no_structure(nodes: list[Any]) -> None:
     assert structure.diff(dag(*BASE), dag(*nodes)) == []
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
 @given(dags(6), dags(6))
 def test_no_difference_if_and_only_if_the_digests_are_equal(one: Dag, other: Dag) -> None:
     assert (structure.diff(one, other) == []) == (structure.digest(one) == structure.digest(other))

@@ -26,6 +26,7 @@ from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
 from runstore.store.care import pack_run, remove_run
 from tests.care.test_packing import LINE
+from tests.exploration import scaled
 from tests.planning.generate import dags
 from tests.transfer.lives import RUN_ID, invoke, live, told
 
@@ -64,7 +65,7 @@ def at(bucket: Bucket, folder: Path, limit: int = 1 << 30) -> Store:
     return Store(CachedStorage(bucket, str(folder), limit))
 
 
-@settings(max_examples=40)
+@settings(max_examples=scaled(0.4))
 @given(dag=dags(), seed=st.integers(0, 10**6), packed=st.booleans())
 def test_the_second_time_only_listings_are_asked_for(
     dag: Dag, seed: int, packed: bool, tmp_path_factory: pytest.TempPathFactory

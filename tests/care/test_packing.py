@@ -12,7 +12,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import runstore
@@ -61,7 +61,6 @@ def fences(run: Run) -> set[str]:
     return kept
 
 
-@settings(max_examples=80)
 @given(dag=dags(), seed=st.integers(0, 10**6))
 def test_a_packed_and_pruned_run_is_the_same_run(dag: Dag, seed: int) -> None:
     store = memory()

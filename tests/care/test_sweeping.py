@@ -21,6 +21,7 @@ from runstore.transfer import export_run, transfer_run
 from tests.care.interrupted import Interrupted
 from tests.care.test_packing import LINE
 from tests.crash.breaking import Death
+from tests.exploration import scaled
 from tests.planning.generate import dags
 from tests.transfer.lives import files, live, memory, objects, told
 
@@ -49,7 +50,7 @@ def swept(store: Store, older_than: timedelta = timedelta(days=1)) -> dict[str, 
     return dict(dry)
 
 
-@settings(max_examples=40)
+@settings(max_examples=scaled(0.4))
 @given(dag=dags(), seed=st.integers(0, 10**6))
 def test_a_run_that_is_whole_loses_nothing(dag: Dag, seed: int) -> None:
     store = memory()

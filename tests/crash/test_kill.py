@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import time
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from runstore import open as open_store
 from runstore import start
 from tests.crash.pipelines import CASES
+from tests.exploration import randomness
 from tests.forkserver import Child, fork_server
 
 
@@ -21,10 +21,11 @@ def invoke(store: str, name: str, **options: Any) -> Child:
     return server.spawn("tests.crash.invoking:invoke", store, name, options)
 
 
+@pytest.mark.explored
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("name", ["flow", "files", "handled"])
 def test_killed_again_and_again(tmp_path, name, workers):
-    moments = random.Random(f"{name}{workers}")
+    moments = randomness("kill", name, workers)
     killed = 0
     longest = 0.02
     for run in range(60):

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import random
 
 import pytest
 
 from runstore.errors import KeyExistsError, KeyMissingError, StorageError
 from runstore.storage import Storage
+from tests.exploration import randomness
 
 # aiohttp's advice to gcsfs and adlfs, for bodies above 1 MiB.
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
@@ -53,7 +53,7 @@ def test_repair_replaces_other_bytes_and_only_those(storage, oracle):
 
 
 def test_a_large_stream_is_asked_for_in_pieces(storage, oracle):
-    body = random.Random(1).randbytes(8 << 20)
+    body = randomness("large").randbytes(8 << 20)
     asked = []
 
     class Pieces(io.BytesIO):
@@ -114,7 +114,7 @@ def test_read_many_gives_one_pair_for_each_and_errors_in_place(storage):
     missing = ["f0/none", "f0/none2", "nowhere/x", "f1"]
     no_keys = ["f0/../f1/001", "f0/X", "F"]
     asked = [*bodies, *missing, *no_keys, "f0/000"]
-    random.Random(2).shuffle(asked)
+    randomness("asked").shuffle(asked)
     for keys in (asked, sorted(asked)):
         pairs = list(storage.read_many(iter(keys)))
         assert sorted(key for key, _ in pairs) == sorted(keys)

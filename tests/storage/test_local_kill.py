@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import random
 import signal
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ import pytest
 from runstore.errors import KeyExistsError
 from runstore.storage import local, local_care, local_disk, unfinished
 from runstore.storage.local import LocalStorage
+from tests.exploration import randomness
 from tests.forkserver import Child, fork_server
 from tests.storage.creating import SIZES, body_of, key_of
 
@@ -67,10 +67,11 @@ def files(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): digest(path.read_bytes()) for path in found}
 
 
+@pytest.mark.explored
 @pytest.mark.parametrize(("durable", "kills"), [(True, 1000), (False, 1000)])
 def test_a_kill_loses_nothing_acknowledged_and_tears_nothing(tmp_path, durable, kills):
     root = tmp_path / "store"
-    moments = random.Random(kills)
+    moments = randomness("kill", durable, kills)
     acknowledged: dict[int, list[str]] = {}
 
     for first in range(0, kills, SIDE_BY_SIDE):
@@ -108,9 +109,10 @@ def test_a_kill_loses_nothing_acknowledged_and_tears_nothing(tmp_path, durable, 
         assert after[in_flight] == final.get(in_flight, digest(b"somebody else's"))
 
 
+@pytest.mark.explored
 def test_a_kill_during_repair_leaves_the_old_bytes_or_the_new(tmp_path):
     root = tmp_path / "store"
-    moments = random.Random(3)
+    moments = randomness("repair")
     whole = [digest(body) for body in SIZES]
     for _ in range(200):
         child, pipe = spawn("repairing", str(root))

@@ -15,6 +15,7 @@ from runstore.dag import Dag, Map, Task
 from runstore.records import End
 from runstore.store import Run, Store
 from runstore.store.care import pack_run
+from tests.exploration import scaled
 from tests.planning.generate import dags
 from tests.transfer.lives import RUN_ID, invoke, live, memory
 
@@ -39,7 +40,7 @@ def asked(run: Run, path: str) -> tuple[dict[str, object], Counting]:
     return step.to_json(), counting
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(0.6))
 @given(dags(), st.integers(0, 2**32), st.booleans(), st.booleans())
 def test_it_says_what_the_whole_history_says(dag, seed, prune, fork):
     run = live(memory(), dag, seed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import random
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.exploration import randomness, scaled
 from tests.transfer.forging import arrived, exported, in_lines, original, outcome, seal, small
 from tests.transfer.lives import reframed
 
@@ -41,7 +41,7 @@ def test_every_length_but_the_whole(valid: bytes, tmp_path: Path) -> None:
 
 
 def test_every_byte_changed(valid: bytes, tmp_path: Path) -> None:
-    choose = random.Random(1)
+    choose = randomness("damage")
     taken = 0
     for at in range(len(valid)):
         flipped = bytearray(valid)
@@ -62,7 +62,7 @@ def test_lines_that_are_lost_doubled_or_swapped(valid: bytes, tmp_path: Path) ->
             assert not same_or_refused(b"".join(swapped), tmp_path)
 
 
-@settings(max_examples=400)
+@settings(max_examples=scaled(4))
 @given(data=st.data())
 def test_bytes_at_random(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "random"
@@ -132,7 +132,7 @@ def mutate(data: st.DataObject, document: Any) -> None:
             inside[data.draw(st.text(max_size=10))] = inside.pop(last)
 
 
-@settings(max_examples=400)
+@settings(max_examples=scaled(4))
 @given(data=st.data())
 def test_structure_at_random(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Whoever does it can count: digests fit. So a change may be imported, if it makes a valid run;

@@ -22,11 +22,12 @@ from runstore.errors import (
 )
 from runstore.store import Run, Store
 from runstore.transfer import export_run, import_run, transfer_run
+from tests.exploration import scaled
 from tests.planning.generate import dags
 from tests.transfer.lives import RUN_ID, files, invoke, live, memory, objects, of_run, told
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(0.6))
 @given(dag=dags(), seed=st.integers(0, 10**6))
 def test_an_import_is_the_run(
     dag: Dag, seed: int, tmp_path_factory: pytest.TempPathFactory
@@ -49,7 +50,7 @@ def test_an_import_is_the_run(
     assert sorted(map(str, one)) == sorted(map(str, two))
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(0.6))
 @given(dag=dags(), seed=st.integers(0, 10**6))
 def test_a_push_is_the_run_and_a_pull_brings_back_what_was_done(dag: Dag, seed: int) -> None:
     laptop, bucket = memory(), memory()
@@ -70,7 +71,7 @@ def test_a_push_is_the_run_and_a_pull_brings_back_what_was_done(dag: Dag, seed: 
     assert again.records + again.packs + again.blobs == 0
 
 
-@settings(max_examples=25)
+@settings(max_examples=scaled(0.25))
 @given(dag=dags(), seed=st.integers(0, 10**6))
 def test_a_fork_takes_its_pack_along(
     dag: Dag, seed: int, tmp_path_factory: pytest.TempPathFactory
