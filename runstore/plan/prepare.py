@@ -66,7 +66,8 @@ class Vertex:
         self.handles = node.handles
         self.sources = wiring.sources[at]
         self.returns = wiring.returns[at]
-        self.params: tuple[str, ...] = node.params if node.kind == "task" else ()
+        # In one order, so that of two that are missing the same is named however they are declared.
+        self.params = tuple(sorted(node.params)) if node.kind == "task" else ()
         self.cutoff = node.config.get("cutoff") is not False
         # one_failed and all_done consume every direct upstream's result, source or not.
         self.every = node.trigger in ("one_failed", "all_done")

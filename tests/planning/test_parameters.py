@@ -192,3 +192,13 @@ def test_iteration_0_must_find_its_parameters_without_the_others() -> None:
     with pytest.raises(DagError, match="'n'"):
         built.check([])
     built.check(["n"])
+
+
+def test_what_is_said_does_not_rest_on_the_order_of_declaration() -> None:
+    for one, two in (("x", "y"), ("y", "x")):
+        branches = {one: [t("a")], two: []}
+        gives = cond("c", "k", branches={"1": [t("g", gives="x y")], "2": []})
+        sim = Run(gives, t("r", "c", f"{one} {two}"), cond("d", "k", branches=branches), k=2)
+        sim.go()
+        assert "'x'" in sim.last["r"].detail
+        assert sim.last["d"].detail.index("'x'") < sim.last["d"].detail.index("'y'")
