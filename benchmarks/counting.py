@@ -8,6 +8,8 @@ from typing import BinaryIO
 
 from runstore.errors import StorageError
 from runstore.storage import Storage
+from runstore.storage.engine import Info
+from runstore.storage.removing import Dated
 
 __all__ = ["Counting"]
 
@@ -18,7 +20,7 @@ class Counting:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self.requests: Counter[str] = Counter()
-        """``create``, ``read``, ``stream``, ``list``; a ``read_many`` is a ``read`` a key."""
+        """``create``, ``read``, ``info``, ``stream``, ``list``; of ``read_many``, each key."""
         self.created: list[str] = []
         self.read_keys: list[str] = []
         self.listed: list[str] = []
@@ -53,6 +55,11 @@ class Counting:
             self.read_keys.append(key)
             self.bytes_read += len(data) if isinstance(data, bytes) else 0
             yield key, data
+
+    def info(self, key: str) -> Info:
+        self.requests["info"] += 1
+        assert isinstance(self._storage, Dated)
+        return self._storage.info(key)
 
     def stream(self, key: str) -> BinaryIO:
         self.requests["stream"] += 1

@@ -93,34 +93,41 @@ def history_and_plan(store: str) -> Any:
     return open_store(store).run(RUN_ID).plan()
 
 
-def read_ends(store: str) -> int:
+def read_records(store: str) -> int:
     """The floor of reading loose records: scandir; open, read and close of each end."""
     read = 0
-    for path in _ends(store):
+    for path in _loose(store):
         with open(path, "rb") as file:
             read += len(file.read())
     return read
 
 
-def read_ends_bare(store: str) -> int:
+def read_records_bare(store: str) -> int:
     """The same by bare system calls, which is the least there is."""
     read = 0
-    for path in _ends(store):
+    for path in _loose(store):
         fd = os.open(path, os.O_RDONLY)
         read += len(os.read(fd, 65536))
         os.close(fd)
     return read
 
 
-def _ends(store: str) -> list[str]:
-    folder = f"{store}/runs/{RUN_ID}/attempts"
+def _loose(store: str) -> list[str]:
+    folder = f"{_home(store)}/attempts"
     with os.scandir(folder) as entries:
-        return [f"{folder}/{e.name}" for e in entries if e.name.endswith(".end.json")]
+        return [f"{folder}/{e.name}" for e in entries]
+
+
+def _home(store: str) -> str:
+    """Where everything of the run is, but for its own record."""
+    folder = f"{store}/runs/{RUN_ID}"
+    (nonce,) = (name for name in os.listdir(folder) if name != "run.json")
+    return f"{folder}/{nonce}"
 
 
 def read_packs(store: str) -> int:
     """The floor of reading packs: read the file; sha256 and ``orjson.loads`` of each record."""
-    folder = f"{store}/runs/{RUN_ID}/packs"
+    folder = f"{_home(store)}/packs"
     kept = []
     for name in os.listdir(folder):
         with open(f"{folder}/{name}", "rb") as file:
@@ -139,13 +146,13 @@ def history(folder: str, count: int = 10_000, rounds: int = 9) -> Iterator[Figur
     stores = finished_map(folder, count)
     micro = 1e6 / count
     value, floor = in_turn(
-        lambda: history_and_plan(stores["loose"]), lambda: read_ends(stores["loose"]), rounds
+        lambda: history_and_plan(stores["loose"]), lambda: read_records(stores["loose"]), rounds
     )
     yield Figure.within(
         "history", value * micro, "us/item", f"history and plan of {count:,} items, loose records",
         floor=floor * micro, times=2.0,
     )  # fmt: skip
-    bare = min(timed(lambda: read_ends_bare(stores["loose"])) for _ in range(rounds))
+    bare = min(timed(lambda: read_records_bare(stores["loose"])) for _ in range(rounds))
     yield Figure(
         "history-bare", value * micro, "us/item", "the same, its floor by bare system calls",
         bare * micro,
@@ -184,10 +191,10 @@ def linear(folder: str, count: int = 10_000) -> Iterator[Figure]:
 
 
 def _bytes_read(store: str) -> int:
-    """Of the ends on their own, or of the packs."""
-    packs = f"{store}/runs/{RUN_ID}/packs"
+    """Of the records on their own, or of the packs."""
+    packs = f"{_home(store)}/packs"
     names = [f"{packs}/{name}" for name in os.listdir(packs)] if os.path.isdir(packs) else []
-    return sum(os.stat(path).st_size for path in names or _ends(store))
+    return sum(os.stat(path).st_size for path in names or _loose(store))
 
 
 def _least_in_child(store: str, rounds: int = 3) -> tuple[float, float]:

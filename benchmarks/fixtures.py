@@ -10,6 +10,7 @@ from runstore.dag import Dag, Map, Task
 from runstore.errors import StorageError
 from runstore.history import History
 from runstore.plan import Planner
+from runstore.records import Blob
 from runstore.storage.local import LocalStorage
 from runstore.store import Store
 
@@ -77,8 +78,8 @@ def finished_map(
     """A run of :func:`map_dag` over ``count`` items, one of which failed, at the end of its first
     invocation. The same records, by the writer the executor uses, in three stores:
 
-    ``loose``: each on its own; ``pack``: in packs only, as after pruning; ``both``: as the executor
-    leaves them. Name -> folder.
+    ``loose``: each on its own; ``pack``: in packs only, to see what those cost; ``both``: as the
+    executor leaves them. Name -> folder.
     """
     stores = {name: os.path.join(folder, name) for name in kinds}
     left_out = {"loose": "/packs/", "pack": "/attempts/", "both": ""}
@@ -98,7 +99,7 @@ def finished_map(
             if step.path == "list":
                 end = attempt.succeed({"items": items})
                 value = end.outputs["items"]
-                if value is not items:
+                if type(value) is Blob:
                     history.values[value.sha256] = items
             elif step.path == f"each[{count // 2}]/work":
                 end = attempt.fail(ValueError("this one is the one that fails"))

@@ -27,7 +27,7 @@ __all__ = ["remote_attempt", "remote_history", "remote_pack", "transfer"]
 _AT_ONCE = 32
 """Requests that a floor has under way; for obstore more than this is no faster."""
 
-_ATTEMPTS = keys.run_prefix(RUN_ID) + keys.ATTEMPTS
+_FOLDER = keys.run_folder(RUN_ID)
 
 
 class _Bucket:
@@ -118,12 +118,12 @@ def read_history(store: Store) -> int:
 
 
 def read_with_obstore(bucket: _Bucket, prefix: str) -> int:
-    """The floor: list the attempts, get their ends."""
+    """The floor: list the attempts, get their records."""
     import obstore
 
-    pages = obstore.list(bucket.obstore(prefix), _ATTEMPTS)
+    pages = obstore.list(bucket.obstore(prefix), _FOLDER)
     listed = [each["path"] for page in pages for each in page]
-    return bucket.get(prefix, [key for key in listed if key.endswith(".end.json")])
+    return bucket.get(prefix, [key for key in listed if "/attempts/" in key])
 
 
 def read_with_s3fs(bucket: _Bucket, prefix: str) -> int:
@@ -131,8 +131,8 @@ def read_with_s3fs(bucket: _Bucket, prefix: str) -> int:
     import fsspec.asyn
 
     fs = bucket.s3fs()
-    listed = fs.find(f"{bucket.name}/{prefix}/{_ATTEMPTS}")
-    ends = [key for key in listed if key.endswith(".end.json")]
+    listed = fs.find(f"{bucket.name}/{prefix}/{_FOLDER}")
+    wanted = [key for key in listed if "/attempts/" in key]
 
     async def fetch() -> int:
         turn = asyncio.Semaphore(2 * _AT_ONCE)
@@ -141,7 +141,7 @@ def read_with_s3fs(bucket: _Bucket, prefix: str) -> int:
             async with turn:
                 return len(await fs._cat_file(key, max_concurrency=1))
 
-        return sum(await asyncio.gather(*map(one, ends)))
+        return sum(await asyncio.gather(*map(one, wanted)))
 
     size: int = fsspec.asyn.sync(fs.loop, fetch)
     return size
@@ -187,7 +187,7 @@ def remote_pack(folder: str, count: int = 10_000, rounds: int = 5) -> Iterator[F
     def bare() -> int:
         import obstore
 
-        for _ in obstore.list(bucket.obstore("both"), keys.run_prefix(RUN_ID)):
+        for _ in obstore.list(bucket.obstore("both"), keys.run_folder(RUN_ID)):
             pass
         return bucket.get("both", wanted)
 

@@ -166,6 +166,10 @@ def _fragment(document: Mapping[str, Any]) -> orjson.Fragment:
     return orjson.Fragment(dumps(dict(document)))
 
 
+def _attempt_facts(record: Start | End) -> tuple[tuple[str, Any], ...]:
+    return ("code_digest", record.code_digest), ("try", record.try_), ("of", record.of)
+
+
 @lru_cache(maxsize=8)  # a process writes as itself; asked for with every start
 def _by(holder: Holder | None) -> dict[str, Any] | None:
     return holder.to_json() if holder else None
@@ -178,6 +182,7 @@ def to_body(record: Record) -> bytes:
             kind = "start"
             rest: dict[str, Any] = {
                 "run_id": record.run_id,
+                "run_nonce": record.run_nonce,
                 "path": record.path,
                 "attempt": record.attempt,
                 "nonce": record.nonce,
@@ -186,13 +191,13 @@ def to_body(record: Record) -> bytes:
                 "time": record.time,
                 "consumed": record.consumed.to_json(),
             }
-            if record.code:
-                rest["code"] = record.code
+            rest |= _sparse((("code", record.code), *_attempt_facts(record)))
         case End():
             kind = "end"
             values = _split(record.outputs)
             rest = {
                 "run_id": record.run_id,
+                "run_nonce": record.run_nonce,
                 "path": record.path,
                 "attempt": record.attempt,
                 "nonce": record.nonce,
@@ -212,6 +217,7 @@ def to_body(record: Record) -> bytes:
                     ("began", record.began),
                     ("ended", record.ended),
                     ("ended_by", _by(record.ended_by)),
+                    *_attempt_facts(record),
                 )
             )
         case RunRecord():
@@ -232,11 +238,18 @@ def to_body(record: Record) -> bytes:
                     ("labels", dict(record.labels)),
                     ("origin", record.origin),
                     ("single_writer", record.single_writer),
+                    ("source", record.source),
                 )
             )
         case Invocation():
             kind = "invocation"
-            rest = {"run_id": record.run_id, "id": record.id, "mode": record.mode}
+            rest = {
+                "run_id": record.run_id,
+                "run_nonce": record.run_nonce,
+                "id": record.id,
+                "mode": record.mode,
+                "number": record.number,
+            }
             rest |= _sparse(
                 (
                     ("time", record.time),
@@ -247,6 +260,7 @@ def to_body(record: Record) -> bytes:
                     ("ignored", list(record.ignored)),
                     ("structure", record.structure),
                     ("dag", _fragment(record.dag) if record.dag else None),
+                    ("source", record.source),
                 )
             )
         case Marker():

@@ -14,6 +14,7 @@
     ├── RefusedError                decide: another id, another command, a flag
     │   ├── RunExistsError          (FileExistsError)
     │   ├── RunNotFoundError        (FileNotFoundError)
+    │   │   └── RunRemovedError     it was there when this process began: stop
     │   ├── RunNotFailedError       (RuntimeError)
     │   ├── DivergedError           (RuntimeError)     two stores hold different attempts
     │   └── StructureChangedError   (RuntimeError)
@@ -63,6 +64,7 @@ __all__ = [
     "RunExistsError",
     "RunNotFailedError",
     "RunNotFoundError",
+    "RunRemovedError",
     "RunstoreError",
     "StorageError",
     "StoreNotFoundError",
@@ -147,6 +149,13 @@ class RunExistsError(RefusedError, FileExistsError):
 
 class RunNotFoundError(RefusedError, FileNotFoundError):
     """The store holds no run of this id."""
+
+
+class RunRemovedError(RunNotFoundError):
+    """The run was removed while this process worked on it, and another one may have its id by now.
+
+    Nothing of what this process does can be kept: it should stop.
+    """
 
 
 class RunNotFailedError(RefusedError, RuntimeError):

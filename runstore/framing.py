@@ -6,15 +6,27 @@ Every read goes through :func:`unframe`, which checks the digest with a slice an
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import orjson
 
 from runstore.errors import DamagedError, FormatVersionError, RecordDamagedError
 
-__all__ = ["BODY", "FORMAT", "damaged", "frame", "load_body", "parse_pack", "to_pack", "unframe"]
+__all__ = [
+    "BODY",
+    "FORMAT",
+    "Pack",
+    "damaged",
+    "frame",
+    "load_body",
+    "log_in_pack",
+    "parse_pack",
+    "to_pack",
+    "unframe",
+]
 
 FORMAT = "runstore/1"
 _HEAD = b'{"sha256":"'
@@ -74,19 +86,43 @@ def load_body(body: bytes, key: str) -> dict[str, Any]:
     return record
 
 
-def to_pack(run_id: str, framed: Sequence[bytes]) -> tuple[bytes, str]:
-    """Framed records, verbatim, in one framed pack; and the pack's digest, which names it."""
-    head = orjson.dumps(
-        {"format": FORMAT, "kind": "pack", "run_id": run_id, "lengths": [len(r) for r in framed]}
-    )
-    return frame(head[:-1] + b',"records":[' + b",".join(framed) + b"]}")
+class Pack(NamedTuple):
+    """What an object that is to be a pack holds."""
+
+    run_id: str
+    run_nonce: str
+    records: list[bytes]
+    """Framed; each is still to be parsed, and checked there."""
+    problems: list[str]
+    """What is wrong with the pack itself; none if it is as it was written."""
+    logs: Mapping[str, str] = {}
+    """Of what a fork took over: digest of a log -> its bytes in base64."""
 
 
-def parse_pack(data: bytes, key: str) -> tuple[str, list[bytes], list[str]]:
-    """``(run id, framed records, problems)``. Each record is still to be parsed, and checked there.
+def to_pack(
+    run_id: str, run_nonce: str, framed: Sequence[bytes], logs: Mapping[str, bytes] | None = None
+) -> tuple[bytes, str]:
+    """Framed records, verbatim, in one framed pack; and the pack's digest, which names it.
 
-    If the pack's own digest does not hold, the records that are whole are still found: each has a
-    digest of its own. ``problems`` says what is wrong with the pack then.
+    :param logs: digest -> bytes, to go along.
+    """
+    head: dict[str, Any] = {
+        "format": FORMAT,
+        "kind": "pack",
+        "run_id": run_id,
+        "run_nonce": run_nonce,
+    }
+    if logs:
+        head["logs"] = {name: b64encode(logs[name]).decode() for name in sorted(logs)}
+    head["lengths"] = [len(record) for record in framed]
+    return frame(orjson.dumps(head)[:-1] + b',"records":[' + b",".join(framed) + b"]}")
+
+
+def parse_pack(data: bytes, key: str) -> Pack:
+    """What a pack holds.
+
+    If its own digest does not hold, the records that are whole are still found: each has a digest
+    of its own. ``problems`` says what is wrong with the pack then.
     """
     problems: list[str] = []
     try:
@@ -109,10 +145,27 @@ def parse_pack(data: bytes, key: str) -> tuple[str, list[bytes], list[str]]:
         if problems:
             # Either a record is damaged, and the lengths are right, or the lengths are damaged.
             records = list(dict.fromkeys([*filter(_is_whole, records), *_whole(body)]))
-        return head["run_id"], records, problems
+        logs = head.get("logs") or {}
+        if type(logs) is not dict:
+            damaged(key, "has logs that are no object")
+        return Pack(head["run_id"], head["run_nonce"], records, problems, logs)
     except (KeyError, TypeError, DamagedError) as error:
         problems.append(f"record {key} cannot be read as a pack: {error}")
-        return "", _whole(body), problems
+        return Pack("", "", _whole(body), problems)
+
+
+def log_in_pack(text: str, digest: str, key: str) -> bytes:
+    """A log out of :attr:`Pack.logs`, checked.
+
+    :raises RecordDamagedError: naming the pack, if it is not what its name says.
+    """
+    try:
+        data = b64decode(text, validate=True)
+    except (ValueError, TypeError):
+        data = None
+    if data is None or sha256(data).hexdigest() != digest:
+        damaged(key, f"holds a log that is not the one of the digest {digest}")
+    return data
 
 
 def _is_whole(framed: bytes) -> bool:

@@ -38,6 +38,9 @@ class Damaged:
     """The key form of the path, where it does not tell the path itself."""
 
 
+WORKING = ("start", "retry", "fork")
+"""The modes of invocations that run steps."""
+
 _OUTERMOST = re.compile(r"[^/\[:@]*")  # in names these characters are escaped
 
 Attempt = End | Start | Damaged
@@ -127,6 +130,22 @@ class History:
         elif _weight(record) > _weight(known[at]):
             known[at] = record
 
+    @property
+    def latest_work(self) -> Invocation | None:
+        """The latest of those that worked on the run: not of an import, or a pull."""
+        work = (each for each in self.invocations.values() if each.mode in WORKING)
+        return max(work, key=lambda each: (each.number, each.id), default=None)
+
+    def distrust(self, damaged: Damaged) -> None:
+        """Put a damaged record in place of all that is known of its attempt: of records that
+        contradict each other neither counts."""
+        assert damaged.path is not None
+        known = self.attempts.get(damaged.path, [])
+        self.attempts[damaged.path] = [a for a in known if a.attempt != damaged.attempt]
+        if not self.attempts[damaged.path]:
+            del self.attempts[damaged.path]
+        self.add(damaged)
+
     def remove(self, invocation: Invocation) -> None:
         """Take an invocation out again: for asking what it would change."""
         del self.invocations[invocation.id]
@@ -140,6 +159,11 @@ class History:
     def _touch(self, path: str) -> None:
         outermost = _OUTERMOST.match(path)[0]  # type: ignore[index]  # it matches nothing, too
         self.touched[outermost] = self.touched.get(outermost, 0) + 1
+
+    @property
+    def latest_invocation(self) -> Invocation | None:
+        """The one of the highest number; of equal ones, that of the greatest id."""
+        return max(self.invocations.values(), key=lambda each: (each.number, each.id), default=None)
 
     def latest(self, path: str) -> Attempt | None:
         """The attempt that decides: the highest number, else what a fork took over."""

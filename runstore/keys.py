@@ -30,10 +30,13 @@ The layout (all below the root of the store)::
 
     runstore.json
     runs/<run key>/run.json
-    runs/<run key>/invocations/<id>.json
-    runs/<run key>/attempts/<node key>.<6 digits>.start.json     and .end.json
-    runs/<run key>/blobs/sha256/<2 hex>/<hex>
-    runs/<run key>/packs/<hex>.json
+    runs/<run key>/<nonce>/invocations/<id>.json
+    runs/<run key>/<nonce>/attempts/<node key>.<6 digits>.start.json     and .end.json
+    runs/<run key>/<nonce>/blobs/sha256/<2 hex>/<hex>
+    runs/<run key>/<nonce>/packs/<hex>.json
+
+The nonce is the run's own, and stands in ``run.json``. So a writer of a run that was removed cannot
+name anything of another run that was made under the same id.
 """
 
 from __future__ import annotations
@@ -61,9 +64,11 @@ __all__ = [
     "decode",
     "encode",
     "invocation_key",
+    "is_nonce",
     "pack_key",
     "parse_attempt",
     "prefix",
+    "run_folder",
     "run_key",
     "run_prefix",
 ]
@@ -74,8 +79,10 @@ MARKER = "runstore.json"
 RUNS = "runs/"
 """Below it, one folder for each run."""
 
-# Below a run's prefix:
+# Below a run's folder, ``runs/<run key>/``:
 RUN = "run.json"
+
+# Below the prefix of what the run consists of, ``runs/<run key>/<nonce>/``:
 INVOCATIONS = "invocations/"
 ATTEMPTS = "attempts/"
 BLOBS = "blobs/sha256/"
@@ -136,6 +143,7 @@ _WRITTEN = re.compile(rb"\.|_(?:u([a-z])|([0-9a-f]{2})|([a-z_]))")
 _LONG_FORM = re.compile(r"[a-z0-9._-]{1,58}\.\.[0-9a-f]{40}")
 _INVOCATION = re.compile(r"[a-z0-9-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+is_nonce = re.compile(r"[0-9a-f]{32}").fullmatch
 _ATTEMPT = re.compile(r"([a-z0-9._-]{1,100})\.([0-9]{6})\.(start|end)\.json")
 
 
@@ -226,30 +234,43 @@ def _meaning(found: re.Match[bytes]) -> bytes:
 # --- the layout -----------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=256)  # one process works on few runs, with many keys each
-def run_prefix(run_id: str) -> str:
-    """``runs/<run key>/``, below which everything of the run is. Raises ``PathError`` for what
-    cannot be a run id."""
+@lru_cache(maxsize=256)
+def run_folder(run_id: str) -> str:
+    """``runs/<run key>/``: ``run.json``, and what belongs to runs that had this id one after the
+    other. Raises ``PathError`` for what cannot be a run id."""
     return f"{RUNS}{encode(check_run_id(run_id))}/"
 
 
 def run_key(run_id: str) -> str:
     """``runs/<run key>/run.json``."""
-    return run_prefix(run_id) + RUN
+    return run_folder(run_id) + RUN
 
 
-def invocation_key(run_id: str, invocation_id: str) -> str:
-    """``runs/<run key>/invocations/<id>.json``. Raises ``PathError`` unless the id is 1 to 64 of
+def run_prefix(run_id: str, nonce: str) -> str:
+    """``runs/<run key>/<nonce>/``, below which everything of one run is, but for ``run.json``.
+
+    Raises ``PathError`` unless the nonce is 32 lowercase hex digits.
+    """
+    if is_nonce(nonce) is None:
+        raise PathError(f"{nonce[:100]!a} is no nonce of a run: 32 lowercase hex digits")
+    return f"{run_folder(run_id)}{nonce}/"
+
+
+# The functions below take such a prefix.
+
+
+def invocation_key(prefix: str, invocation_id: str) -> str:
+    """``<prefix>invocations/<id>.json``. Raises ``PathError`` unless the id is 1 to 64 of
     ``[a-z0-9-]``."""
     if _INVOCATION.fullmatch(invocation_id) is None:
         raise PathError(
             f"{invocation_id[:100]!a} is no invocation id: use 1 to 64 of a-z, 0-9 and -"
         )
-    return f"{run_prefix(run_id)}{INVOCATIONS}{invocation_id}.json"
+    return f"{prefix}{INVOCATIONS}{invocation_id}.json"
 
 
-def attempt_key(run_id: str, path: str, number: int, which: Literal["start", "end"]) -> str:
-    """``runs/<run key>/attempts/<node key>.<6 digits>.start.json``, or ``.end.json``.
+def attempt_key(prefix: str, path: str, number: int, which: Literal["start", "end"]) -> str:
+    """``<prefix>attempts/<node key>.<6 digits>.start.json``, or ``.end.json``.
 
     Raises ``PathError`` for a number that is not in 1 to 999,999. Two microseconds.
     """
@@ -259,18 +280,18 @@ def attempt_key(run_id: str, path: str, number: int, which: Literal["start", "en
             "fork the run to go on",
             number=number,
         )
-    return f"{run_prefix(run_id)}{ATTEMPTS}{encode(path)}.{number:06d}.{which}.json"
+    return f"{prefix}{ATTEMPTS}{encode(path)}.{number:06d}.{which}.json"
 
 
-def blob_key(run_id: str, sha256: str) -> str:
-    """``runs/<run key>/blobs/sha256/<2 hex>/<hex>``. Raises ``PathError`` unless 64 lowercase hex
+def blob_key(prefix: str, sha256: str) -> str:
+    """``<prefix>blobs/sha256/<2 hex>/<hex>``. Raises ``PathError`` unless 64 lowercase hex
     digits."""
-    return f"{run_prefix(run_id)}{BLOBS}{_checked(sha256)[:2]}/{sha256}"
+    return f"{prefix}{BLOBS}{_checked(sha256)[:2]}/{sha256}"
 
 
-def pack_key(run_id: str, sha256: str) -> str:
-    """``runs/<run key>/packs/<hex>.json``. Raises as ``blob_key``."""
-    return f"{run_prefix(run_id)}{PACKS}{_checked(sha256)}.json"
+def pack_key(prefix: str, sha256: str) -> str:
+    """``<prefix>packs/<hex>.json``. Raises as ``blob_key``."""
+    return f"{prefix}{PACKS}{_checked(sha256)}.json"
 
 
 def parse_attempt(name: str) -> tuple[str, int, str] | None:

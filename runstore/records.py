@@ -20,6 +20,7 @@ __all__ = [
     "Blob",
     "Consumed",
     "End",
+    "MAX_COUNT",
     "Holder",
     "Invocation",
     "Loaded",
@@ -30,9 +31,14 @@ __all__ = [
     "Start",
 ]
 
+MAX_COUNT = 2**31 - 1
+"""The highest number of an invocation, and of a try."""
+
+Nonce = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Size = Annotated[int, Meta(ge=0)]
 Number = Annotated[int, Meta(ge=1, le=MAX_ATTEMPT)]
+Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
 Outcome = Annotated[str, Meta(pattern=r"\A(?:succeeded|failed|lost|cancelled)\Z")]
 
 
@@ -61,7 +67,9 @@ class Blob(Struct, frozen=True, gc=False):
     sha256: Digest
     size: Size
     value: Digest | None = None
-    """Of a value: the digest of its canonical JSON, which is what consumers compare."""
+    """Of a value: its digest, which is what consumers compare (FORMAT.md, section 7.2)."""
+    codec: str | None = None
+    """Of a value: how its bytes are to be read; ``None`` for JSON."""
     executable: bool = False
     """Of an artifact: whether the file may be executed."""
 
@@ -69,6 +77,8 @@ class Blob(Struct, frozen=True, gc=False):
         out: dict[str, Any] = {"sha256": self.sha256, "size": self.size}
         if self.value is not None:
             out["value"] = self.value
+        if self.codec is not None:
+            out["codec"] = self.codec
         if self.executable:
             out["executable"] = True
         return out
@@ -90,6 +100,8 @@ class Holder(Struct, frozen=True, gc=False):
     pod: str | None = None
     mark: str | None = None
     """What the process left on its machine: a copy of the machine has it not."""
+    user: str | None = None
+    """The name of the user it ran as."""
 
     def __str__(self) -> str:
         return f"pod {self.pod}" if self.pod else f"process {self.pid} on {self.host}"
@@ -143,13 +155,22 @@ class Start(Struct, eq=False, gc=False):
     run_id: str
     path: str
     attempt: Number
-    nonce: str
+    nonce: Nonce
+    """Random, made once for each claim."""
     invocation: str
     by: Holder
     time: str = ""
     consumed: Consumed = field(default_factory=Consumed)
     code: Mapping[str, Any] | None = None
     digest: str = _NOT_READ
+    code_digest: Digest | None = None
+    """The digest of the code of this step alone, by whatever rule its executor has."""
+    try_: Count | None = field(default=None, name="try")
+    """Which try of its invocation it is, where the invocation makes several."""
+    of: Count | None = None
+    """How many tries that may be at most."""
+    run_nonce: Nonce = ""
+    """The nonce of the run: tells the record from those of another run of this id."""
 
 
 class End(Struct, eq=False, gc=False):
@@ -158,7 +179,8 @@ class End(Struct, eq=False, gc=False):
     run_id: str
     path: str
     attempt: Number
-    nonce: str
+    nonce: Nonce
+    """That of the claim."""
     invocation: str
     outcome: Outcome
     consumed: Consumed = field(default_factory=Consumed)
@@ -175,6 +197,14 @@ class End(Struct, eq=False, gc=False):
     digest: str = _NOT_READ
     large: Mapping[str, Blob] = NOTHING
     """Of one that was read: the outputs that stand in blobs. They are among ``outputs``, too."""
+    code_digest: Digest | None = None
+    """The digest of the code of this step alone, by whatever rule its executor has."""
+    try_: Count | None = field(default=None, name="try")
+    """Which try of its invocation it was, where the invocation makes several."""
+    of: Count | None = None
+    """How many tries that may be at most."""
+    run_nonce: Nonce = ""
+    """The nonce of the run: tells the record from those of another run of this id."""
 
     @property
     def names_blobs(self) -> bool:
@@ -186,7 +216,8 @@ class RunRecord(Struct, eq=False):
     """The run itself. ``dag`` is its JSON form; ``parameters`` hold no secret's value."""
 
     run_id: str
-    nonce: str
+    nonce: Nonce
+    """Random: tells the run from others that had or will have its id."""
     created: str
     dag: Mapping[str, Any]
     structure: str
@@ -201,6 +232,8 @@ class RunRecord(Struct, eq=False):
     """Of one that was read: the names of those that are secret. They are there, too."""
     single_writer: bool = False
     """The store it was made in has no exclusive create, and one writer was promised."""
+    source: Mapping[str, str] | None = None
+    """Where it was brought in from, if it was not made by an executor of ours."""
 
 
 class Invocation(Struct, eq=False):
@@ -218,6 +251,13 @@ class Invocation(Struct, eq=False):
     structure: str | None = None
     dag: Mapping[str, Any] | None = None
     digest: str = _NOT_READ
+    source: Mapping[str, str] | None = None
+    """Of an import or a pull: where the run came from."""
+    number: Count = 1
+    """One more than the highest that it saw: the latest has the highest, and of equal ones the
+    greatest id."""
+    run_nonce: Nonce = ""
+    """The nonce of the run."""
 
 
 class Marker(Struct, eq=False):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pathlib
 
 SPELLED = ". _o _i _j _q _n _t _h _k _l _r _s _p _m __".split()  # noqa: SIM905 - as the table reads
 PLAIN = dict(zip('/.[]":@#,{} %+_', SPELLED, strict=True))
@@ -12,11 +13,6 @@ RESERVED = {"con", "prn", "aux", "nul"} | {p + str(n) for p in ("com", "lpt") fo
 
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
-
-
-def load(folder, name):
-    with open(os.path.join(folder, name), "rb") as file:
-        return file.read()
 
 
 def guarded(key):  # section 2.1, names that Windows reserves
@@ -54,45 +50,46 @@ def unpack(body, record):  # section 8
 
 
 def read_run(folder):
-    damaged, adopted, named, kinds = [], {}, set(), {"start": {}, "end": {}}
+    damaged, adopted, named, logs, starts, ends = [], {}, set(), set(), {}, {}
 
     def take(data, name, into=None):
         record = unframe(data)
-        if record is None:
-            damaged.append(name)
-            return None
-        blobs = [*record.get("large", {}).values(), *record.get("artifacts", {}).values()]
-        blobs += [record["log"]] if "log" in record else []
-        named.update(blob["sha256"] for blob in blobs)
-        if record["kind"] in kinds:
-            kept = into if into is not None else kinds[record["kind"]]
-            kept[record["path"], record["attempt"] if into is None else 0] = record
+        if record is None or (into is None and record["run_nonce"] != run["nonce"]):
+            return damaged.append(name)  # or of another run
+        kept = {"start": starts, "end": ends}.get(record["kind"]) if into is None else into
+        if kept is not None:
+            blobs = [*record.get("large", {}).values(), *record.get("artifacts", {}).values()]
+            named.update(blob["sha256"] for blob in [*blobs, record.get("log")] if blob)
+            where = record["path"], record["attempt"] if into is None else 0
+            if kept.setdefault(where, (data, record))[0] != data:
+                damaged.append(name)  # two that differ
         return record
 
-    run = take(load(folder, "run.json"), "run.json")
+    run = unframe(pathlib.Path(folder, "run.json").read_bytes())
     assert os.path.basename(folder) == key_form(run["run_id"])
     origin = (run.get("origin") or {}).get("pack")
-    for where, _, names in os.walk(folder):
-        for name in names:
-            if name.startswith(".") or name == "run.json":
-                continue
-            data = load(where, name)
-            if "blobs" in os.path.relpath(where, folder).split(os.sep):
-                damaged += [name] if sha256(data) != name else []
-                continue
-            record = take(data, name)
+    for where, _, names in os.walk(os.path.join(folder, run["nonce"])):
+        for name in [name for name in names if not name.startswith(".")]:
+            data = pathlib.Path(where, name).read_bytes()
+            is_blob = "blobs" in os.path.relpath(where, folder).split(os.sep)
+            damaged += [name] if is_blob and sha256(data) != name else []
+            record = None if is_blob else take(data, name)
             if record and record["kind"] == "pack":
+                logs.update(record.get("logs", {}))
                 damaged += [name] if name != sha256(data[86:-1]) + ".json" else []
                 for framed in unpack(data[86:-1], record):
                     take(framed, name, adopted if name == f"{origin}.json" else None)
-            elif record and record["kind"] in kinds:
+            elif record and record["kind"] in ("start", "end"):
                 made = f"{key_form(record['path'])}.{record['attempt']:06}.{record['kind']}.json"
                 damaged += [name] if made != name else []
-    latest = {}
-    known = adopted | kinds["start"] | kinds["end"]  # an end says more than its start
-    for (path, number), record in sorted(known.items(), key=lambda each: each[0][1]):
-        latest[path] = (number, record.get("outcome", "in progress"), record.get("outputs") or {})
-    return {"run": run, "latest": latest, "damaged": sorted(damaged), "named": named}
+    for (path, number), (_, end) in ends.items():  # an end names its start
+        data, start = starts.get((path, number), (b"", {}))
+        if start and (end.get("start"), end["nonce"]) != (data[11:75].decode(), start["nonce"]):
+            damaged += [f"{key_form(path)}.{number:06}.end.json"] if end.get("start") else []
+    known, latest = adopted | starts | ends, {}  # an end says more than its start
+    for (path, number), (_, one) in sorted(known.items(), key=lambda each: each[0][1]):
+        latest[path] = (number, one.get("outcome", "in progress"), one.get("outputs") or {})
+    return {"run": run, "latest": latest, "damaged": sorted(damaged), "named": named - logs}
 
 
 def read(root):

@@ -86,7 +86,8 @@ def test_of_many_processes_one_gets_the_attempt(run, tmp_path):
             assert (who.pid, who.host) == (pid, holder.myself().host)
             assert f"process {pid} on {who.host}" in message
         (name,) = [name for name in disk(root) if "/attempts/" in name]
-        assert name == "runs/r/attempts/a.000001.start.json"
+        own = f"runs/r/{document(disk(root)['runs/r/run.json'])['nonce']}"
+        assert name == f"{own}/attempts/a.000001.start.json"
         assert document(disk(root)[name])["nonce"] == nonce
 
 
@@ -215,7 +216,7 @@ def test_a_zombie_is_refused_and_changes_nothing(run, tmp_path):
     assert "declared lost" in said
     assert str(os.getpid()) in said
     assert disk(tmp_path / "store") == before
-    end = document(before["runs/r/attempts/a.000001.end.json"])
+    end = document(before[f"{run.prefix}attempts/a.000001.end.json"])
     assert (end["outcome"], end["ended_by"]["pid"]) == ("lost", os.getpid())
 
 

@@ -19,6 +19,7 @@ from runstore.errors import (
 from runstore.history import Damaged
 from runstore.plan import Action, Reason
 from runstore.records import Start
+from tests.places import home
 
 BIG = 20_000
 calls: list[str] = []
@@ -80,7 +81,7 @@ def finished(tmp_path):
         to = tmp_path / f"copy{next(count)}"
         shutil.copytree(tmp_path / "store", to)
         if not packs:
-            shutil.rmtree(to / "runs/r/packs")
+            shutil.rmtree(home(to) / "packs")
         calls.clear()
         return to
 
@@ -131,7 +132,7 @@ def test_each_file_in_turn(finished, packs, harm):
         by_path = {step.path: step for step in plan.steps}
         damaged = {each.key for each in history.damaged}
         read_from_pack = packs and "/attempts/" in name
-        unread = name.endswith(".start.json") or "/blobs/" in name or read_from_pack
+        unread = "/blobs/" in name or read_from_pack
         assert damaged == (set() if unread else {name}), name
         for path, attempts in history.attempts.items():
             for attempt in attempts:
@@ -155,7 +156,7 @@ def test_a_damaged_end_runs_its_step_again_and_no_other(finished, harm):
         "collect": "collect",
     }.items():
         root = finished(packs=False)
-        path = root / f"runs/r/attempts/{step}.000001.end.json"
+        path = home(root) / f"attempts/{step}.000001.end.json"
         if harm == "gone":
             path.unlink()
         else:
@@ -173,7 +174,7 @@ def test_a_blob_that_a_step_needs_is_made_again_by_its_producer(finished, harm):
     end = run.history().ends('mp["a"]/save')[0]
     for blob in (end.outputs["large"], end.artifacts["file.txt"]):
         root = finished(packs=True)
-        path = root / f"runs/r/blobs/sha256/{blob.sha256[:2]}/{blob.sha256}"
+        path = home(root) / f"blobs/sha256/{blob.sha256[:2]}/{blob.sha256}"
         if harm == "gone":
             path.unlink()
         else:
@@ -206,7 +207,7 @@ def test_reading_a_damaged_blob_names_it(finished):
     end = run.history().ends('mp["a"]/save')[0]
     assert end.log is not None
     for blob in (end.outputs["large"], end.log):
-        path = root / f"runs/r/blobs/sha256/{blob.sha256[:2]}/{blob.sha256}"
+        path = home(root) / f"blobs/sha256/{blob.sha256[:2]}/{blob.sha256}"
         whole = path.read_bytes()
         path.write_bytes(flip(whole))
         with pytest.raises(BlobDamagedError, match=blob.sha256):
@@ -228,7 +229,7 @@ def test_a_large_parameter_that_is_lost_cannot_be_made_again(tmp_path):
     store = open_store(tmp_path / "store")
     result = start(pipeline, {"unused": "u" * BIG}, store=store, run_id="r", environment={})
     assert result.status == "succeeded"
-    (blob,) = (tmp_path / "store").glob("runs/r/blobs/sha256/*/*")
+    (blob,) = home(tmp_path / "store").glob("blobs/sha256/*/*")
     whole = blob.read_bytes()
     for broken in (b"", None):
         blob.unlink()
@@ -248,7 +249,7 @@ def test_a_damaged_start_waits_until_it_is_given_up(tmp_path, name):
     store = open_store(tmp_path / "store")
     run = store.create_run(pipeline, run_id="r")
     run.begin(name)
-    (path,) = (tmp_path / "store/runs/r/attempts").iterdir()
+    (path,) = (home(tmp_path / "store") / "attempts").iterdir()
     path.write_bytes(flip(path.read_bytes()))
     (step,) = store.run("r").plan().steps
     assert (step.action, step.reason) == (Action.WAIT, Reason.IN_PROGRESS)
@@ -263,13 +264,14 @@ def test_a_damaged_start_waits_until_it_is_given_up(tmp_path, name):
 
 def test_strange_files_in_a_run_are_found_and_harm_nothing(finished):
     root = finished(packs=True)
-    (root / "runs/r/attempts/notes.txt").write_text("hello")
-    (root / "runs/r/attempts/.tmp-1-2").write_text("half")
-    (root / "runs/r/attempts/UPPER.json").write_text("{}")
-    os.link(root / "runstore.json", root / "runs/r/invocations/other.json")
+    (home(root) / "attempts/notes.txt").write_text("hello")
+    (home(root) / "attempts/.tmp-1-2").write_text("half")
+    (home(root) / "attempts/UPPER.json").write_text("{}")
+    os.link(root / "runstore.json", home(root) / "invocations/other.json")
     run = open_store(root).run("r")
     problems = sorted(key for key, problem in run.verify() if problem)
-    assert problems == ["runs/r/attempts/notes.txt", "runs/r/invocations/other.json"]
+    names = ["attempts/notes.txt", "invocations/other.json"]
+    assert problems == [f"{run.prefix}{name}" for name in names]
     assert run.plan(PIPELINE).status == "pending"
     result = again(root)
     assert result is not None
@@ -279,7 +281,7 @@ def test_strange_files_in_a_run_are_found_and_harm_nothing(finished):
 def test_an_unreadable_object_is_not_taken_for_damage(finished, monkeypatch):
     """What could not be read is not known: a retry that guessed would run a success again."""
     root = finished(packs=False)
-    path = root / "runs/r/attempts/collect.000001.end.json"
+    path = home(root) / "attempts/collect.000001.end.json"
     path.unlink()
     path.symlink_to("/proc/self/mem")  # open(2) works, read(2) gives EIO
     with pytest.raises(OSError, match=r"collect\.000001\.end\.json"):

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from runstore import keys
 from runstore.errors import PathError
 from tests.exploration import scaled
+from tests.places import NONCE
+
+PREFIX = f"runs/r/{NONCE}/"
 
 RESERVED = {"con", "prn", "aux", "nul"} | {f"{p}{i}" for p in ("com", "lpt") for i in range(10)}
 
@@ -190,22 +193,24 @@ def test_lone_surrogates_have_no_key() -> None:
 def test_the_layout() -> None:
     sha = "0123456789abcdef" * 4
     assert keys.MARKER == "runstore.json"
-    assert keys.run_prefix("Nightly/7") == "runs/_unightly.7/"
+    assert keys.run_folder("Nightly/7") == "runs/_unightly.7/"
+    prefix = keys.run_prefix("r1", NONCE)
+    assert prefix == f"runs/r1/{NONCE}/"
     assert keys.run_key("r1") == "runs/r1/run.json"
-    assert keys.invocation_key("r1", "01-a") == "runs/r1/invocations/01-a.json"
-    assert keys.attempt_key("r1", 'mp["eu"]/x', 3, "start") == (
-        "runs/r1/attempts/mp_i_qeu_q_j.x.000003.start.json"
+    assert keys.invocation_key(prefix, "01-a") == f"{prefix}invocations/01-a.json"
+    assert keys.attempt_key(prefix, 'mp["eu"]/x', 3, "start") == (
+        f"{prefix}attempts/mp_i_qeu_q_j.x.000003.start.json"
     )
-    assert keys.attempt_key("r1", "a", 999_999, "end") == "runs/r1/attempts/a.999999.end.json"
-    assert keys.blob_key("r1", sha) == f"runs/r1/blobs/sha256/01/{sha}"
-    assert keys.pack_key("r1", sha) == f"runs/r1/packs/{sha}.json"
+    assert keys.attempt_key(prefix, "a", 999_999, "end") == f"{prefix}attempts/a.999999.end.json"
+    assert keys.blob_key(prefix, sha) == f"{prefix}blobs/sha256/01/{sha}"
+    assert keys.pack_key(prefix, sha) == f"{prefix}packs/{sha}.json"
 
 
 @given(TEXTS, st.integers(1, keys.MAX_ATTEMPT), st.sampled_from(["start", "end"]))
 def test_attempt_names_are_read_back(text: str, number: int, which: str) -> None:
     assume(text)
-    key = keys.attempt_key("r", text, number, which)  # type: ignore[arg-type]
-    name = key.removeprefix(keys.run_prefix("r") + keys.ATTEMPTS)
+    key = keys.attempt_key(PREFIX, text, number, which)  # type: ignore[arg-type]
+    name = key.removeprefix(PREFIX + keys.ATTEMPTS)
     assert "/" not in name
     assert name.split(".")[0] not in RESERVED
     assert keys.parse_attempt(name) == (keys.encode(text), number, which)
@@ -233,15 +238,17 @@ def test_other_names_are_no_attempts(name: str) -> None:
 @pytest.mark.parametrize("number", [0, -1, 1_000_000])
 def test_attempt_numbers_have_an_end(number: int) -> None:
     with pytest.raises(PathError, match="999999"):
-        keys.attempt_key("r", "a", number, "start")
+        keys.attempt_key(PREFIX, "a", number, "start")
 
 
 @pytest.mark.parametrize("wrong", ["", "A", "a/b", "a.b", "..", "x" * 65, "a\n"])
 def test_ids_and_digests_are_checked(wrong: str) -> None:
     with pytest.raises(PathError):
-        keys.invocation_key("r", wrong)
+        keys.invocation_key(PREFIX, wrong)
     for function in (keys.blob_key, keys.pack_key):
         with pytest.raises(PathError):
-            function("r", wrong)
+            function(PREFIX, wrong)
+    with pytest.raises(PathError):
+        keys.run_prefix("r", wrong)
     with pytest.raises(PathError):
         keys.run_key("a\x00" + wrong)

@@ -20,6 +20,7 @@ from runstore import keys
 from runstore.records import Blob, End
 from tests import independent_reader
 from tests.data import make_store
+from tests.places import home
 
 STORES = sorted((Path(__file__).parent / "data/stores").iterdir())
 
@@ -63,7 +64,7 @@ def test_the_reader_is_short_and_independent():
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
-    assert imported <= {"hashlib", "json", "os"}
+    assert imported <= {"hashlib", "json", "os", "pathlib"}
 
 
 @pytest.mark.parametrize("root", STORES, ids=lambda path: path.name)
@@ -102,7 +103,7 @@ def test_a_store_of_today_is_read_by_both(tmp_path):
     for gone in ("packs", "attempts"):
         copy = tmp_path / gone
         shutil.copytree(root, copy)
-        shutil.rmtree(copy / "runs/_unightly_s1" / gone)
+        shutil.rmtree(home(copy, "_unightly_s1") / gone)
         found = agree(copy)
         assert found["Nightly 1"]["latest"] == agree(root)["Nightly 1"]["latest"]
 

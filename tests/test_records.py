@@ -28,10 +28,12 @@ from runstore.records import (
 )
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
+from tests.places import NONCE, prefix
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 hexes = st.text("0123456789abcdef", min_size=64, max_size=64)
+nonces = st.text("0123456789abcdef", min_size=32, max_size=32)
 scalars = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | texts
 scalars |= st.floats(allow_nan=False, allow_infinity=False)
 values = st.recursive(
@@ -56,13 +58,15 @@ consumed = st.builds(
 )
 attempts = st.integers(1, 999_999)
 code = st.none() | st.dictionaries(names, texts, min_size=1, max_size=2)
-starts = st.builds(Start, names, names, attempts, hexes, names, holders, texts, consumed, code)
+starts = st.builds(
+    Start, names, names, attempts, nonces, names, holders, texts, consumed, code, run_nonce=nonces
+)
 ends = st.builds(
     End,
     names,
     names,
     attempts,
-    hexes,
+    nonces,
     names,
     st.sampled_from(["succeeded", "failed", "lost", "cancelled"]),
     consumed,
@@ -75,12 +79,13 @@ ends = st.builds(
     texts,
     texts,
     st.none() | holders,
+    run_nonce=nonces,
 )
 parameters = st.dictionaries(names, values | large, max_size=3)
 runs = st.builds(
     RunRecord,
     names,
-    hexes,
+    nonces,
     texts,
     st.just({"nodes": []}),
     texts,
@@ -101,6 +106,8 @@ invocations = st.builds(
     st.lists(names, max_size=2).map(tuple),
     st.none() | names,
     st.none() | st.just({"nodes": []}),
+    number=st.integers(1, 99),
+    run_nonce=nonces,
 )
 markers = st.builds(Marker, texts, texts, st.booleans())
 records = starts | ends | runs | invocations | markers
@@ -122,7 +129,11 @@ def sealed(body: dict) -> bytes:
 
 
 DAG = {"nodes": [{"name": "a", "kind": "task"}, {"name": "b", "kind": "task", "after": ["a"]}]}
-END = End("r", "a", 1, "0" * 32, "i", "succeeded", Consumed({"x": "1" * 64}), outputs={"y": [1.0]})
+END = End(
+    "r", "a", 1, "0" * 32, "i", "succeeded", Consumed({"x": "1" * 64}), outputs={"y": [1.0]},
+    run_nonce=NONCE,
+)  # fmt: skip
+HOME = f"runs/r/{NONCE}"
 
 
 def test_the_frame_is_what_the_format_says():
@@ -198,10 +209,12 @@ def test_every_truncation_and_any_addition_is_found():
 def test_a_mistyped_field_is_damage_and_no_crash(kind, junk):
     """A writer in another language may have bugs; readers name the record and go on."""
     record = {
-        "start": Start("r", "a", 1, "n", "i", Holder("h", 1), "t", Consumed()),
+        "start": Start(
+            "r", "a", 1, "0" * 32, "i", Holder("h", 1), "t", Consumed(), run_nonce=NONCE
+        ),
         "end": END,
-        "run": RunRecord("r", "n", "t", {"nodes": []}, "1:x", {"p": 1}, {"l": "x"}),
-        "invocation": Invocation("r", "i", "retry", force={"a": 1}),
+        "run": RunRecord("r", NONCE, "t", {"nodes": []}, "1:x", {"p": 1}, {"l": "x"}),
+        "invocation": Invocation("r", "i", "retry", force={"a": 1}, run_nonce=NONCE),
     }[kind]
     store = Store(MemoryStorage("junk"))
     body = orjson.loads(to_body(record))
@@ -210,15 +223,15 @@ def test_a_mistyped_field_is_damage_and_no_crash(kind, junk):
             continue
         data = sealed({**body, name: junk})
         store.storage._objects = {  # type: ignore[attr-defined]
-            "runs/r/run.json": framed(RunRecord("r", "n", "t", DAG, "1:x")),
-            "runs/r/attempts/a.000001.end.json": framed(END),
+            "runs/r/run.json": framed(RunRecord("r", NONCE, "t", DAG, "1:x")),
+            f"{HOME}/attempts/a.000001.end.json": framed(END),
         }
         key = {
             "run": "runs/r/run.json",
-            "invocation": "runs/r/invocations/i.json",
-        }.get(kind, f"runs/r/attempts/a.000001.{kind}.json")
+            "invocation": f"{HOME}/invocations/i.json",
+        }.get(kind, f"{HOME}/attempts/a.000001.{kind}.json")
         if kind == "start":
-            del store.storage._objects["runs/r/attempts/a.000001.end.json"]  # type: ignore[attr-defined]
+            del store.storage._objects[f"{HOME}/attempts/a.000001.end.json"]  # type: ignore[attr-defined]
         store.storage._objects[key] = data  # type: ignore[attr-defined]
         try:
             run = store.run("r")
@@ -234,12 +247,12 @@ def test_key_and_path_must_agree():
     """A record under a name that is not its own is damage, wherever it came from."""
     storage = MemoryStorage("moved")
     run = Store(storage).create_run(Dag([]), run_id="r")
-    storage.create("runs/r/attempts/b.000001.end.json", framed(END))
-    storage.create("runs/r/attempts/a.000002.end.json", framed(END))
+    storage.create(prefix(storage) + "attempts/b.000001.end.json", framed(END))
+    storage.create(prefix(storage) + "attempts/a.000002.end.json", framed(END))
     history = run.history()
     assert sorted(each.key for each in history.damaged) == [
-        "runs/r/attempts/a.000002.end.json",
-        "runs/r/attempts/b.000001.end.json",
+        f"{run.prefix}attempts/a.000002.end.json",
+        f"{run.prefix}attempts/b.000001.end.json",
     ]
     assert not history.ends("a")
     problems = {key: problem for key, problem in run.verify() if problem}
@@ -264,4 +277,4 @@ def test_attempt_is_neither_run_nor_marker():
         parse(frame(b"[1]")[0], "k")
     with pytest.raises(RecordDamagedError):
         parse(frame(b"{")[0], "k")
-    assert parse_pack(to_pack("r", [])[0], "k") == ("r", [], [])
+    assert parse_pack(to_pack("r", NONCE, [])[0], "k")[:4] == ("r", NONCE, [], [])

@@ -76,7 +76,7 @@ def _not_asked_for(path: str) -> int:
     store = Place(path).open()
     (run_id,) = store.runs()
     run = store.run(run_id)
-    folder = keys.run_prefix(run_id) + keys.BLOBS
+    folder = run.prefix + keys.BLOBS
     there = {key.rpartition("/")[2] for key in run.storage.list(folder)}
     return len(named_blobs(run) - there)
 

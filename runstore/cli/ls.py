@@ -80,7 +80,7 @@ def _facts(record: RunRecord) -> dict[str, Any]:
 
 def _status(store: Store, place: Place, record: RunRecord, damaged: list[str]) -> dict[str, Any]:
     from runstore.cli.mending import fault
-    from runstore.cli.sources import latest_dag, latest_invocation
+    from runstore.cli.sources import latest_dag
     from runstore.cli.text import verb_line
     from runstore.errors import RunstoreError
     from runstore.store import Run
@@ -91,7 +91,7 @@ def _status(store: Store, place: Place, record: RunRecord, damaged: list[str]) -
         history = run.history()
         presume_lost(history)
         # As of its latest invocation: what failed in that one has failed, and is not "to run".
-        latest = latest_invocation(history)
+        latest = history.latest_work
         run.invocation = latest.id if latest else None
         plan = run.plan(latest_dag(run, history), history=history)
     except RunstoreError as error:

@@ -62,10 +62,9 @@ class Mending:
         """Reads nothing, but for a pack: that pack, and once, in one pass, all loose attempts."""
         if key == keys.MARKER:
             return Advice(f"{_COPY}, or remove it: the next `runstore run` makes one")
-        prefix = keys.run_prefix(self.run.run_id)
-        rest = key.removeprefix(prefix)
+        rest = key.removeprefix(self.run.prefix)
         name = rest.rpartition("/")[2].removesuffix(".json")
-        if rest == keys.RUN:
+        if key == keys.run_key(self.run.run_id):
             return Advice(WITHOUT_A_RUN, decides=True)
         if rest.startswith(keys.INVOCATIONS):
             return _of_invocation(name)
@@ -155,13 +154,13 @@ class Mending:
         for _, data in self.run.storage.read_many([key]):
             if not isinstance(data, bytes):
                 return False
-            for framed in parse_pack(data, key)[1]:
+            for framed in parse_pack(data, key).records:
                 try:
                     record = parse_attempt(framed, key)
                 except DamagedError:
                     continue  # nobody can read it
                 stands = keys.attempt_key(
-                    record.run_id,
+                    self.run.prefix,
                     record.path,
                     record.attempt,
                     "end" if isinstance(record, End) else "start",
@@ -174,7 +173,7 @@ class Mending:
     def _loose(self) -> dict[str, bytes] | None:
         """The loose records of attempts: key -> digest. ``None`` if one is damaged or cannot be
         read, or is not there: a start without its end, or a number that is left out."""
-        folder = keys.run_prefix(self.run.run_id) + keys.ATTEMPTS
+        folder = self.run.prefix + keys.ATTEMPTS
         if any(key.startswith(folder) for key in self.damaged):
             return None
         listed = list(self.run.storage.list(folder))

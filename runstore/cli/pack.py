@@ -14,14 +14,8 @@ __all__ = ["command"]
 
 @click.command("pack")
 @click.argument("run_id")
-@click.option(
-    "--prune",
-    is_flag=True,
-    help="Then remove records that a pack holds, checked byte for byte; the last end of each "
-    "path stays, so that nobody takes its number again.",
-)
 @store_option
-def command(run_id: str, prune: bool, store: Place) -> int:
+def command(run_id: str, store: Place) -> int:
     """Put the records of run RUN_ID that are in no pack into one object, for quick reading.
 
     Nothing is rewritten. Whoever works on the run meanwhile is not disturbed.
@@ -31,11 +25,10 @@ def command(run_id: str, prune: bool, store: Place) -> int:
     from runstore.store.care import pack_run
 
     run = existing_run(store, run_id, write=True, cache=False)
-    done = pack_run(run, prune=prune)
-    removed = f", {count(done.removed, 'loose one')} removed" if prune else ""
+    done = pack_run(run)
     say(
         f"run {named(run.run_id)}: {count(done.records, 'record')} packed, {done.before:,} were "
-        f"before{removed}"
+        f"before"
     )
     for problem in done.problems:
         complain(problem)

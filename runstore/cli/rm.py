@@ -27,12 +27,10 @@ def command(run_id: str, yes: bool, force: bool, store: Place) -> int:
     from runstore.cli.sources import existing_store
     from runstore.cli.text import count, named
     from runstore.errors import RefusedError
-    from runstore.keys import run_prefix
     from runstore.store.care import remove_run
 
     opened = existing_store(store, cache=False)
-    there = next(iter(opened.storage.list(run_prefix(run_id))), None) is not None
-    if there and not yes:
+    if opened.exists(run_id) and not yes:
         if sys.stdin is None or not sys.stdin.isatty():
             raise RefusedError(
                 f"run {run_id!r} is not removed, since nobody is there to be asked: give --yes"

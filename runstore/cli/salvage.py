@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from runstore import keys
 from runstore.bodies import parse_attempt
-from runstore.errors import DamagedError
+from runstore.errors import DamagedError, RecordDamagedError, StorageError
 from runstore.framing import parse_pack
 from runstore.history import Damaged, History
 from runstore.records import RunRecord
@@ -19,13 +20,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Salvaged"]
 
+_NONCE = re.compile(rb'"nonce":"([0-9a-f]{32})"')
+
 
 class Salvaged(Run):
-    """In place of its record stands an empty one: no DAG, no parameters. To be read, no more."""
+    """In place of its record stands an empty one: no DAG, no parameters. To be read, no more.
+
+    :raises RecordDamagedError: if it cannot be told any more what belongs to the run.
+    """
 
     def __init__(self, storage: Storage, run_id: str, problem: str) -> None:
-        origin = _origin(storage, run_id)
-        super().__init__(storage, RunRecord(run_id, "", "", {"nodes": []}, "", origin=origin))
+        nonce = _nonce(storage, run_id, problem)
+        origin = _origin(storage, keys.run_prefix(run_id, nonce), nonce)
+        super().__init__(storage, RunRecord(run_id, nonce, "", {"nodes": []}, "", origin=origin))
         self.problem = problem
 
     def history(self, paths: Iterable[str] | None = None, *, dag: Dag | None = None) -> History:
@@ -35,20 +42,40 @@ class Salvaged(Run):
         return history
 
 
-def _origin(storage: Storage, run_id: str) -> dict[str, str] | None:
+def _nonce(storage: Storage, run_id: str, problem: str) -> str:
+    """The run's nonce: as the damaged record has it, if it names a folder that is there; else that
+    of the one folder there is. Beside it may lie what is left of earlier runs of this id."""
+    folder = keys.run_folder(run_id)
+    parts = [part[len(folder) : -1] for part in storage.list(folder, shallow=True)]
+    there = [part for part in parts if keys.is_nonce(part)]
+    try:
+        said = _NONCE.search(storage.read(keys.run_key(run_id)))
+    except StorageError:
+        said = None
+    if said is not None and said[1].decode() in there:
+        return said[1].decode()
+    if len(there) == 1:
+        return there[0]
+    raise RecordDamagedError(
+        f"{problem}; and which of {len(there)} folders beside it is this run's it does not tell: "
+        f"restore it from a copy",
+        key=keys.run_key(run_id),
+    )
+
+
+def _origin(storage: Storage, prefix: str, nonce: str) -> dict[str, str] | None:
     """What a fork was made of: one pack of it holds records of another run (FORMAT.md, section 8).
 
     Without this all that it took over would be taken for damage.
     """
-    folder = keys.run_prefix(run_id) + keys.PACKS
+    folder = prefix + keys.PACKS
     for key, data in storage.read_many(list(storage.list(folder))):
         if isinstance(data, bytes):
-            _, records, _ = parse_pack(data, key)
             try:
-                found = {parse_attempt(framed, key).run_id for framed in records[:1]} - {run_id}
+                found = [parse_attempt(each, key) for each in parse_pack(data, key).records[:1]]
             except DamagedError:
                 continue
-            if found:
+            if found and found[0].run_nonce != nonce:
                 name = key.removeprefix(folder).removesuffix(".json")
-                return {"run_id": found.pop(), "pack": name}
+                return {"run_id": found[0].run_id, "pack": name}
     return None

@@ -60,7 +60,8 @@ def _facts(run: Run, history: History) -> dict[str, Any]:
         facts["labels"] = dict(record.labels)
     facts["parameters"] = {name: _value(value) for name, value in record.parameters.items()}
     facts["invocations"] = [
-        _invocation(history.invocations[each]) for each in sorted(history.invocations)
+        _invocation(each)
+        for each in sorted(history.invocations.values(), key=lambda one: (one.number, one.id))
     ]
     facts["attempts"] = sorted(
         (_attempt(path, each) for path in history.paths() for each in _attempts(history, path)),

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING
 from runstore.cli.console import say
 from runstore.cli.place import Place, is_exported
 from runstore.errors import (
-    DamagedError,
     RecordDamagedError,
     RunNotFoundError,
-    StorageError,
     StoreNotFoundError,
 )
 
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from runstore.dag import Dag
     from runstore.history import History
     from runstore.pipeline import Pipeline
-    from runstore.records import Invocation
     from runstore.store import Run, Store
 
 __all__ = [
@@ -130,32 +127,16 @@ def _file_of(source: str) -> str:
 
 
 def _latest_source(run: Run) -> str | None:
-    from runstore import keys
-    from runstore.bodies import parse
-    from runstore.records import Invocation
-
-    folder = keys.run_prefix(run.run_id) + keys.INVOCATIONS
-    for key in sorted(run.storage.list(folder), reverse=True):
-        try:
-            record = parse(run.storage.read(key), key)
-        except (DamagedError, StorageError):
-            continue  # the one before tells as much as is known
-        if isinstance(record, Invocation):
-            source = (record.code or {}).get("pipeline")
-            return source if isinstance(source, str) else None
-    return None
-
-
-def latest_invocation(history: History) -> Invocation | None:
-    """By id: they sort by the time they were made."""
-    return history.invocations[max(history.invocations)] if history.invocations else None
+    latest = run.latest_work()
+    source = (latest.code or {}).get("pipeline") if latest else None
+    return source if isinstance(source, str) else None
 
 
 def latest_dag(run: Run, history: History) -> Dag:
     """The DAG that the latest invocation worked with."""
     from runstore.dag import Dag
 
-    latest = latest_invocation(history)
+    latest = history.latest_work
     if latest is None or latest.dag is None:
         return run.dag
     return Dag.from_json(latest.dag, unknown="ignore")

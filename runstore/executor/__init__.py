@@ -197,7 +197,7 @@ def retry(
     changed = pipeline.dag if digest(pipeline.dag) != run.record.structure else None
     with _place(pipeline, options) as pool:
         invocation = run.begin_invocation(
-            "retry", force=forces, ignored=ignored, dag=changed, command=command,
+            "retry", history=history, force=forces, ignored=ignored, dag=changed, command=command,
             code=code_of(pipeline),
         )  # fmt: skip
         history.add(invocation)

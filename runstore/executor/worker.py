@@ -46,6 +46,9 @@ class _Shared:
     storage: Storage
     """As it was opened: its options and its engine go along."""
     run_id: str
+    nonce: str
+    digest: str
+    """Of ``run.json``: whether the run is still there."""
     secrets: Mapping[str, Any]
     invocation: str
     folder: str
@@ -85,8 +88,8 @@ class Sender:
         self._logs: str | None = None
         self._source = pipeline.source
         shared = _Shared(
-            run.storage, run.run_id, run.secrets, run.invocation, pipeline.folder, pipeline.source,
-            code,
+            run.storage, run.run_id, run.record.nonce, run.record.digest, run.secrets,
+            run.invocation, pipeline.folder, pipeline.source, code,
         )  # fmt: skip
         self._shared = _pickled(shared, f"the store {run.storage.url}", "use threads")
 
@@ -128,6 +131,7 @@ class Sender:
             start.run_id, start.path, start.attempt, start.nonce, start.invocation, outcome,
             start.consumed, start.digest, error={"type": kind, "message": message},
             log=self._printed(start), began=start.time, ended=now(), ended_by=myself(),
+            run_nonce=start.run_nonce,
         )  # fmt: skip
         return self._run.end_or_other(end)
 
@@ -206,7 +210,7 @@ class _SentRun(Run):
 
     def __init__(self, shared: _Shared) -> None:
         self._whole: RunRecord | None = None
-        record = RunRecord(shared.run_id, "", "", {}, "", {}, {}, None)
+        record = RunRecord(shared.run_id, shared.nonce, "", {}, "", digest=shared.digest)
         super().__init__(shared.storage, record, shared.secrets)
         self._run_id = shared.run_id
         self.invocation = shared.invocation

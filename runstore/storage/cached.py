@@ -259,7 +259,7 @@ class CachedStorage:
 
 
 def _run_of(key: str) -> str:
-    """The prefix of the run that a record belongs to; empty for what is not kept."""
+    """The folder of the run that a record belongs to; empty for what is not kept."""
     parts = key.split("/", 2)
     return f"{parts[0]}/{parts[1]}/" if len(parts) == 3 and key.startswith(keys.RUNS) else ""
 
@@ -270,7 +270,7 @@ def _is_pack(key: str) -> bool:
 
 def _content(key: str) -> str:
     """The digest that names an object, if one does."""
-    rest = key.split("/", 2)[-1]
+    rest = key.split("/", 3)[-1]
     if rest.startswith(keys.BLOBS):
         return rest.rpartition("/")[2]
     if rest.startswith(keys.PACKS):

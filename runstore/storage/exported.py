@@ -38,8 +38,8 @@ from runstore.storage.lines import (
 
 __all__ = ["Check", "ExportedStorage"]
 
-Check = Callable[[str, Iterable[Entry]], Iterator[Entry]]
-"""Given the run id and the objects, lets them pass, or raises."""
+Check = Callable[[str, str, Iterable[Entry]], Iterator[Entry]]
+"""Given the run's id and nonce and the objects, lets them pass, or raises."""
 
 
 class ExportedStorage:
@@ -194,8 +194,9 @@ class ExportedStorage:
             if found is None:
                 self._refuse_version(version_of(first))
                 raise NotInLinesError("it does not begin like an exported run")
-            run_id, artifacts = found
-            prefix = keys.run_prefix(run_id)
+            run_id, nonce, artifacts = found
+            prefix = keys.run_prefix(run_id, nonce)
+            own = keys.run_key(run_id)
         except (ValueError, PathError) as error:
             if isinstance(error, ImportRefusedError):
                 raise
@@ -207,13 +208,13 @@ class ExportedStorage:
         manifest = Manifest()
         entries: Iterable[Entry] = layout.entries()
         if self._check is not None:
-            entries = self._check(run_id, entries)
+            entries = self._check(run_id, nonce, entries)
         number = 1
         try:
             last = ""
             for entry in entries:
                 number = entry.line
-                key = prefix + entry.key
+                key = own if entry.key == keys.RUN else prefix + entry.key
                 if entry.part:  # it follows its part before, or Layout would have refused it
                     self._index[last] = (self._index[last][0], layout.end, "")
                     continue

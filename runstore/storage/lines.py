@@ -121,15 +121,17 @@ _VERSION = re.compile(rb'"format"\s*:\s*"(runstore-export/[^"]{1,20})"')
 is_hex = re.compile(r"[0-9a-f]{64}").fullmatch
 
 
-def head(line: bytes) -> tuple[str, str] | None:
-    """Run id and artifacts of a first line, ``None`` if it is none. ``ValueError`` if not text."""
+def head(line: bytes) -> tuple[str, str, str] | None:
+    """Run id, nonce and artifacts of a first line, ``None`` if it is none. ``ValueError`` if not
+    text."""
     ours = len(line) <= _HEAD_BYTES and line.startswith(_HEAD) and line.endswith(_HEAD_END)
     if not ours:
         return None
     found = strict_json(line.removesuffix(_HEAD_END) + b"}")
-    if list(found) != ["format", "run_id", "artifacts"] or type(found["artifacts"]) is not str:
+    if list(found) != ["format", "run_id", "run_nonce", "artifacts"]:
         return None
-    return found["run_id"], found["artifacts"]
+    _, run_id, nonce, artifacts = found.values()
+    return (run_id, nonce, artifacts) if type(nonce) is type(artifacts) is str else None
 
 
 def version_of(line: bytes) -> str:
@@ -138,10 +140,11 @@ def version_of(line: bytes) -> str:
     return found[1].decode("ascii", "replace") if found else ""
 
 
-def head_line(run_id: str, artifacts: str) -> bytes:
+def head_line(run_id: str, nonce: str, artifacts: str) -> bytes:
     """The first line."""
-    return b'{"format":"%s","run_id":%s,"artifacts":%s,"objects":[\n' % (
-        FORMAT.encode(), orjson.dumps(run_id), orjson.dumps(artifacts)
+    said = orjson.dumps(run_id), orjson.dumps(nonce), orjson.dumps(artifacts)
+    return b'{"format":"%s","run_id":%s,"run_nonce":%s,"artifacts":%s,"objects":[\n' % (
+        FORMAT.encode(), *said
     )  # fmt: skip
 
 
@@ -232,7 +235,7 @@ def put_into_lines(raw: dict[str, Any], lines: IO[bytes]) -> None:
     objects, count, digest = raw["objects"], raw["count"], raw["sha256"]
     if type(objects) is not list or type(count) is not int or count < 0 or not is_hex(digest):
         raise ValueError("its objects, count or sha256 is missing or mistyped")
-    lines.write(head_line(raw["run_id"], raw["artifacts"]))
+    lines.write(head_line(raw["run_id"], raw["run_nonce"], raw["artifacts"]))
     comma = b""
     for item in objects:
         entry = _of_json(item)

@@ -224,6 +224,10 @@ class Attempt(Artifacts):
             self.log,
             self.start.time,
             now(),
+            code_digest=self.start.code_digest,
+            try_=self.start.try_,
+            of=self.start.of,
+            run_nonce=self.start.run_nonce,
         )
         try:
             self.run.write_attempt(end)

@@ -60,19 +60,22 @@ def inline(value: Value) -> tuple[Any] | None:
 
 
 class Blobs:
-    """The blobs of one run."""
+    """The blobs of one run.
 
-    def __init__(self, storage: Storage, run_id: str) -> None:
-        self._storage = storage
-        self._run_id = run_id
+    :param prefix: the run's, as :func:`runstore.keys.run_prefix` gives it.
+    """
+
+    def __init__(self, storage: Storage, prefix: str) -> None:
+        self.storage = storage
+        self.prefix = prefix
 
     def key(self, sha256: str) -> str:
-        return keys.blob_key(self._run_id, sha256)
+        return keys.blob_key(self.prefix, sha256)
 
     def put(self, data: bytes) -> Blob:
         """Keep some bytes. One create, none if they are there."""
         blob = Blob(hashlib.sha256(data).hexdigest(), len(data))
-        self._storage.create(self.key(blob.sha256), data, repair=True)
+        self.storage.create(self.key(blob.sha256), data, repair=True)
         return blob
 
     def put_file(self, file: BinaryIO, *, size: int = 0, executable: bool = False) -> Blob:
@@ -91,7 +94,7 @@ class Blobs:
                 raise _changed(file)
         file.seek(0)
         blob = Blob(digest.hexdigest(), seen, executable=executable)
-        self._storage.create(self.key(blob.sha256), _Checked(file, blob), repair=True)  # type: ignore[arg-type]
+        self.storage.create(self.key(blob.sha256), _Checked(file, blob), repair=True)  # type: ignore[arg-type]
         return blob
 
     def value(self, value: object, what: str) -> Any:
@@ -114,7 +117,7 @@ class Blobs:
         :raises BlobMissingError, BlobDamagedError: naming it.
         """
         try:
-            data = self._storage.read(self.key(blob.sha256))
+            data = self.storage.read(self.key(blob.sha256))
         except KeyMissingError:
             raise self._missing(blob) from None
         if hashlib.sha256(data).hexdigest() != blob.sha256:
@@ -152,7 +155,7 @@ class Blobs:
         temp = os.path.join(path[: len(path) - len(name)], f".runstore-{os.urandom(8).hex()}")
         digest = hashlib.sha256()
         try:
-            source = self._storage.stream(self.key(blob.sha256))
+            source = self.storage.stream(self.key(blob.sha256))
         except KeyMissingError:
             raise self._missing(blob) from None
         with source:
@@ -179,7 +182,7 @@ class Blobs:
         """
         digest = hashlib.sha256()
         try:
-            with self._storage.stream(self.key(blob.sha256)) as source:
+            with self.storage.stream(self.key(blob.sha256)) as source:
                 while chunk := source.read(CHUNK_BYTES):
                     digest.update(chunk)
         except KeyMissingError:
@@ -190,7 +193,7 @@ class Blobs:
     def _missing(self, blob: Blob) -> BlobMissingError:
         key = self.key(blob.sha256)
         return BlobMissingError(
-            f"blob {key} is missing from {self._storage.url}: copy it there, {_AGAIN}",
+            f"blob {key} is missing from {self.storage.url}: copy it there, {_AGAIN}",
             key=key,
             sha256=blob.sha256,
         )
@@ -201,7 +204,7 @@ class Blobs:
     def _unfit(self, blob: Blob, problem: str) -> BlobDamagedError:
         key = self.key(blob.sha256)
         return BlobDamagedError(
-            f"blob {key} in {self._storage.url} {problem}: restore it, {_AGAIN}",
+            f"blob {key} in {self.storage.url} {problem}: restore it, {_AGAIN}",
             key=key,
             sha256=blob.sha256,
         )

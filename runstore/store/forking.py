@@ -1,22 +1,35 @@
-"""What a retry may go on with, and what a fork may take over, when the structure has changed."""
+"""Forking: what a fork takes over, and what a changed structure allows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
+from runstore import keys
 from runstore.dag import Dag
-from runstore.errors import StructureChangedError
+from runstore.errors import DamagedError, KeyMissingError, StructureChangedError
+from runstore.framing import to_pack
 from runstore.history import History
 from runstore.paths import template
 from runstore.plan import Planner, Reason
-from runstore.records import End
+from runstore.records import Blob, End, RunRecord, Secret
+from runstore.store.blobs import Blobs
+from runstore.store.clock import new_nonce, now
+from runstore.store.masking import refuse_short
+from runstore.store.reading import read_raw
+from runstore.store.storable import check_values, storable
 from runstore.structure import Change, changed, comparable, diff, digest
 
 if TYPE_CHECKING:
     from runstore.store.run import Run
+    from runstore.store.store import Store
 
-__all__ = ["adoptable", "compare"]
+__all__ = ["adoptable", "compare", "fork_run"]
+
+_THREADS = 16
+_LOG_BYTES = 16 << 20
+"""Logs that go into the pack of a fork, in all: whoever reads the history of the fork reads it."""
 
 
 def compare(
@@ -46,6 +59,111 @@ def compare(
             changes=[str(change) for change in changes],
         )
     return changes
+
+
+def fork_run(
+    store: Store,
+    origin: Run,
+    dag: Dag | None,
+    parameters: Mapping[str, Any] | None,
+    *,
+    run_id: str,
+    labels: Mapping[str, str] | None,
+    secrets: Mapping[str, Any] | None,
+    keep_unchanged: bool,
+) -> Run:
+    """See :meth:`Store.fork_run`."""
+    dag = dag or origin.dag
+    history = origin.history()
+    compare(origin, dag, history, keep_unchanged=keep_unchanged)
+    hidden = dict(secrets or {})
+    # What was declared secret stays so, whichever way its new value comes in.
+    for name in parameters or ():
+        if type(origin.record.parameters.get(name)) is Secret:
+            hidden.setdefault(name, (parameters or {})[name])
+    refuse_short(hidden)
+    merged = {**origin.record.parameters, **(parameters or {})}
+    merged |= {name: Secret(name) for name in hidden}
+    document = storable(dag.check(merged))
+    check_values(run_id, parameters or {}, labels or {}, hidden)
+    alone = store.mark()
+    if store.exists(run_id):  # before anything is copied
+        raise store.taken(run_id)
+    nonce = new_nonce()
+    blobs = Blobs(store.storage, keys.run_prefix(run_id, nonce))
+    source = {"run_id": origin.run_id}
+    ends = sorted(adoptable(origin, history, dag), key=lambda end: end.path)
+    if ends:
+        source["pack"] = _take_over(origin, history, ends, blobs, (run_id, nonce))
+    given: dict[str, Any] = {}
+    for name, value in merged.items():
+        if type(value) is Blob:
+            blobs.put(origin.blobs.read(value))
+        plain = type(value) not in (Blob, Secret)
+        given[name] = blobs.value(value, f"parameter {name!r}") if plain else value
+    record = RunRecord(
+        run_id, nonce, now(), document, digest(dag), given, dict(labels or {}),
+        source, single_writer=alone,
+    )  # fmt: skip
+    return store.create_from(record, hidden)
+
+
+def _take_over(
+    origin: Run, history: History, ends: Sequence[End], blobs: Blobs, run: tuple[str, str]
+) -> str:
+    """Put some ends into one pack, with the logs that are small, and copy the blobs they name. The
+    digest of the pack.
+
+    :param blobs: those of the new run, whose id and nonce ``run`` is.
+    """
+    wanted: dict[str, Blob] = {}
+    logs: dict[str, Blob] = {}
+    for end in ends:
+        for blob in (*end.outputs.values(), *end.artifacts.values()):
+            if type(blob) is Blob and blob.sha256 not in history.missing:
+                wanted[blob.sha256] = blob
+        if end.log is not None:
+            logs[end.log.sha256] = end.log
+    small: list[Blob] = []
+    room = _LOG_BYTES
+    for log in sorted(logs.values(), key=lambda log: (log.size, log.sha256)):
+        room -= log.size
+        if log.sha256 in wanted:
+            continue
+        if room >= 0:
+            small.append(log)
+        else:
+            wanted[log.sha256] = log
+    with ThreadPoolExecutor(_THREADS, "runstore-fork") as pool:
+        copied = [
+            pool.submit(_copy, origin.blobs, blobs, blob, blob.sha256 in logs)
+            for blob in wanted.values()
+        ]
+        found = pool.map(lambda log: (log.sha256, _log(origin, log)), small)
+        along = {sha256: data for sha256, data in found if data is not None}
+        for each in copied:
+            each.result()
+    framed = sorted(read_raw(origin, ends))
+    data, name = to_pack(*run, framed, along)
+    blobs.storage.create(keys.pack_key(blobs.prefix, name), data, repair=True)
+    return name
+
+
+def _copy(source: Blobs, target: Blobs, blob: Blob, is_log: bool) -> None:
+    try:
+        with source.storage.stream(source.key(blob.sha256)) as file:
+            target.storage.create(target.key(blob.sha256), file, repair=True)
+    except KeyMissingError:
+        if not is_log:  # a log may have been left out, by an export or a copy
+            raise
+
+
+def _log(origin: Run, log: Blob) -> bytes | None:
+    """A log, or ``None`` if it is missing or damaged: nothing but people reads it."""
+    try:
+        return origin.read_log(log)
+    except DamagedError:
+        return None
 
 
 def adoptable(origin: Run, history: History, dag: Dag) -> Iterator[End]:

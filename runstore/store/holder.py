@@ -46,8 +46,19 @@ def _holder(pid: int) -> Holder:
     boot = _boot()
     return Holder(
         socket.gethostname(), pid, _started(pid) if boot else None, boot, pod,
-        _leave_mark() if boot else None,
+        _leave_mark() if boot else None, _user(),
     )  # fmt: skip
+
+
+def _user() -> str:
+    """The name of the user this process runs as; the number, where there is no name for it."""
+    user = os.geteuid()
+    try:
+        import pwd
+
+        return pwd.getpwuid(user).pw_name
+    except (ImportError, KeyError):
+        return str(user)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from runstore import keys
 from runstore.framing import to_pack
+from runstore.records import RunRecord
 from runstore.storage import Storage
 
 __all__ = ["Keeping"]
@@ -18,9 +19,9 @@ _FEWEST = 3
 class Keeping:
     """Framed records, and what becomes of them. Nothing is kept until :meth:`begin`."""
 
-    def __init__(self, storage: Storage, run_id: str) -> None:
+    def __init__(self, storage: Storage, run: RunRecord) -> None:
         self._storage = storage
-        self._run_id = run_id
+        self._run = run
         self._records: list[bytes] | None = None
         self._bytes = 0
         self._lock = threading.Lock()
@@ -58,8 +59,8 @@ class Keeping:
             self._bytes = 0
         if len(kept) < _FEWEST:
             return None
-        data, digest = to_pack(self._run_id, kept)
-        key = keys.pack_key(self._run_id, digest)
+        data, digest = to_pack(self._run.run_id, self._run.nonce, kept)
+        key = keys.pack_key(keys.run_prefix(self._run.run_id, self._run.nonce), digest)
         # Named by its content: other bytes under this name are damage, not somebody else's.
         self._storage.create(key, data, repair=True)
         return key

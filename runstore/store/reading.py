@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from runstore import keys
 from runstore.bodies import parse, parse_attempt
 from runstore.dag import Dag, walk
 from runstore.errors import DamagedError, KeyMissingError, PathError
-from runstore.framing import parse_pack
+from runstore.framing import Pack, parse_pack, unframe
 from runstore.history import Damaged, History, no_collection
 from runstore.plan import needed
 from runstore.records import Blob, End, Invocation, RunRecord, Start
@@ -18,7 +18,10 @@ from runstore.storage import Storage
 from runstore.store.blobs import Blobs
 from runstore.store.clock import may_force
 
-__all__ = ["deciding_names", "needed_prefixes", "read_history", "read_raw"]
+if TYPE_CHECKING:
+    from runstore.store.view import RunView
+
+__all__ = ["Ended", "deciding_names", "is_of", "needed_prefixes", "read_history", "read_raw"]
 
 
 def deciding_names(dag: Dag) -> frozenset[str]:
@@ -45,15 +48,19 @@ def read_history(
 
     :param prefixes: of attempt names to list; ``None``: all of them.
 
-    Cost: three listings (one a prefix, and one, for a partial history), one read for each pack and
-    invocation, and one for each attempt that is in no pack; the start of an ended attempt is never
-    read. One more listing if a record names a blob.
+    Records that contradict each other are damage: an end that is not of the start beside it, two
+    ends or two starts of one attempt that differ. Where a pack holds an end, what stands on its own
+    of that attempt is not read again; :func:`runstore.store.verify.check_run` reads both.
 
-    A partial history reads of the attempts that ended the latest at each path; of the invocations
-    those that its records name, and those that force something; and of the packs a fork's, which
-    says what was taken over. The others hold nothing that decides: the latest end of a path, and a
-    start that has no end, stand on their own (FORMAT.md, section 8). They are read if one of those
-    is damaged, or looks to be in progress: a pack may have it whole, or have the end that was lost.
+    Cost: three listings (one a prefix, and one, for a partial history), one read for each pack and
+    invocation, and for each attempt that is in no pack one for its end and one for its start. One
+    more listing if a record names a blob.
+
+    A partial history reads no start of an attempt that ended; of the attempts that ended the latest
+    at each path; of the invocations those that its records name, and those that force something;
+    and of the packs a fork's, which says what was taken over. The others repeat what stands on its
+    own (FORMAT.md, section 8). They are read if one of those is damaged, or looks to be in
+    progress: a pack may have it whole, or have the end that was lost.
     """
     with no_collection():
         history = History(run)
@@ -62,6 +69,7 @@ def read_history(
         reader.read_attempts(prefixes)
         if prefixes is not None and (history.damaged or any(history.open())):
             reader.read_packs(reader.listed(keys.PACKS))
+        reader.judge()
         reader.read_invocations(None if prefixes is None else reader.named())
         reader.read_deciding(dag)
     return history
@@ -72,9 +80,12 @@ class _Reader:
         self.storage = storage
         self.history = history
         self.run_id = history.run.run_id
-        self.prefix = keys.run_prefix(self.run_id)
-        self.packed_ends: set[str] = set()
-        self.packed: list[Start | End] = []
+        self.nonce = history.run.nonce
+        self.prefix = keys.run_prefix(self.run_id, self.nonce)
+        self.packed: dict[tuple[str, int], End] = {}
+        self.begun: list[Start] = []
+        """Starts that were read, and that no end in a pack names."""
+        self.contradictions: list[Damaged] = []
         self.naming: list[End] = []
         """Those that name a blob: few do, and the others are not looked at again."""
 
@@ -91,6 +102,14 @@ class _Reader:
             path = None
         self.history.add(Damaged(key, str(problem), path, number, kind, node_key))
 
+    def another(self, of: Start | End | Pack) -> str:
+        """Another run, for people: one of another id, or an earlier or later one of this id."""
+        if of.run_id != self.run_id:
+            return f"run {of.run_id!r}"
+        if of.run_nonce != self.nonce:
+            return f"another run {of.run_id!r}, of the nonce {of.run_nonce}"
+        return f"run {of.run_id!r}"
+
     def listed(self, folder: str) -> list[str]:
         return list(self.storage.list(self.prefix + folder))
 
@@ -98,7 +117,7 @@ class _Reader:
     def origin(self) -> list[str]:
         """The pack of what a fork took over; none for what is no fork."""
         pack = (self.history.run.origin or {}).get("pack")
-        return [keys.pack_key(self.run_id, pack)] if pack else []
+        return [keys.pack_key(self.prefix, pack)] if pack else []
 
     def read_packs(self, names: list[str]) -> None:
         origin = (self.history.run.origin or {}).get("pack")
@@ -107,16 +126,17 @@ class _Reader:
                 continue  # what is absent is no success
             if not isinstance(data, bytes):
                 raise data  # what could not be read is not known: it is neither damaged nor absent
-            run_id, records, problems = parse_pack(data, key)
+            pack = parse_pack(data, key)
+            records, problems = pack.records, pack.problems
             # What counts as attempt 0 is that pack and no other: under its name must stand what has
             # its digest, or, where that is damaged, what says so of itself.
             name = _name(key)
             digests = [data[11:75].decode("ascii", "replace")]
-            ours = run_id == self.run_id
+            ours = (pack.run_id, pack.run_nonce) == (self.run_id, self.nonce)
             if problems:
                 digests.append(sha256(data[86:-1]).hexdigest())
             elif not ours:
-                problems.append(f"pack {key} belongs to run {run_id!r}")
+                problems.append(f"pack {key} belongs to {self.another(pack)}")
             if name not in digests:
                 problems.append(f"pack {key} is not of its name")
                 ours = False
@@ -137,13 +157,19 @@ class _Reader:
             try:
                 record = parse_attempt(framed, key, trusted=trusted)
                 if adopted:
-                    if type(record) is End:
+                    if type(record) is not End or record.path in history.adopted:
+                        self._damage(key, f"pack {key} holds more than one end of {record.path}")
+                    else:
                         history.adopt(record)
-                elif record.run_id != self.run_id:
-                    self._damage(key, f"pack {key} holds a record of run {record.run_id!r}")
-                else:
-                    history.add(record)
-                    self.packed.append(record)
+                elif record.run_nonce != self.nonce:
+                    self._damage(key, f"pack {key} holds a record of {self.another(record)}")
+                elif type(record) is End:
+                    where = record.path, record.attempt
+                    other = self.packed.setdefault(where, record)
+                    if other is record:
+                        history.add(record)
+                    elif other.digest != record.digest:
+                        self._contradict(record, f"two packs hold ends that differ ({key})")
                 if type(record) is End and record.names_blobs:
                     self.naming.append(record)
             except DamagedError as error:
@@ -152,7 +178,7 @@ class _Reader:
             return
         # The start of an attempt that ended is not needed: an end names the digest of its start,
         # which stands in the start's frame.
-        ended = {record.start for record in self.packed if type(record) is End}
+        ended = {end.start for end in self.packed.values()}
         for framed in starts:
             if framed[11:75].decode("ascii", "replace") in ended:
                 continue
@@ -161,8 +187,39 @@ class _Reader:
             except DamagedError as error:
                 self._damage(key, error)
                 continue
-            if start.run_id == self.run_id:
+            if start.run_nonce != self.nonce:
+                self._damage(key, f"pack {key} holds a record of {self.another(start)}")
+            elif isinstance(start, Start):
                 history.add(start)
+                self.begun.append(start)
+
+    def _contradict(self, record: Start | End, problem: str) -> None:
+        """Two records tell of one attempt, and both cannot be true."""
+        kind: Literal["start", "end"] = "end" if isinstance(record, End) else "start"
+        key = keys.attempt_key(self.prefix, record.path, record.attempt, kind)
+        text = (
+            f"record {key} contradicts another one ({problem}), and both cannot be true: restore "
+            f"it from a copy; or let a retry run its step again"
+        )
+        node_key = keys.encode(record.path)
+        self.contradictions.append(Damaged(key, text, record.path, record.attempt, kind, node_key))
+
+    def judge(self) -> None:
+        """See whether what was read of each attempt is one truth; if not, it is damaged."""
+        history = self.history
+        first: dict[tuple[str, int], Start] = {}
+        for start in self.begun:
+            where = start.path, start.attempt
+            other = first.setdefault(where, start)
+            known = history.attempts.get(start.path, ())
+            end = next((a for a in known if a.attempt == start.attempt), None)
+            if isinstance(end, End):
+                if not is_of(end, start.digest, start.nonce):
+                    self._contradict(end, "it is not the end of the start that is there")
+            elif other.digest != start.digest:
+                self._contradict(start, "the attempt has two starts that differ")
+        for damaged in self.contradictions:
+            history.distrust(damaged)
 
     def named(self) -> set[str]:
         """The invocations that began what was read."""
@@ -186,7 +243,7 @@ class _Reader:
             except DamagedError as error:
                 self._damage(key, error)
                 continue
-            if type(record) is Invocation and record.run_id == self.run_id:
+            if type(record) is Invocation and record.run_nonce == self.nonce:
                 self.history.add(record)
             else:
                 self._damage(key, f"{key} is no invocation of run {self.run_id!r}")
@@ -208,11 +265,13 @@ class _Reader:
         wanted += [key for key in starts if f"{key[:-10]}end.json" not in ended]
         if self.packed:
             # A record that stands in a pack is not read again, nor the start of such an end.
-            ends = (record for record in self.packed if type(record) is End)
-            done = {f"{folder}{keys.encode(end.path)}.{end.attempt:06}" for end in ends}
+            done = {f"{folder}{keys.encode(path)}.{number:06}" for path, number in self.packed}
             wanted = [key for key in wanted if key.rsplit(".", 2)[0] not in done]
-        attempts, run_id, encode = self.history.attempts, self.run_id, keys.encode
+        attempts, nonce, encode = self.history.attempts, self.nonce, keys.encode
         tails: dict[tuple[type, int], str] = {}  # few differ: the least there is to put together
+        beside = set(starts) if prefixes is None else frozenset()
+        began: dict[str, End] = {}
+        """Key of a start -> the end that stands beside it."""
         for key, data in self.storage.read_many(wanted):
             try:
                 record = parse_attempt(data, key)  # type: ignore[arg-type]
@@ -221,15 +280,21 @@ class _Reader:
                 if tail is None:
                     tail = f".{number:06}.{'end' if kind is End else 'start'}.json"
                     tails[kind, number] = tail
-                if record.run_id != run_id or key != f"{folder}{encode(path)}{tail}":
-                    self._damage(key, f"record {key} belongs to {path!r} of {record.run_id!r}")
+                if record.run_nonce != nonce or key != f"{folder}{encode(path)}{tail}":
+                    belongs = f"attempt {number} at {path} of {self.another(record)}"
+                    self._damage(key, f"record {key} belongs to {belongs}")
                     continue
                 if path in attempts:
                     self.history.add(record)
                 else:
                     attempts[path] = [record]
-                if kind is End and record.names_blobs:  # type: ignore[union-attr]
+                if kind is not End:
+                    self.begun.append(record)  # type: ignore[arg-type]
+                    continue
+                if record.names_blobs:  # type: ignore[union-attr]
                     self.naming.append(record)  # type: ignore[arg-type]
+                if (start := f"{key[:-8]}start.json") in beside:
+                    began[start] = record  # type: ignore[assignment]
             except TypeError:
                 if isinstance(data, bytes):
                     raise
@@ -237,6 +302,24 @@ class _Reader:
                     raise data from None
             except DamagedError as error:
                 self._damage(key, error)
+        self._compare(began)
+
+    def _compare(self, began: Mapping[str, End]) -> None:
+        """Read starts, only to see that their ends are theirs."""
+        for key, data in self.storage.read_many(began):
+            if isinstance(data, KeyMissingError):
+                continue
+            if not isinstance(data, bytes):
+                raise data
+            end = began[key]
+            try:
+                _, digest = unframe(data, key)
+            except DamagedError as error:
+                self._damage(key, error)
+                continue
+            nonce = end.nonce if b'"nonce":"%b"' % end.nonce.encode() in data else ""
+            if not is_of(end, digest, nonce):
+                self._contradict(end, f"it is not the end of {key}")
 
     def read_deciding(self, dag: Dag) -> None:
         """Find out which blobs are missing, and fetch the values the planner must see."""
@@ -267,7 +350,7 @@ class _Reader:
         folder = self.prefix + keys.BLOBS
         there = {key.rpartition("/")[2] for key in self.storage.list(folder)}
         history.missing = (named - there) | (named & broken)
-        blobs = Blobs(self.storage, self.run_id)
+        blobs = Blobs(self.storage, self.prefix)
         for digest, blob in deciding.items():
             try:
                 history.values[digest] = blobs.load(blob)
@@ -276,25 +359,41 @@ class _Reader:
                 self._damage(blobs.key(digest), error)
 
 
-def read_raw(storage: Storage, run_id: str, ends: Iterable[End]) -> Iterator[bytes]:
+def read_raw(run: RunView, ends: Iterable[End]) -> Iterator[bytes]:
     """The bytes of some ends, framed, verbatim: from packs, else from their own objects.
 
     :raises RecordDamagedError: if one is not to be had any more.
     """
     wanted = {end.digest: end for end in ends}
-    prefix = keys.run_prefix(run_id)
+    storage, prefix = run.storage, run.prefix
     for key, data in storage.read_many(list(storage.list(prefix + keys.PACKS))):
         if isinstance(data, bytes):
-            for framed in parse_pack(data, key)[1]:
+            for framed in parse_pack(data, key).records:
                 if wanted.pop(framed[11:75].decode("ascii", "replace"), None) is not None:
                     parse_attempt(framed, key)
                     yield framed
-    loose = [keys.attempt_key(run_id, end.path, end.attempt, "end") for end in wanted.values()]
+    loose = [keys.attempt_key(prefix, end.path, end.attempt, "end") for end in wanted.values()]
     for key, data in storage.read_many(loose):
         if not isinstance(data, bytes):
             raise data
         parse_attempt(data, key)
         yield data
+
+
+class Ended(NamedTuple):
+    """What an end says of its start."""
+
+    start: str | None
+    nonce: str
+    outcome: str
+
+
+def is_of(end: End | Ended, digest: str, nonce: str) -> bool:
+    """Whether an end is that of a start. One that was given up because its start could not be read
+    names none."""
+    if end.start is None:
+        return end.outcome == "lost"
+    return end.start == digest and end.nonce == nonce
 
 
 _A_START = b'{"format":"runstore/1","kind":"start",'

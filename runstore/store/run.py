@@ -19,11 +19,13 @@ from runstore.errors import (
     KeyMissingError,
     RecordDamagedError,
     RefusedError,
+    RunRemovedError,
 )
 from runstore.framing import frame
 from runstore.history import Damaged, History
 from runstore.plan import Action, Step, Work
-from runstore.records import Consumed, End, Holder, Invocation, RunRecord, Start
+from runstore.records import MAX_COUNT, Consumed, End, Holder, Invocation, RunRecord, Start
+from runstore.storage.removing import Dated
 from runstore.store.attempt import Attempt
 from runstore.store.clock import new_invocation_id, new_nonce, now
 from runstore.store.holder import myself
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
+_DIGEST = slice(11, 75)  # in a frame: FORMAT.md, section 3
 _is_invocation = re.compile(r"[a-z0-9-]{1,64}").fullmatch
 
 
@@ -44,43 +47,87 @@ class Run(RunView):
     """A run. Made by :meth:`Store.create_run` and :meth:`Store.run`; safe to use from threads."""
 
     def __init__(
-        self, storage: Storage, record: RunRecord, secrets: Mapping[str, Any] | None = None
+        self,
+        storage: Storage,
+        record: RunRecord,
+        secrets: Mapping[str, Any] | None = None,
+        *,
+        is_new: bool = False,
     ) -> None:
         super().__init__(storage, record, secrets)
-        self._keeping = Keeping(storage, record.run_id)
+        self.is_new = is_new
+        """Whether this object created it, and no invocation of it was begun."""
+        self._keeping = Keeping(storage, record)
+        self._digest = record.digest
+        self._version = ""
+        """Of ``run.json``, when it was last seen to be this run's."""
+        self._dated = storage if isinstance(storage, Dated) else None
         self._lock = threading.Lock()
 
     # -- invocations -----------------------------------------------------------------------------
 
     def begin_invocation(
         self,
-        mode: Literal["start", "retry", "fork"],
+        mode: Literal["start", "retry", "fork", "import", "pull"],
         *,
+        history: History | None = None,
         force: Mapping[str, int] | None = None,
         ignored: Sequence[str] = (),
         dag: Dag | None = None,
         command: Sequence[str] = (),
         code: Mapping[str, Any] | None = None,
+        source: Mapping[str, str] | None = None,
     ) -> Invocation:
         """Record that this process works on the run; new attempts are recorded under it.
 
+        :param history: what was read of the run: its number is one more than the highest there.
         :param force: see :func:`runstore.plan.expand`.
         :param dag: the pipeline as it is now, if its structure is not the run's own.
+        :param source: of an import or a pull: where the run came from.
+        :raises RunRemovedError: if the run was removed meanwhile.
 
-        One create. Processes that work together, as the pods of one workflow, :meth:`join` one.
+        One create. Without a ``history``, and unless this object created the run, a listing and a
+        read of each invocation besides. Processes that work together, as the pods of one workflow,
+        :meth:`join` one.
         """
         from runstore.structure import digest
 
+        if history is not None:
+            latest = history.latest_invocation
+            number = latest.number if latest else 0
+        else:
+            number = 0 if self.is_new else self._last_invocation()
+        if number >= MAX_COUNT:
+            raise RefusedError(
+                f"the invocations of run {self.run_id!r} are numbered to the last number there is, "
+                f"which no runstore does: fork it, after a look at where it came from",
+                run_id=self.run_id,
+            )
         invocation = Invocation(
             self.run_id, new_invocation_id(forces=bool(force)), mode, now(), myself(),
             tuple(self.mask(_utf8(word)) for word in command), code, dict(force or {}),
-            tuple(ignored),
+            tuple(ignored), source=source, number=number + 1, run_nonce=self.record.nonce,
         )  # fmt: skip
         if dag is not None:
             invocation.structure, invocation.dag = digest(dag), dag.to_json()
-        self._write(keys.invocation_key(self.run_id, invocation.id), invocation)
-        self.invocation, self._working = invocation.id, dag
+        self._write(keys.invocation_key(self.prefix, invocation.id), invocation)
+        self.invocation, self._working, self.is_new = invocation.id, dag, False
         return invocation
+
+    def _last_invocation(self) -> int:
+        """The highest number of an invocation; one that is damaged says nothing."""
+        highest = 0
+        names = list(self.storage.list(self.prefix + keys.INVOCATIONS))
+        for key, data in self.storage.read_many(names):
+            if not isinstance(data, bytes):
+                raise data
+            try:
+                record = parse(data, key)
+            except DamagedError:
+                continue
+            if isinstance(record, Invocation):
+                highest = max(highest, record.number)
+        return highest
 
     def join(self, invocation: str) -> Invocation:
         """Work under an invocation that another process began: new attempts are recorded under it,
@@ -94,7 +141,7 @@ class Run(RunView):
         """
         if not isinstance(invocation, str) or _is_invocation(invocation) is None:
             raise InputError(f"{invocation!r:.80} is no id of an invocation: pass on Invocation.id")
-        key = keys.invocation_key(self.run_id, invocation)
+        key = keys.invocation_key(self.prefix, invocation)
         try:
             record = parse(self.storage.read(key), key)
         except KeyMissingError:
@@ -103,8 +150,8 @@ class Run(RunView):
                 f"begin it before the processes that join it",
                 run_id=self.run_id,
             ) from None
-        if type(record) is not Invocation or (record.run_id, record.id) != (
-            self.run_id,
+        if type(record) is not Invocation or (record.run_nonce, record.id) != (
+            self.record.nonce,
             invocation,
         ):
             raise RecordDamagedError(f"{key} is not invocation {invocation!r} of it", key=key)
@@ -149,9 +196,9 @@ class Run(RunView):
             number, consumed = number or work.number, consumed or work.consumed
         start = Start(
             self.run_id, path, number, new_nonce(), self._invocation(), myself(), now(), consumed,
-            code,
+            code, run_nonce=self.record.nonce,
         )  # fmt: skip
-        key = keys.attempt_key(self.run_id, path, number, "start")
+        key = keys.attempt_key(self.prefix, path, number, "start")
         try:
             self._write(key, start)
         except KeyExistsError:
@@ -168,8 +215,8 @@ class Run(RunView):
 
         :raises InputError: for what is no token, or one of another run.
         """
-        start, returns = read_token(token, self.run_id)
-        key = keys.attempt_key(self.run_id, start.path, start.attempt, "start")
+        start, returns = read_token(token, self.record)
+        key = keys.attempt_key(self.prefix, start.path, start.attempt, "start")
         return Attempt(self, start, key, None, returns)
 
     def _work(self, step: Step) -> Work:
@@ -210,8 +257,8 @@ class Run(RunView):
     def _invocation(self) -> str:
         with self._lock:  # of threads that begin at once, one begins the invocation
             if self.invocation is None:
-                folder = keys.run_prefix(self.run_id) + keys.INVOCATIONS
-                first = next(iter(self.storage.list(folder)), None) is None
+                folder = self.prefix + keys.INVOCATIONS
+                first = self.is_new or next(iter(self.storage.list(folder)), None) is None
                 self.begin_invocation("start" if first else "retry")
             assert self.invocation is not None
             return self.invocation
@@ -237,7 +284,7 @@ class Run(RunView):
         end = End(
             start.run_id, start.path, start.attempt, start.nonce, start.invocation, outcome,
             start.consumed, start.digest, error={"type": kind, "message": message},
-            began=start.time, ended=now(), ended_by=myself(),
+            began=start.time, ended=now(), ended_by=myself(), run_nonce=start.run_nonce,
         )  # fmt: skip
         return self.end_or_other(end)
 
@@ -246,7 +293,7 @@ class Run(RunView):
         try:
             self.write_attempt(end)
         except KeyExistsError:
-            key = keys.attempt_key(self.run_id, end.path, end.attempt, "end")
+            key = keys.attempt_key(self.prefix, end.path, end.attempt, "end")
             try:
                 other = parse_attempt(self.storage.read(key), key)
             except DamagedError as error:
@@ -258,14 +305,42 @@ class Run(RunView):
     # -- for executors and copiers ---------------------------------------------------------------
 
     def write_attempt(self, end: End) -> None:
-        """Create an end record. :raises KeyExistsError: if the attempt has another end."""
-        self._write(keys.attempt_key(self.run_id, end.path, end.attempt, "end"), end)
+        """Create an end record.
+
+        :raises KeyExistsError: if the attempt has another end.
+        :raises RunRemovedError: if the run was removed meanwhile.
+        """
+        self._write(keys.attempt_key(self.prefix, end.path, end.attempt, "end"), end)
 
     def _write(self, key: str, record: Start | End | Invocation) -> None:
         data, record.digest = frame(to_body(record))
         self.storage.create(key, data)
+        self.check_there()
         if type(record) is not Invocation:
             self._keeping.add([data])
+
+    def check_there(self) -> None:
+        """See that the run is still the one that was opened: it may have been removed since.
+
+        :raises RunRemovedError: if it was.
+
+        Cost: at first a read and a stat (HEAD) of ``run.json``; from then on the stat alone.
+        """
+        key = keys.run_key(self.run_id)
+        try:
+            version = self._dated.info(key).version if self._dated else ""
+            if version and version == self._version:
+                return
+            if self.storage.read(key)[_DIGEST] == self._digest.encode():
+                self._version = version
+                return
+        except KeyMissingError:
+            pass
+        raise RunRemovedError(
+            f"run {self.run_id!r} was removed from {self.storage.url} while this process worked on "
+            f"it, and what it did is not kept: stop; `runstore run` starts a new one",
+            run_id=self.run_id,
+        )
 
     def keep_for_pack(self) -> None:
         """From now on keep what is written, for :meth:`write_pack`."""
@@ -295,7 +370,7 @@ class Run(RunView):
         return self._keeping.write()
 
     def _attempts(self) -> str:
-        return keys.run_prefix(self.run_id) + keys.ATTEMPTS
+        return self.prefix + keys.ATTEMPTS
 
     # -- checking --------------------------------------------------------------------------------
 

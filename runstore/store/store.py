@@ -6,24 +6,20 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import orjson
-
 from runstore import keys
 from runstore.bodies import parse, to_body
 from runstore.canonical import dumps
-from runstore.dag import Dag, walk
+from runstore.dag import Dag
 from runstore.errors import (
-    DagError,
     KeyExistsError,
     KeyMissingError,
     RefusedError,
     RunExistsError,
     RunNotFoundError,
-    ValueNotJsonError,
 )
-from runstore.framing import damaged, frame, to_pack
+from runstore.framing import damaged, frame
 from runstore.paths import check_run_id
-from runstore.records import Blob, Marker, RunRecord, Secret
+from runstore.records import Marker, RunRecord, Secret
 from runstore.storage import (
     Storage,
     assume_single_writer,
@@ -32,11 +28,10 @@ from runstore.storage import (
 )
 from runstore.store.blobs import Blobs
 from runstore.store.clock import new_id, new_nonce, now
-from runstore.store.forking import adoptable, compare
 from runstore.store.listing import listed
-from runstore.store.masking import refuse_secrets, refuse_short
-from runstore.store.reading import read_raw
+from runstore.store.masking import refuse_short
 from runstore.store.run import Run
+from runstore.store.storable import check_values, storable
 from runstore.structure import digest
 
 __all__ = ["Store", "open_store"]
@@ -130,46 +125,47 @@ class Store:
             and a retry asks for them again. Texts and numbers of four characters at least: what is
             shorter cannot be kept out of logs.
         :raises RunExistsError: if the id is taken.
-        :raises RefusedError: if remains of another run lie under the id.
         :raises DagError: if a parameter is read that nobody gives.
         :raises ValueNotJsonError: for a parameter JSON cannot hold.
         :raises InputError: for a parameter or a label that has the value of a secret in it.
 
-        Cost: a read, and one create (two in a new store), and one for each large parameter; with a
-        ``run_id``, a listing, and one more for each folder of remains.
+        Cost: a read, and one create (two in a new store), and one for each large parameter. Those
+        of one who comes second to the id are litter, which ``runstore gc`` removes.
         """
-        given_id = run_id is not None
         run_id = check_run_id(run_id) if run_id is not None else new_id()
         given, hidden = dict(parameters or {}), dict(secrets or {})
-        document = _storable(dag.check([*given, *hidden]))
+        document = storable(dag.check([*given, *hidden]))
         for name, value in hidden.items():
             dumps(value)
             given[name] = Secret(name)
         refuse_short(hidden)
-        _refuse_secrets(run_id, parameters, labels, hidden)
-        self._check_free(run_id, given=given_id)
-        _check(given, labels or {})
-        alone = self._mark()
-        blobs = Blobs(self.storage, run_id)
+        check_values(run_id, given, labels or {}, hidden)
+        alone = self.mark()
+        nonce = new_nonce()
+        blobs = Blobs(self.storage, keys.run_prefix(run_id, nonce))
         kept = {
             name: value if type(value) is Secret else blobs.value(value, f"parameter {name!r}")
             for name, value in given.items()
         }
         record = RunRecord(
-            run_id, new_nonce(), now(), document, digest(dag), kept, dict(labels or {}),
+            run_id, nonce, now(), document, digest(dag), kept, dict(labels or {}),
             single_writer=alone,
         )  # fmt: skip
-        return self._create(record, hidden)
+        return self.create_from(record, hidden)
 
-    def _create(self, record: RunRecord, secrets: Mapping[str, Any]) -> Run:
+    def create_from(self, record: RunRecord, secrets: Mapping[str, Any]) -> Run:
+        """Create ``run.json``, which claims the id: what it names is there already.
+
+        :raises RunExistsError: if the id is taken.
+        """
         data, record.digest = frame(to_body(record))
         try:
             self.storage.create(keys.run_key(record.run_id), data)
         except KeyExistsError:
-            raise self._taken(record.run_id) from None
-        return Run(self.storage, record, secrets)
+            raise self.taken(record.run_id) from None
+        return Run(self.storage, record, secrets, is_new=True)
 
-    def _mark(self) -> bool:
+    def mark(self) -> bool:
         """Make the store, if there is none; whether its marker promises a single writer."""
         marker = self.heed_marker()
         if marker is not None:
@@ -185,45 +181,16 @@ class Store:
             return marker is not None and marker.single_writer
         return single_writer
 
-    def _exists(self, run_id: str) -> bool:
+    def exists(self, run_id: str) -> bool:
+        """Whether there is a run of this id. One read."""
         try:
             self.storage.read(keys.run_key(run_id))
         except KeyMissingError:
             return False
         return True
 
-    def _check_free(self, run_id: str, *, given: bool, but: str = "") -> None:
-        """:raises RunExistsError, RefusedError: unless there is nothing of a run of this id.
-
-        Blobs may be there: nothing is done for them, and they are what their names say.
-        :param but: a key that may be there, too.
-        """
-        if self._exists(run_id):
-            raise self._taken(run_id)
-        if not given:
-            return  # an id that was made a moment ago has no past
-        # What was removed, imported or forked in part must not be taken for this run's own.
-        prefix = keys.run_prefix(run_id)
-        for key in self._remains(prefix):
-            if key == prefix + keys.RUN:
-                raise self._taken(run_id)  # a moment ago
-            if key != but:
-                raise RefusedError(
-                    f"{self.url} holds remains of a run {run_id!r} that was being removed, "
-                    f"imported, copied or forked ({key}): finish that, remove them "
-                    f"(`runstore rm`, or `runstore gc`), or choose another id",
-                    run_id=run_id,
-                    key=key,
-                )
-
-    def _remains(self, prefix: str) -> Iterator[str]:
-        for key in list(self.storage.list(prefix, shallow=True)):
-            if not key.endswith("/"):
-                yield key
-            elif key != prefix + keys.BLOBS and not (prefix + keys.BLOBS).startswith(key):
-                yield from self.storage.list(key)
-
-    def _taken(self, run_id: str) -> RunExistsError:
+    def taken(self, run_id: str) -> RunExistsError:
+        """The error to raise for an id that another run has."""
         return RunExistsError(
             f"run {run_id!r} exists in {self.url}: `runstore retry` continues it, "
             f"or choose another id",
@@ -268,8 +235,6 @@ class Store:
         for run_id, _ in listed(self.storage):
             yield run_id
 
-    # -- fork ------------------------------------------------------------------------------------
-
     def fork_run(
         self,
         origin: Run,
@@ -285,114 +250,21 @@ class Store:
 
         Each path whose latest attempt succeeded, or is a handled failure, and that no force waits
         for, is taken over, stale or not, if it was made with the structure that the node has here.
-        The new run is self-contained: the origin may be deleted. A fork that was cut short can be
-        made again under its id, as long as the origin is what it was.
+        The new run is self-contained: the origin may be deleted. Logs that are missing there are
+        missing here, too.
 
         :param parameters: replace those of the same name; what read a changed one is stale.
         :param keep_unchanged: go on with a changed structure, taking over unchanged nodes only.
         :raises StructureChangedError: if the structure changed, without ``keep_unchanged``.
         :raises RunExistsError: if the id is taken.
-        :raises RefusedError: if remains of another run lie under the id.
 
-        Cost: the history of the origin, one pack, and a copy of each blob that is named.
+        Cost: the history of the origin, a read of each log, and two creates, ``run.json`` and a
+        pack, whatever is taken over; and a copy of each artifact, large value and large log.
         """
-        given_id = run_id is not None
+        from runstore.store.forking import fork_run
+
         run_id = check_run_id(run_id) if run_id is not None else new_id()
-        dag = dag or origin.dag
-        if self._exists(run_id):
-            raise self._taken(run_id)
-        history = origin.history()
-        compare(origin, dag, history, keep_unchanged=keep_unchanged)
-        hidden = dict(secrets or {})
-        # What was declared secret stays so, whichever way its new value comes in.
-        for name in parameters or ():
-            if type(origin.record.parameters.get(name)) is Secret:
-                hidden.setdefault(name, (parameters or {})[name])
-        refuse_short(hidden)
-        merged = {**origin.record.parameters, **(parameters or {})}
-        merged |= {name: Secret(name) for name in hidden}
-        document = _storable(dag.check(merged))
-        _check(parameters or {}, labels or {})
-        _refuse_secrets(run_id, parameters, labels, hidden)
-        source, framed, pack_key = {"run_id": origin.run_id}, b"", ""
-        ends = list(adoptable(origin, history, dag))
-        if ends:
-            # In one order, so that the same fork makes the same pack.
-            taken = sorted(read_raw(origin.storage, origin.run_id, ends))
-            framed, source["pack"] = to_pack(run_id, taken)
-            pack_key = keys.pack_key(run_id, source["pack"])
-        self._check_free(run_id, given=given_id, but=pack_key)
-        alone = self._mark()
-        blobs = Blobs(self.storage, run_id)
-        given: dict[str, Any] = {}
-        for name, value in merged.items():
-            if type(value) is Blob:
-                blobs.put(origin.blobs.read(value))
-            plain = type(value) not in (Blob, Secret)
-            given[name] = blobs.value(value, f"parameter {name!r}") if plain else value
-        for end in ends:
-            for blob in [*end.outputs.values(), *end.artifacts.values(), end.log]:
-                if type(blob) is Blob and blob.sha256 not in history.missing:
-                    with origin.storage.stream(origin.blobs.key(blob.sha256)) as file:
-                        self.storage.create(blobs.key(blob.sha256), file, repair=True)
-        if framed:
-            self.storage.create(pack_key, framed, repair=True)
-        record = RunRecord(
-            run_id, new_nonce(), now(), document, digest(dag), given, dict(labels or {}),
-            source, single_writer=alone,
+        return fork_run(
+            self, origin, dag, parameters, run_id=run_id, labels=labels, secrets=secrets,
+            keep_unchanged=keep_unchanged,
         )  # fmt: skip
-        return self._create(record, hidden)
-
-
-def _storable(dag: Dag) -> dict[str, Any]:
-    """The JSON form of a DAG, if a record can hold it.
-
-    :raises DagError: for configuration JSON cannot hold, or nesting beyond some 120 levels.
-    """
-    document = dag.to_json()
-    try:
-        dumps(document)
-    except ValueNotJsonError as error:
-        raise DagError(f"the DAG cannot be recorded: {error}") from None
-    for path, node in walk(dag):
-        if node.config:
-            try:
-                orjson.dumps(dict(node.config), option=orjson.OPT_STRICT_INTEGER)
-            except orjson.JSONEncodeError as error:
-                raise DagError(
-                    f"the config of {path!r} cannot be recorded: {error}", nodes=(path,)
-                ) from None
-    return document
-
-
-def _refuse_secrets(
-    run_id: str,
-    parameters: Mapping[str, Any] | None,
-    labels: Mapping[str, str] | None,
-    secrets: Mapping[str, Any],
-) -> None:
-    """:raises InputError: for the value of a secret in a parameter or a label, which is stored."""
-    if secrets:
-        where = f"run {run_id!r}"
-        others = {n: v for n, v in (parameters or {}).items() if n not in secrets}
-        refuse_secrets(others, secrets, "parameter", where)
-        refuse_secrets(labels or {}, secrets, "label", where)
-
-
-def _check(parameters: Mapping[str, Any], labels: Mapping[str, str]) -> None:
-    """Look at everything before anything is written.
-
-    :raises ValueNotJsonError: naming the parameter or label that cannot be kept.
-    """
-    for name, value in parameters.items():
-        if type(value) is not Secret:
-            try:
-                dumps({name: value})
-            except ValueNotJsonError as error:
-                raise ValueNotJsonError(
-                    f"parameter {name!r} is no JSON value: {error}", **error.facts
-                ) from None
-    for name, text in labels.items():
-        if type(name) is not str or type(text) is not str:
-            raise ValueNotJsonError(f"label {name!r} is {text!r:.60}: labels are texts")
-        dumps({name: text})

@@ -74,7 +74,7 @@ def _settle(
     :param ended: given the end of an attempt that is lost, gives the one that it has then.
     """
     check_takeover(takeover)
-    run_id = history.run.run_id
+    run_id, nonce = history.run.run_id, history.run.nonce
     left: list[Start | Damaged] = []
     for start in list(history.open()):
         if is_dead(start.by) or was_abandoned(start.nonce) or _given_up(start.time, takeover):
@@ -82,7 +82,7 @@ def _settle(
                 run_id, start.path, start.attempt, start.nonce, start.invocation, "lost",
                 start.consumed, start.digest,
                 error=_lost(f"declared dead: {start.by}{left_files(start.nonce)}"),
-                began=start.time, ended=now(), ended_by=myself(),
+                began=start.time, ended=now(), ended_by=myself(), run_nonce=nonce,
             )  # fmt: skip
             history.add(ended(end))
         else:
@@ -104,7 +104,7 @@ def _settle(
         end = End(
             run_id, path, damaged.attempt, new_nonce(), _UNKNOWN, "lost",
             Consumed(), error=_lost("its start record is damaged"),
-            ended=now(), ended_by=myself(),
+            ended=now(), ended_by=myself(), run_nonce=nonce,
         )  # fmt: skip
         history.add(ended(end))
     return left

@@ -8,12 +8,12 @@ import orjson
 
 from runstore.bodies import parse_consumed
 from runstore.errors import InputError
-from runstore.records import Start
+from runstore.records import RunRecord, Start
 from runstore.store.holder import myself
 
 __all__ = ["read_token", "to_token"]
 
-_TEXTS = ("run_id", "path", "nonce", "invocation", "time", "start")
+_TEXTS = ("run_id", "run_nonce", "path", "nonce", "invocation", "time", "start")
 
 
 def to_token(start: Start, returns: Sequence[str] | None) -> str:
@@ -23,6 +23,7 @@ def to_token(start: Start, returns: Sequence[str] | None) -> str:
     return orjson.dumps(
         {
             "run_id": start.run_id,
+            "run_nonce": start.run_nonce,
             "path": start.path,
             "attempt": start.attempt,
             "nonce": start.nonce,
@@ -31,11 +32,13 @@ def to_token(start: Start, returns: Sequence[str] | None) -> str:
             "start": start.digest,
             "consumed": start.consumed.to_json(),
             "returns": None if returns is None else list(returns),
+            "code_digest": start.code_digest,
+            "tries": [start.try_, start.of],
         }
     ).decode()
 
 
-def read_token(token: str, run_id: str) -> tuple[Start, tuple[str, ...] | None]:
+def read_token(token: str, run: RunRecord) -> tuple[Start, tuple[str, ...] | None]:
     """The claim, and the names that are to be returned.
 
     :raises InputError: if it is no token, or one of another run.
@@ -51,18 +54,27 @@ def read_token(token: str, run_id: str) -> tuple[Start, tuple[str, ...] | None]:
         ):
             raise TypeError("a field is of another type")
         consumed = parse_consumed(raw["consumed"])
+        tries = raw["tries"]
+        if len(tries) != 2 or not all(one is None or type(one) is int for one in tries):
+            raise TypeError("a field is of another type")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"{token!r:.60} is not what Attempt.token gave ({error}): pass it on as it is"
         ) from None
-    if raw["run_id"] != run_id:
+    if raw["run_id"] != run.run_id:
         raise InputError(
-            f"the token is of an attempt in run {raw['run_id']!r}, and this is run {run_id!r}: "
+            f"the token is of an attempt in run {raw['run_id']!r}, and this is run {run.run_id!r}: "
             f"open that one",
             run_id=raw["run_id"],
         )
+    if raw["run_nonce"] != run.nonce:
+        raise InputError(
+            f"the token is of an attempt in an earlier run {run.run_id!r}, which was removed: its "
+            f"result cannot be kept",
+            run_id=run.run_id,
+        )
     start = Start(
-        run_id, raw["path"], number, raw["nonce"], raw["invocation"], myself(), raw["time"],
-        consumed, None, raw["start"],
+        run.run_id, raw["path"], number, raw["nonce"], raw["invocation"], myself(), raw["time"],
+        consumed, None, raw["start"], raw["code_digest"], tries[0], tries[1], run.nonce,
     )  # fmt: skip
     return start, None if returns is None else tuple(returns)

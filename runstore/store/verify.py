@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from runstore import keys
 from runstore.bodies import parse, parse_attempt
 from runstore.errors import BlobMissingError, DamagedError, KeyMissingError, StorageError
-from runstore.framing import parse_pack
+from runstore.framing import log_in_pack, parse_pack
 from runstore.records import Blob, End, Invocation, Marker, RunRecord, Start
 from runstore.store.blobs import Blobs
+from runstore.store.reading import Ended, is_of
 
 if TYPE_CHECKING:
     from runstore.store.view import RunView
 
 __all__ = ["Checked", "check_run", "named_blobs", "verify_run"]
+
+
+_AT_ONCE = 512
+_CONTRADICTS = "both cannot be true: restore it from a copy"
 
 
 class Checked(NamedTuple):
@@ -36,6 +40,8 @@ class _Named(NamedTuple):
     blobs: dict[str, Blob]
     needed: set[str]
     """Digests of those that are more than a log."""
+    logs_in_pack: set[str]
+    """Digests of the logs that stand in the pack of what a fork took over."""
 
 
 def verify_run(run: RunView) -> Iterator[tuple[str, str | None]]:
@@ -49,50 +55,52 @@ def check_run(run: RunView) -> Iterator[Checked]:
     """Every object of a run, the blobs that it names and that are missing, and the store's marker.
 
     Whatever is wrong with one, the others are looked at. A store without a marker is whole: it was
-    copied together, and the next run makes one.
+    copied together, and the next run makes one. Records that contradict each other are damaged,
+    wherever they stand: an end that is not of the start beside it, and two ends or two starts of
+    one attempt that differ.
 
     A log that is missing was left out, by an export or a copy: that is no damage.
 
     Reads every record whole, packs one after the other, and every blob in pieces: memory stays
-    bounded, by the largest pack (64 MiB), what a storage reads ahead of small records, and some 100
-    bytes for each object.
+    bounded, by the largest pack (64 MiB), what a storage reads ahead of small records, some 100
+    bytes for each object, and 200 more for each attempt's record if there are packs.
     """
-    prefix = keys.run_prefix(run.run_id)
+    check = _Check(run)
     blobs: dict[str, None] = {}
-    named = _Named({}, set())
     records: list[str] = []
     packs: list[str] = []
-    for key in run.storage.list(prefix):
-        rest = key[len(prefix) :]
+    for key in run.storage.list(run.prefix):
+        rest = key[len(run.prefix) :]
         if rest.startswith(keys.BLOBS):
             blobs[rest.rpartition("/")[2]] = None
         elif rest.startswith(keys.PACKS):
             packs.append(key)
         else:
             records.append(key)
-    read = chain(
-        run.storage.read_many([keys.MARKER]),
-        run.storage.read_many(sorted(records)),
-        chain.from_iterable(run.storage.read_many([key]) for key in sorted(packs)),
-    )
-    for key, data in read:
-        if isinstance(data, bytes):
-            if key == keys.MARKER:
-                problem = _check_marker(data)
-            else:
-                problem = _check_record(run, key[len(prefix) :], key, data, named)
-            yield Checked(key, problem, "damaged" if problem else "whole")
-        elif not isinstance(data, KeyMissingError):
-            yield Checked(key, str(data), "unreadable")
-        elif key != keys.MARKER:
-            yield Checked(key, str(data), "missing")
-    reader = Blobs(run.storage, run.run_id)
-    for sha256 in sorted({*blobs, *named.blobs}):
+    records.sort()
+    check.compares = bool(packs)
+    own = keys.run_key(run.run_id)
+    yield from check.each([keys.MARKER, own])
+    at = 0
+    while at < len(records):
+        upto = at + _AT_ONCE
+        # An end is read with the start beside it, which is the next name.
+        if records[upto - 1 : upto] and records[upto - 1].endswith(".end.json"):
+            upto += 1
+        yield from check.each(records[at:upto])
+        at = upto
+    for key in sorted(packs):
+        yield from check.each([key])
+    reader = Blobs(run.storage, run.prefix)
+    for sha256 in sorted({*blobs, *check.named.blobs}):
         key = reader.key(sha256)
         try:
-            reader.check(named.blobs.get(sha256, Blob(sha256, 0)))
+            reader.check(check.named.blobs.get(sha256, Blob(sha256, 0)))
         except (DamagedError, StorageError) as error:
-            if isinstance(error, BlobMissingError) and sha256 not in named.needed:
+            missing = isinstance(error, BlobMissingError)
+            if missing and sha256 in check.named.logs_in_pack:
+                continue
+            if missing and sha256 not in check.named.needed:
                 yield Checked(key, None, "left out")
             else:
                 yield Checked(key, str(error), _state(error))
@@ -101,15 +109,14 @@ def check_run(run: RunView) -> Iterator[Checked]:
 
 
 def named_blobs(run: RunView) -> set[str]:
-    """The digests of all blobs that the records of a run name. Reads all but the blobs; what is
-    damaged names none."""
-    prefix = keys.run_prefix(run.run_id)
-    named = _Named({}, set())
-    wanted = [key for key in run.storage.list(prefix) if not key.startswith(prefix + keys.BLOBS)]
-    for key, data in run.storage.read_many(wanted):
-        if isinstance(data, bytes):
-            _check_record(run, key[len(prefix) :], key, data, named)
-    return set(named.blobs)
+    """The digests of all blobs that the records of a run name, but for logs that stand in a pack.
+    Reads all but the blobs; what is damaged names none."""
+    check = _Check(run)
+    below = run.prefix + keys.BLOBS
+    wanted = [key for key in run.storage.list(run.prefix) if not key.startswith(below)]
+    for _ in check.each([keys.run_key(run.run_id), *wanted]):
+        pass
+    return set(check.named.blobs) - check.named.logs_in_pack
 
 
 def _state(error: DamagedError | StorageError) -> Literal["damaged", "missing", "unreadable"]:
@@ -118,66 +125,134 @@ def _state(error: DamagedError | StorageError) -> Literal["damaged", "missing", 
     return "missing" if isinstance(error, BlobMissingError) else "damaged"
 
 
-def _check_marker(data: bytes) -> str | None:
-    try:
-        record = parse(data, keys.MARKER)
-    except DamagedError as error:
-        return str(error)
-    return None if isinstance(record, Marker) else f"record {keys.MARKER} is not the store's marker"
+class _Pairs(NamedTuple):
+    """Ends and starts that were read together, by their keys."""
+
+    ends: dict[str, Ended]
+    starts: dict[str, tuple[str, str]]
+    """Digest and nonce."""
 
 
-def _check_record(run: RunView, rest: str, key: str, data: bytes, named: _Named) -> str | None:
-    if rest.startswith(keys.PACKS):
-        run_id, records, problems = parse_pack(data, key)
+class _Check:
+    """Checks records one by one, and each against those before it."""
+
+    def __init__(self, run: RunView) -> None:
+        self.run = run
+        self.named = _Named({}, set(), set())
+        self.compares = False
+        """Whether there are packs, which may hold other records than those of their own name."""
+        self._digests: dict[str, bytes] = {}
+        """Key of an attempt's record -> the digest of the one that was seen."""
+
+    def each(self, wanted: list[str]) -> Iterator[Checked]:
+        found: dict[str, Checked] = {}
+        pairs = _Pairs({}, {})
+        for key, data in self.run.storage.read_many(wanted):
+            if isinstance(data, bytes):
+                problem = self._problem(key, data, pairs)
+                found[key] = Checked(key, problem, "damaged" if problem else "whole")
+            elif not isinstance(data, KeyMissingError):
+                found[key] = Checked(key, str(data), "unreadable")
+            elif key != keys.MARKER:
+                found[key] = Checked(key, str(data), "missing")
+        for key, end in pairs.ends.items():
+            start = pairs.starts.get(key.removesuffix("end.json") + "start.json")
+            if start is not None and not is_of(end, *start):
+                problem = f"record {key} is not the end of the start beside it, and {_CONTRADICTS}"
+                found[key] = Checked(key, problem, "damaged")
+        yield from found.values()
+
+    def _problem(self, key: str, data: bytes, pairs: _Pairs) -> str | None:
+        run = self.run
+        rest = key.removeprefix(run.prefix)
+        if rest.startswith(keys.PACKS):
+            return self._pack(rest, key, data)
+        try:
+            record = (parse_attempt if rest.startswith(keys.ATTEMPTS) else parse)(data, key)
+        except DamagedError as error:
+            return str(error)
+        if key == keys.MARKER:
+            whole = isinstance(record, Marker)
+            return None if whole else f"record {key} is not the store's marker"
+        if isinstance(record, Marker):
+            return f"record {key} is the marker of a store: it was moved"
+        self._note(record)
+        if isinstance(record, RunRecord):
+            if key != keys.run_key(run.run_id):
+                return f"record {key} is of a run itself: it was moved"
+            ours = record.digest == run.record.digest
+            return None if ours else f"record {key} was replaced while it was checked"
+        if record.run_nonce != run.record.nonce:
+            return f"record {key} belongs to another run, {record.run_id!r} ({record.run_nonce})"
+        if isinstance(record, Invocation):
+            if rest != f"{keys.INVOCATIONS}{record.id}.json":
+                return f"record {key} is invocation {record.id!r}: it was moved"
+            return None
+        if key != _key(run, record):
+            return f"record {key} is of attempt {record.attempt} at {record.path!r}: it was moved"
+        if isinstance(record, End):
+            pairs.ends[key] = Ended(record.start, record.nonce, record.outcome)
+        else:
+            pairs.starts[key] = record.digest, record.nonce
+        if self.compares:
+            self._digests[key] = bytes.fromhex(record.digest)
+        return None
+
+    def _pack(self, rest: str, key: str, data: bytes) -> str | None:
+        run = self.run
+        pack = parse_pack(data, key)
+        problems = pack.problems
         consequences = bool(problems)
-        origin = (run.record.origin or {}).get("pack")
-        for framed in records:
+        adopted = rest == f"{keys.PACKS}{(run.record.origin or {}).get('pack')}.json"
+        for framed in pack.records:
             try:
                 record = parse_attempt(framed, key)
-                _note(record, named)
-                if record.run_id != run.run_id and rest != f"{keys.PACKS}{origin}.json":
-                    problems.append(f"it holds a record of run {record.run_id!r}")
             except DamagedError as error:
                 problems.append(str(error))
-        if run_id != run.run_id:
-            problems.append(f"it belongs to run {run_id!r}")
+                continue
+            self._note(record)
+            if adopted:
+                continue
+            if record.run_nonce != run.record.nonce:
+                problems.append(f"it holds a record of another run, {record.run_id!r}")
+                continue
+            digest = bytes.fromhex(record.digest)
+            if self._digests.setdefault(_key(run, record), digest) != digest:
+                problems.append(
+                    f"pack {key} holds another {'end' if isinstance(record, End) else 'start'} of "
+                    f"attempt {record.attempt} at {record.path} than {_key(run, record)}, or "
+                    f"another pack, and {_CONTRADICTS}"
+                )
+        for sha256, text in pack.logs.items():
+            try:
+                log_in_pack(text, sha256, key)
+            except DamagedError as error:
+                problems.append(str(error))
+            else:
+                self.named.logs_in_pack.add(sha256)
+        if (pack.run_id, pack.run_nonce) != (run.run_id, run.record.nonce):
+            problems.append(f"it belongs to another run, {pack.run_id!r}")
         if not problems and rest != f"{keys.PACKS}{data[11:75].decode()}.json":
             problems.append("its name is not its digest")
         # Of a pack that cannot be read as one, the rest follows from the first.
         return "; ".join(problems[:1] if consequences else problems) or None
-    try:
-        reads = parse_attempt if rest.startswith(keys.ATTEMPTS) else parse
-        record = reads(data, key)
-    except DamagedError as error:
-        return str(error)
-    if isinstance(record, Marker):
-        return f"record {key} is the marker of a store: it was moved"
-    _note(record, named)
-    if record.run_id != run.run_id:
-        return f"record {key} belongs to run {record.run_id!r}"
-    if isinstance(record, Invocation) and rest != f"{keys.INVOCATIONS}{record.id}.json":
-        return f"record {key} is invocation {record.id!r}: it was moved"
-    if isinstance(record, RunRecord) and rest != keys.RUN:
-        return f"record {key} is of a run itself: it was moved"
-    if isinstance(record, Start | End):
-        made = keys.attempt_key(
-            run.run_id, record.path, record.attempt, "end" if isinstance(record, End) else "start"
-        )
-        if key != made:
-            return f"record {key} is of attempt {record.attempt} at {record.path!r}: it was moved"
-    return None
+
+    def _note(self, record: object) -> None:
+        named = self.named
+        if isinstance(record, End):
+            found = [*record.outputs.values(), *record.artifacts.values()]
+            if record.log is not None:
+                named.blobs[record.log.sha256] = record.log
+        elif isinstance(record, RunRecord):
+            found = list(record.parameters.values())
+        else:
+            return
+        for blob in found:
+            if type(blob) is Blob:
+                named.blobs[blob.sha256] = blob
+                named.needed.add(blob.sha256)
 
 
-def _note(record: object, named: _Named) -> None:
-    if isinstance(record, End):
-        found = [*record.outputs.values(), *record.artifacts.values()]
-        if record.log is not None:
-            named.blobs[record.log.sha256] = record.log
-    elif isinstance(record, RunRecord):
-        found = list(record.parameters.values())
-    else:
-        return
-    for blob in found:
-        if type(blob) is Blob:
-            named.blobs[blob.sha256] = blob
-            named.needed.add(blob.sha256)
+def _key(run: RunView, record: Start | End) -> str:
+    which: Literal["start", "end"] = "end" if isinstance(record, End) else "start"
+    return keys.attempt_key(run.prefix, record.path, record.attempt, which)

@@ -7,20 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runstore import keys
-from runstore.bodies import parse_attempt
+from runstore.bodies import parse, parse_attempt
 from runstore.copies import copied
 from runstore.dag import Dag
 from runstore.errors import (
+    BlobMissingError,
     DamagedError,
     KeyMissingError,
     ParameterError,
     RecordDamagedError,
     RefusedError,
 )
+from runstore.framing import log_in_pack, parse_pack
 from runstore.history import Attempt as Known
 from runstore.history import Damaged, History
 from runstore.plan import Plan, Planner, Step
-from runstore.records import End, RunRecord, Secret, Start
+from runstore.records import Blob, End, Invocation, RunRecord, Secret, Start
 from runstore.store.blobs import Blobs
 from runstore.store.masking import mask, refuse_short
 from runstore.store.reading import needed_prefixes, read_history
@@ -42,7 +44,9 @@ class RunView:
         self.secrets = dict(secrets or {})
         refuse_short(self.secrets)
         """Values of secret parameters, in memory only."""
-        self.blobs = Blobs(storage, record.run_id)
+        self.prefix = keys.run_prefix(record.run_id, record.nonce)
+        """Below it is everything of the run but for its own record."""
+        self.blobs = Blobs(storage, self.prefix)
         self.invocation: str | None = None
         """The invocation that new attempts are recorded under."""
         self._dag: Dag | None = None
@@ -85,6 +89,22 @@ class RunView:
         dag = dag or self._working or self.dag
         prefixes = None if paths is None else needed_prefixes(dag, paths)
         return read_history(self.storage, self.record, dag, prefixes)
+
+    def latest_work(self) -> Invocation | None:
+        """The latest of the invocations that worked on the run, not of an import or a pull; of
+        those that can be read. A listing, and a read of each invocation."""
+        history = History(self.record)
+        names = list(self.storage.list(self.prefix + keys.INVOCATIONS))
+        for key, data in self.storage.read_many(names):
+            if not isinstance(data, bytes):
+                raise data
+            try:
+                record = parse(data, key)
+            except DamagedError:
+                continue  # the one before tells as much as is known
+            if isinstance(record, Invocation):
+                history.add(record)
+        return history.latest_work
 
     def plan(
         self,
@@ -189,7 +209,32 @@ class RunView:
                 f"attempt {record.attempt} at {path} is in progress ({record.by}, "
                 f"since {record.time}): its log is there when it has ended"
             )
-        return self.blobs.read(record.log) if record.log else b""
+        return self.read_log(record.log) if record.log else b""
+
+    def read_log(self, log: Blob) -> bytes:
+        """A log that a record names; that of an attempt that a fork took over stands in a pack.
+
+        :raises BlobMissingError, BlobDamagedError, RecordDamagedError: naming what is wrong.
+        """
+        try:
+            return self.blobs.read(log)
+        except BlobMissingError:
+            found = self._log_taken_over(log.sha256)
+            if found is None:
+                raise
+            return found
+
+    def _log_taken_over(self, sha256: str) -> bytes | None:
+        """A log that stands in the pack of what a fork took over. One read, none in other runs."""
+        pack = (self.record.origin or {}).get("pack")
+        if not pack:
+            return None
+        key = keys.pack_key(self.prefix, pack)
+        try:
+            text = parse_pack(self.storage.read(key), key).logs.get(sha256)
+        except KeyMissingError:
+            return None
+        return None if text is None else log_in_pack(text, sha256, key)
 
     def mask(self, text: str) -> str:
         """``text`` with the values of this run's secrets replaced by ``***``: strings of at least
@@ -203,7 +248,7 @@ class RunView:
 
     def read_end(self, path: str, number: int) -> End | None:
         """The end of an attempt; ``None`` if it is missing or damaged. One read."""
-        key = keys.attempt_key(self.run_id, path, number, "end")
+        key = keys.attempt_key(self.prefix, path, number, "end")
         try:
             record = parse_attempt(self.storage.read(key), key)
         except (DamagedError, KeyMissingError):

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from runstore import keys
-from runstore.bodies import parse_attempt
+from runstore.bodies import parse, parse_attempt
 from runstore.errors import DamagedError, KeyMissingError, RecordDamagedError
 from runstore.framing import parse_pack, unframe
-from runstore.records import End, Start
+from runstore.records import End, Invocation, RunRecord, Start
 from runstore.storage import Storage
 
 __all__ = ["FORK", "Divergence", "Side", "compare", "describe", "record_key"]
@@ -41,17 +41,47 @@ def record_key(record: Start | End) -> str:
 
 
 class Side:
-    """One of the two: the keys of the run there, relative to its prefix, and what packs tell.
+    """One of the two: the names of what the run has there, and what packs tell. A name is a key
+    below the run's prefix, or ``run.json``.
+
+    :param there: whether ``run.json`` is there.
 
     Cost: one listing.
     """
 
-    def __init__(self, storage: Storage, run_id: str) -> None:
+    def __init__(self, storage: Storage, run: RunRecord, *, there: bool) -> None:
         self.storage = storage
-        self.prefix = keys.run_prefix(run_id)
+        self.nonce = run.nonce
+        self._own = keys.run_key(run.run_id)
+        self.prefix = keys.run_prefix(run.run_id, run.nonce)
         self.keys = {key[len(self.prefix) :] for key in storage.list(self.prefix)}
+        if there:
+            self.keys.add(keys.RUN)
         self.packed: dict[str, tuple[bytes, str]] = {}
         """Key of an attempt's record -> its digest, and the pack it stands in."""
+
+    def key(self, name: str) -> str:
+        """The key of what has this name."""
+        return self._own if name == keys.RUN else self.prefix + name
+
+    def name(self, key: str) -> str:
+        """The name of what has this key."""
+        return keys.RUN if key == self._own else key[len(self.prefix) :]
+
+    def last_invocation(self) -> int:
+        """The highest number of an invocation; one that is damaged says nothing. One read each."""
+        highest = 0
+        names = [self.key(name) for name in self.keys if name.startswith(keys.INVOCATIONS)]
+        for key, data in self.storage.read_many(names):
+            if not isinstance(data, bytes):
+                raise data
+            try:
+                record = parse(data, key)
+            except DamagedError:
+                continue
+            if isinstance(record, Invocation):
+                highest = max(highest, record.number)
+        return highest
 
     def forget_torn(self) -> set[str]:
         """Forget the records and packs that are not what was written; their keys. One read each.
@@ -59,30 +89,40 @@ class Side:
         For a run that is not whole yet: of one that is, a damaged record is an error.
         """
         torn = set()
-        names = [key for key in self.keys if not key.startswith(keys.BLOBS)]
-        for key, data in self.storage.read_many([self.prefix + name for name in names]):
+        names = [name for name in self.keys if not name.startswith(keys.BLOBS)]
+        for key, data in self.storage.read_many([self.key(name) for name in names]):
             if not isinstance(data, bytes):
                 raise data
             try:
                 unframe(data, key)
             except RecordDamagedError:
-                torn.add(key[len(self.prefix) :])
+                torn.add(self.name(key))
         self.keys -= torn
         return torn
 
     def packs(self) -> set[str]:
         return {key for key in self.keys if key.startswith(keys.PACKS)}
 
-    def read_pack(self, key: str, run_id: str) -> None:
-        """Learn what a pack holds. One read; the pack itself is not kept."""
-        _, records, _ = parse_pack(self.storage.read(self.prefix + key), self.prefix + key)
-        for framed in records:
+    def read_pack(self, key: str) -> None:
+        """Learn what a pack holds. One read; the pack itself is not kept.
+
+        :raises RecordDamagedError: if another pack holds another record of the same name.
+        """
+        for framed in parse_pack(self.storage.read(self.prefix + key), self.prefix + key).records:
             try:
                 record = parse_attempt(framed, key)
             except DamagedError:
                 continue  # it is in no pack, then: if it stands on its own it is read there
-            if record.run_id == run_id:  # not what a fork took over
-                self.packed[record_key(record)] = (bytes.fromhex(record.digest), key)
+            if record.run_nonce != self.nonce:
+                continue  # what a fork took over
+            name, digest = record_key(record), bytes.fromhex(record.digest)
+            if self.packed.setdefault(name, (digest, key))[0] != digest:
+                raise RecordDamagedError(
+                    f"in {self.storage.url}, {self.prefix}{key} and {self.packed[name][1]} hold "
+                    f"records of {name} that differ, and both cannot be true: restore what is "
+                    f"right from a copy{FORK}",
+                    key=self.prefix + key,
+                )
 
     def attempts(self) -> set[str]:
         """Keys of attempts' records, in packs or on their own."""
@@ -121,7 +161,7 @@ class Side:
             pass
         digest, pack = self.packed.get(key, (b"", ""))
         if pack:
-            for framed in parse_pack(self.storage.read(self.prefix + pack), pack)[1]:
+            for framed in parse_pack(self.storage.read(self.prefix + pack), pack).records:
                 if framed[11:75].decode("ascii", "replace") == digest.hex():
                     return parse_attempt(framed, key)
         return None
@@ -136,7 +176,7 @@ class Side:
         return f"{end.outcome}, by {who or 'somebody unknown'}{by} in {self.storage.url}"
 
 
-def compare(source: Side, target: Side, run_id: str) -> list[Divergence]:
+def compare(source: Side, target: Side) -> list[Divergence]:
     """Every attempt that the two sides made under one number with different content.
 
     An attempt that is open on one side and has ended on the other is no contradiction.
@@ -151,11 +191,11 @@ def compare(source: Side, target: Side, run_id: str) -> list[Divergence]:
         return []
     both = source.packs() & target.packs()
     for key in both:
-        source.read_pack(key, run_id)
+        source.read_pack(key)
     target.packed.update(source.packed)
     for side in (source, target):
         for key in side.packs() - both:
-            side.read_pack(key, run_id)
+            side.read_pack(key)
 
     here, there = source.attempts(), target.attempts()
     ends = {key for key in here & there if key.endswith(_END)}

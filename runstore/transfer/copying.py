@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Literal, NamedTuple
 
 from runstore import keys
-from runstore.bodies import parse
+from runstore.bodies import parse, to_body
 from runstore.errors import (
     BlobDamagedError,
     DivergedError,
@@ -22,21 +22,31 @@ from runstore.errors import (
     RunExistsError,
     RunNotFoundError,
 )
-from runstore.framing import unframe
-from runstore.records import RunRecord
+from runstore.framing import frame, unframe
+from runstore.records import MAX_COUNT, Invocation, RunRecord
 from runstore.storage import Storage
 from runstore.storage.removing import Batching
 from runstore.store import Run, Store
+from runstore.store.clock import new_invocation_id, now
+from runstore.store.holder import myself
 from runstore.transfer.compare import FORK, Divergence, Side, compare, describe
 from runstore.transfer.progress import Progress, unwatched
 
-__all__ = ["WORKERS", "Transferred", "transfer_run"]
+__all__ = ["WORKERS", "Arrival", "Transferred", "transfer_run"]
 
 WORKERS = 16
 """Creates that are under way at once."""
 
 _SHOWN = 50
 """Diverged attempts that a message lists; the error's ``attempts`` has them all."""
+
+
+class Arrival(NamedTuple):
+    """How a run was brought into a store."""
+
+    mode: Literal["import", "pull"]
+    source: Mapping[str, str]
+    """For people: the file or the store it came from."""
 
 
 @dataclass(slots=True)
@@ -61,12 +71,16 @@ def transfer_run(
     *,
     workers: int = WORKERS,
     progress: Progress | None = None,
+    arrival: Arrival | None = None,
 ) -> Transferred:
     """Bring a run in ``target`` up to what ``source`` has of it. Nothing is ever overwritten.
 
     Interrupted at any point it leaves nothing that counts wrongly, and done again it goes on: blobs
     come before the records that name them, ends before starts, and the run itself last.
 
+    :param arrival: record in the target that the run was brought there, as an invocation of its
+        own, before anything else of it arrives. Who pulls does: nothing that the records of others
+        name is executed on their word (FORMAT.md, section 12).
     :raises RunNotFoundError: if the source has no such run.
     :raises RunExistsError: if the target has another run under this id.
     :raises DivergedError: if both sides made attempts under one number with different content. All
@@ -77,7 +91,7 @@ def transfer_run(
     have attempts, what :func:`runstore.transfer.compare.compare` says. Memory does not grow with
     sizes, and by some 500 bytes for each object.
     """
-    return copy_run(source, run_id, target, workers=workers, progress=progress)
+    return copy_run(source, run_id, target, workers=workers, progress=progress, arrival=arrival)
 
 
 def copy_run(
@@ -87,6 +101,7 @@ def copy_run(
     *,
     workers: int = WORKERS,
     progress: Progress | None = None,
+    arrival: Arrival | None = None,
     pack: bool = False,
 ) -> Transferred:
     """:func:`transfer_run`. ``pack``: keep the attempts that were copied in one pack, besides."""
@@ -99,16 +114,19 @@ def copy_run(
             run_id=run_id,
         ) from None
     record = _the_run(data, key, run_id, source)
-    here, there = Side(source.storage, run_id), Side(target.storage, run_id)
-    torn: set[str] = set()
-    if keys.RUN in there.keys:
+    try:
         known = _the_run(target.storage.read(key), key, run_id, target)
         if known.digest != record.digest:
             raise _another_run(run_id, target)
-    else:
+    except KeyMissingError:
+        known = None
+    here = Side(source.storage, record, there=True)
+    there = Side(target.storage, record, there=known is not None)
+    torn: set[str] = set()
+    if known is None:
         # What lies there was left by a transfer that broke, perhaps with the power.
         torn = there.forget_torn()
-    diverged = compare(here, there, run_id)
+    diverged = compare(here, there)
     if diverged:
         raise _diverged(diverged, run_id)
 
@@ -117,7 +135,9 @@ def copy_run(
     if not missing:
         return done
     # The marker, so that what is there is a store. Creating a run does the same.
-    target._mark()
+    target.mark()
+    if arrival is not None:
+        _record_arrival(here, there, record, arrival)
     run = Run(target.storage, record)
     if pack:
         run.keep_for_pack()
@@ -138,6 +158,24 @@ def copy_run(
     done.packs = sum(key.startswith(keys.PACKS) for key in names)
     done.records = len(names) - done.packs
     return done
+
+
+def _record_arrival(here: Side, there: Side, run: RunRecord, arrival: Arrival) -> None:
+    """The invocation that says where the run came from. It is there before anything that it is to
+    come after, so that an interruption does not leave the word of others as the latest."""
+    number = max(here.last_invocation(), there.last_invocation())
+    if number >= MAX_COUNT:
+        raise RefusedError(
+            f"run {run.run_id!r} in {here.storage.url} has an invocation of the last number there "
+            f"is, which no runstore gives: nothing was written",
+            run_id=run.run_id,
+        )
+    invocation = Invocation(
+        run.run_id, new_invocation_id(forces=False), arrival.mode, now(), myself(),
+        source=dict(arrival.source), number=number + 1, run_nonce=run.nonce,
+    )  # fmt: skip
+    data, _ = frame(to_body(invocation))
+    there.storage.create(keys.invocation_key(there.prefix, invocation.id), data)
 
 
 def _together(storage: Storage, fresh: bool) -> AbstractContextManager[Storage]:
@@ -216,16 +254,16 @@ class _Copier:
 
     def records(self, wanted: Iterable[str], storage: Storage) -> None:
         """Copy records and packs, each checked against its own digest."""
-        prefix = self._source.prefix
+        source = self._source
 
         def jobs() -> Iterator[Callable[[], object]]:
-            for key, data in self._source.storage.read_many([prefix + key for key in wanted]):
+            for key, data in source.storage.read_many([source.key(name) for name in wanted]):
                 if not isinstance(data, bytes):
                     raise data
                 try:
                     unframe(data, key)
                 except RecordDamagedError as error:
-                    url = self._source.storage.url
+                    url = source.storage.url
                     raise RecordDamagedError(f"in {url}, {error}{FORK}", key=key) from None
                 yield lambda key=key, data=data: self._create(storage, key, data)  # type: ignore[misc]
 
@@ -255,7 +293,7 @@ class _Copier:
         self._progress("copy", self._done, self._total)
 
     def _create(self, storage: Storage, key: str, data: bytes) -> None:
-        rest = key[len(self._target.prefix) :]
+        rest = self._target.name(key)
         try:
             storage.create(key, data, repair=rest in self._torn)
             if rest.startswith(keys.ATTEMPTS):

@@ -104,12 +104,13 @@ class _Writer:
     def __init__(self, run: Run, file: IO[bytes], progress: Progress) -> None:
         self.run = run
         self.storage = run.storage
-        self.prefix = keys.run_prefix(run.run_id)
+        self.prefix = run.prefix
         self.file = file
         self.progress = progress
         self.manifest = Manifest()
         self.comma = b""
-        self.seen: set[str] = set()
+        self.seen: dict[str, bytes] = {}
+        """Name of an attempt's record -> its digest."""
         self.values: set[str] = set()
         """Digests of large values, which always go along."""
         self.files: set[str] = set()
@@ -117,7 +118,7 @@ class _Writer:
         self.dags: dict[str, Dag] = {}
 
     def write(self, artifacts: Artifacts) -> Exported:
-        self.file.write(head_line(self.run.run_id, artifacts))
+        self.file.write(head_line(self.run.run_id, self.run.record.nonce, artifacts))
         self.one(keys.RUN, self.read(keys.RUN))
         self.note(self.run.record)
         self.invocations()
@@ -138,8 +139,9 @@ class _Writer:
 
     def read(self, key: str) -> bytes:
         """An object that must be what its writer wrote."""
-        data = self.storage.read(self.prefix + key)
-        unframe(data, self.prefix + key)
+        full = keys.run_key(self.run.run_id) if key == keys.RUN else self.prefix + key
+        data = self.storage.read(full)
+        unframe(data, full)
         return data
 
     def listed(self, folder: str) -> list[str]:
@@ -168,7 +170,7 @@ class _Writer:
     def invocations(self) -> None:
         for key, data in self.in_order(self.listed(keys.INVOCATIONS)):
             record = parse(data, self.prefix + key)
-            if not isinstance(record, Invocation) or record.run_id != self.run.run_id:
+            if not isinstance(record, Invocation) or record.run_nonce != self.run.record.nonce:
                 raise self.foreign(key)
             if record.dag and record.structure:
                 self.dags[record.structure] = Dag.from_json(record.dag, unknown="ignore")
@@ -182,7 +184,7 @@ class _Writer:
         for pack in self.listed(keys.PACKS):
             if pack != f"{keys.PACKS}{origin}.json":
                 data = self.read(pack)
-                for framed in parse_pack(data, pack)[1]:
+                for framed in parse_pack(data, pack).records:
                     self.attempt(framed, pack)
         rest = [key for key in loose if key not in self.seen]
         for key, data in self.in_order(rest):
@@ -195,12 +197,20 @@ class _Writer:
         record = parse_attempt(framed, self.prefix + where)
         key = record_key(record)
         in_pack = where.startswith(keys.PACKS)
-        if record.run_id != self.run.run_id or (key != where and not in_pack):
+        if record.run_nonce != self.run.record.nonce or (key != where and not in_pack):
             raise self.foreign(where)
-        if key not in self.seen:
-            self.seen.add(key)
+        digest = bytes.fromhex(record.digest)
+        known = self.seen.get(key)
+        if known is None:
+            self.seen[key] = digest
             self.one(key, framed)
             self.note(record)
+        elif known != digest:
+            raise RecordDamagedError(
+                f"{self.prefix}{where} holds another record of {key} than another pack, and both "
+                f"cannot be true: restore what is right from a copy{FORK}",
+                key=self.prefix + where,
+            )
 
     def origin(self) -> None:
         """The pack of a fork, verbatim: its records are of other runs, and have no names here."""
@@ -209,7 +219,7 @@ class _Writer:
             return
         key = f"{keys.PACKS}{pack}.json"
         data = self.read(key)
-        for framed in parse_pack(data, key)[1]:
+        for framed in parse_pack(data, key).records:
             record = parse_attempt(framed, self.prefix + key)
             self.note(record)
         for part, at in enumerate(range(0, len(data), PIECE_BYTES)):
@@ -265,7 +275,7 @@ class _Writer:
         digest = hashlib.sha256()
         part = 0
         try:
-            with self.storage.stream(keys.blob_key(self.run.run_id, sha256)) as source:
+            with self.storage.stream(keys.blob_key(self.prefix, sha256)) as source:
                 while (piece := _whole_piece(source)) or not part:
                     digest.update(piece)
                     self.put(piece_line("blob", sha256, part, piece))

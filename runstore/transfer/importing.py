@@ -11,14 +11,14 @@ from runstore import keys
 from runstore.bodies import parse
 from runstore.dag import Dag
 from runstore.errors import DamagedError, ImportRefusedError, RunstoreError
-from runstore.framing import parse_pack, unframe
-from runstore.records import Blob, End, Invocation, RunRecord, Start
+from runstore.framing import log_in_pack, parse_pack, unframe
+from runstore.records import MAX_COUNT, Blob, End, Invocation, RunRecord, Start
 from runstore.storage.exported import ExportedStorage
 from runstore.storage.lines import Entry, Limits, strict_json
 from runstore.store import Run, Store
 from runstore.structure import VERSION, digest
 from runstore.transfer.compare import record_key
-from runstore.transfer.copying import WORKERS, copy_run
+from runstore.transfer.copying import WORKERS, Arrival, copy_run
 from runstore.transfer.progress import Progress, unwatched
 from runstore.transfer.shapes import ShapeError, check_shape
 
@@ -49,7 +49,10 @@ def import_run(
     """
     check = _Check(os.path.abspath(path), limits, progress or unwatched)
     source = Store(ExportedStorage(path, limits, check=check))
-    copy_run(source, check.run_id, store, workers=workers, progress=progress, pack=True)
+    arrival = Arrival("import", {"file": check.path})
+    copy_run(
+        source, check.run_id, store, workers=workers, progress=progress, arrival=arrival, pack=True
+    )
     return store.run(check.run_id)
 
 
@@ -60,17 +63,17 @@ class _Check:
         self.path = path
         self.limits = limits
         self.progress = progress
-        self.run_id = ""
+        self.run_id = self.nonce = ""
         self._at = 0
 
-    def __call__(self, run_id: str, entries: Iterable[Entry]) -> Iterator[Entry]:
+    def __call__(self, run_id: str, nonce: str, entries: Iterable[Entry]) -> Iterator[Entry]:
         # A file that is not in lines is gone through again, so everything begins anew here.
-        self.run_id = run_id
+        self.run_id, self.nonce = run_id, nonce
         self.run: RunRecord | None = None
-        self.starts: dict[str, bytes] = {}
-        """Key of a start -> its digest."""
-        self.begun: dict[str, bytes] = {}
-        """Key of a start -> its digest, as its end says."""
+        self.starts: dict[str, tuple[bytes, str]] = {}
+        """Key of a start -> its digest and nonce."""
+        self.begun: dict[str, tuple[bytes, str]] = {}
+        """Key of a start -> its digest and nonce, as its end says."""
         self.named: dict[str, int] = {}
         """Blobs that records name -> their size."""
         self.pack = ""
@@ -120,6 +123,11 @@ class _Check:
         record = self._parsed(entry.data, entry.key)
         if record.run_id != self.run_id:
             raise _WrongError(f"is of another run, {record.run_id!r:.60}")
+        nonce = record.nonce if isinstance(record, RunRecord) else record.run_nonce
+        if nonce != self.nonce:
+            raise _WrongError(f"is of another run {self.run_id!r:.60}, by its nonce")
+        if isinstance(record, Invocation) and record.number >= MAX_COUNT:
+            raise _WrongError("has a number that no invocation has")
         match record:
             case RunRecord():
                 own = keys.RUN
@@ -134,10 +142,11 @@ class _Check:
             self._dag(record)
             self._name(record.parameters.values())
         elif isinstance(record, Start):
-            self.starts[own] = bytes.fromhex(record.digest)
+            self.starts[own] = bytes.fromhex(record.digest), record.nonce
         elif isinstance(record, End):
-            if record.start:
-                self.begun[own.replace(".end.json", ".start.json")] = bytes.fromhex(record.start)
+            if record.start or record.outcome != "lost":
+                began = bytes.fromhex(record.start or ""), record.nonce
+                self.begun[own.replace(".end.json", ".start.json")] = began
             self._end(record)
         elif record.dag:
             self._dag(record)
@@ -196,16 +205,19 @@ class _Check:
         if self.run is None or (self.run.origin or {}).get("pack") != blob.name:
             raise _WrongError("is a pack that run.json does not name")
         data = bytes(blob.kept)
-        run_id, records, problems = parse_pack(data, blob.key)
-        if problems:
-            raise _WrongError(f"is damaged ({problems[0]})")
-        if data[11:75].decode() != blob.name or run_id != self.run_id:
+        pack = parse_pack(data, blob.key)
+        if pack.problems:
+            raise _WrongError(f"is damaged ({pack.problems[0]})")
+        ours = (pack.run_id, pack.run_nonce) == (self.run_id, self.nonce)
+        if data[11:75].decode() != blob.name or not ours:
             raise _WrongError("is not the pack of its name")
         head = strict_json(data[86 : data.index(b',"records":[')] + b"}")
         if type(head) is not dict or head.get("kind") != "pack":
             raise _WrongError("is no pack")
         paths: set[str] = set()
-        for framed in records:
+        for name, text in pack.logs.items():
+            log_in_pack(text, name, blob.key)
+        for framed in pack.records:
             end = self._parsed(framed, blob.key)
             if not isinstance(end, End) or end.path in paths:
                 raise _WrongError("holds something else than one end for each path")

@@ -11,8 +11,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from runstore import keys
 from runstore.errors import PathError
 from runstore.paths import NodePath
+from runstore.records import MAX_COUNT
 
 __all__ = ["ShapeError", "check_shape"]
 
@@ -102,23 +104,32 @@ _is_object = _that("an object", lambda v: type(v) is dict)
 _is_list = _that("a list", lambda v: type(v) is list)
 _text = _that("a text", lambda v: type(v) is str)
 _number = _that("a whole number", lambda v: type(v) is int and 0 <= v <= _MAX_INT)
+_nonce = _that("a nonce", lambda v: type(v) is str and keys.is_nonce(v))
+_count = _that("a number from 1", lambda v: type(v) is int and 1 <= v <= MAX_COUNT)
 _digest = _that("a digest", lambda v: type(v) is str and _is_hex(v))
 _path = _that("a node path", _is_path)
 _attempt = _that("an attempt number", lambda v: type(v) is int and 1 <= v <= 999_999)
 _id = _that("an invocation id", lambda v: type(v) is str and _is_id(v))
 _structure = _that("a structure digest", lambda v: type(v) is str and _is_structure(v))
 _outcome = _that("an outcome", lambda v: v in ("succeeded", "failed", "lost", "cancelled"))
-_mode = _that("a mode", lambda v: v in ("start", "retry", "fork"))
+_mode = _that("a mode", lambda v: v in ("start", "retry", "fork", "import", "pull"))
 _flag = _that("true or false", lambda v: type(v) is bool)
 _artifact = _that("the relative name of a file", _is_artifact)
 
 _values = _map(_anything)
 _blob = _fields({"sha256": _digest, "size": _number}, {})
 _file = _fields({"sha256": _digest, "size": _number}, {"executable": _flag})
-_large = _map(_fields({"sha256": _digest, "size": _number, "value": _digest}, {}))
+_large = _map(_fields({"sha256": _digest, "size": _number, "value": _digest}, {"codec": _text}))
 _holder = _fields(
     {"host": _text},
-    {"pid": _number, "pid_start": _number, "boot": _text, "pod": _text, "mark": _text},
+    {
+        "pid": _number,
+        "pid_start": _number,
+        "boot": _text,
+        "pod": _text,
+        "mark": _text,
+        "user": _text,
+    },
 )
 _consumed = _fields(
     {},
@@ -131,16 +142,19 @@ _consumed = _fields(
 )
 _tried = {
     "run_id": _text,
+    "run_nonce": _nonce,
     "path": _path,
     "attempt": _attempt,
-    "nonce": _text,
+    "nonce": _nonce,
     "invocation": _id,
     "consumed": _consumed,
 }
 
+_tries: dict[str, Shape] = {"code_digest": _digest, "try": _count, "of": _count}
+
 _KINDS: dict[str, Shape] = {
     "run": _fields(
-        {"run_id": _text, "nonce": _text, "dag": _is_object, "structure": _structure},
+        {"run_id": _text, "nonce": _nonce, "dag": _is_object, "structure": _structure},
         {
             "created": _text,
             "parameters": _values,
@@ -149,10 +163,11 @@ _KINDS: dict[str, Shape] = {
             "labels": _map(_text),
             "origin": _fields({"run_id": _text}, {"pack": _digest}),
             "single_writer": _flag,
+            "source": _map(_text),
         },
     ),
     "invocation": _fields(
-        {"run_id": _text, "id": _id, "mode": _mode},
+        {"run_id": _text, "run_nonce": _nonce, "id": _id, "mode": _mode, "number": _count},
         {
             "time": _text,
             "by": _holder,
@@ -162,9 +177,10 @@ _KINDS: dict[str, Shape] = {
             "ignored": _list(_text),
             "structure": _structure,
             "dag": _is_object,
+            "source": _map(_text),
         },
     ),
-    "start": _fields({**_tried, "by": _holder, "time": _text}, {"code": _values}),
+    "start": _fields({**_tried, "by": _holder, "time": _text}, {"code": _values, **_tries}),
     "end": _fields(
         {**_tried, "outcome": _outcome},
         {
@@ -178,6 +194,7 @@ _KINDS: dict[str, Shape] = {
             "began": _text,
             "ended": _text,
             "ended_by": _holder,
+            **_tries,
         },
     ),
 }

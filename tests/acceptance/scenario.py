@@ -189,8 +189,9 @@ class Seen:
 
 
 def _bodies(store: Store, run_id: str) -> list[dict[str, Any]]:
-    prefix = keys.run_prefix(run_id) + keys.ATTEMPTS
-    return [json.loads(store.storage.read(key))["record"] for key in store.storage.list(prefix)]
+    listed = store.storage.list(keys.run_folder(run_id))
+    wanted = [key for key in listed if f"/{keys.ATTEMPTS}" in key]
+    return [json.loads(store.storage.read(key))["record"] for key in wanted]
 
 
 def begun(store: Store, run_id: str) -> set[tuple[str, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from benchmarks.fixtures import RUN_ID, finished_map, map_dag
 from runstore.executor import start
 from runstore.storage import open_storage
 from runstore.store import Store, open_store
+from tests.places import home
 
 ITEMS = 12
 ENDS = ITEMS + 1  # of the items, and of the task that lists them
@@ -31,14 +33,14 @@ def files(folder):
     return [name for _, _, names in os.walk(folder) for name in names]
 
 
-def test_an_attempt_is_two_creates_and_no_read(tmp_path):
+def test_an_attempt_is_two_creates_and_two_looks_at_the_run(tmp_path):
     store, storage = counting(tmp_path / "s")
     attempt = figures.claimed_and_ended(store, 3)
     storage.requests.clear()
     storage.created.clear()
     before = len(files(tmp_path))
     claimed = attempt(1)
-    assert storage.requests == {"create": 2}
+    assert storage.requests == {"create": 2, "info": 2}  # whether it is still there
     assert storage.created == [claimed.key, claimed.key.replace(".start.", ".end.")]
     assert len(files(tmp_path)) == before + 2
     assert storage.bytes_created < 6_000
@@ -52,15 +54,14 @@ def test_a_record_stays_small(tmp_path):
     assert storage.bytes_created - before < 1_600  # a start and an end
 
 
-def test_a_loose_history_reads_each_end_once_and_no_start_of_one(stores):
+def test_a_loose_history_reads_each_record_once(stores):
     store, storage = counting(stores["loose"])
     plan = store.run(RUN_ID).plan()
     assert len(plan.steps) == ITEMS + 3
     attempts = [key for key in storage.read_keys if "/attempts/" in key]
-    assert len(attempts) == len(set(attempts)) == ENDS
-    assert all(key.endswith(".end.json") for key in attempts)
+    assert len(attempts) == len(set(attempts)) == 2 * ENDS
     assert storage.requests["list"] == 3
-    assert storage.requests["read"] == ENDS + 2  # the run, and its one invocation
+    assert storage.requests["read"] == 2 * ENDS + 2  # the run, and its one invocation
     on_disk = sum(os.path.getsize(os.path.join(stores["loose"], key)) for key in attempts)
     assert storage.bytes_read < on_disk + 4_000
 
@@ -86,10 +87,10 @@ def test_the_three_forms_say_the_same(stores):
 
 
 def test_the_floors_read_the_same_records(stores):
-    folder = os.path.join(stores["loose"], "runs", RUN_ID, "attempts")
-    ends = [name for name in os.listdir(folder) if name.endswith(".end.json")]
-    size = sum(os.path.getsize(os.path.join(folder, name)) for name in ends)
-    assert figures.read_ends(stores["loose"]) == figures.read_ends_bare(stores["loose"]) == size
+    folder = home(Path(stores["loose"]), RUN_ID) / "attempts"
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    loose = stores["loose"]
+    assert figures.read_records(loose) == figures.read_records_bare(loose) == size
     assert figures.read_packs(stores["pack"]) == 2 * ENDS
 
 
@@ -108,12 +109,13 @@ def test_a_map_in_the_executor_writes_two_records_a_step_and_one_pack(tmp_path):
     store, storage = counting(tmp_path / "s")
     result = start(figures.mapped(ITEMS), store=store)
     assert result.status == "succeeded"
-    kinds = [key.split("/")[2] for key in storage.created if key.startswith("runs/")]
+    kinds = [key.split("/")[3] for key in storage.created if key.count("/") > 2]
     assert kinds.count("attempts") == 2 * ENDS
     assert kinds.count("packs") == 1
     assert storage.requests["create"] == 2 * ENDS + 4  # marker, run, invocation, pack
     assert storage.requests["list"] == 0
-    assert storage.requests["read"] == 2  # is there a marker, is there such a run
+    assert storage.requests["read"] == 2  # is there a marker; is it still this run
+    assert storage.requests["info"] == 2 * ENDS + 1
 
 
 def test_every_measure_runs_small(tmp_path):
@@ -121,6 +123,8 @@ def test_every_measure_runs_small(tmp_path):
         "attempt": lambda f: figures.durable_attempt(f, 2),
         "attempt-fast": lambda f: figures.fast_attempt(f, 2),
         "history": lambda f: figures.history(f, 5, 1),
+        "growth": lambda f: figures.planner_growth(f, 5),
+        "artifacts": lambda f: figures.artifacts(f, 20, 1),
         "structure": lambda f: figures.structure_digest(f, 300, 1_000),
         "executor": lambda f: figures.executor(f, 5),
         "linear": lambda f: figures.linear(f, 3),

@@ -73,7 +73,7 @@ def test_the_second_time_only_listings_are_asked_for(
     folder, bucket = tmp_path_factory.mktemp("cache"), Bucket()
     run = live(Store(bucket), dag, seed)
     if packed:
-        pack_run(run, prune=True)
+        pack_run(run)
     truth = told(run)
     assert told(at(bucket, folder).run(RUN_ID)) == truth
     assert told(at(bucket, folder).run(RUN_ID)) == truth

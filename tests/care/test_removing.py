@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,16 @@ import pytest
 import runstore
 from runstore import keys
 from runstore.dag import Dag
-from runstore.errors import RefusedError, RunNotFoundError, StorageError
+from runstore.errors import (
+    InputError,
+    RefusedError,
+    RunNotFoundError,
+    RunRemovedError,
+    StorageError,
+)
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
-from runstore.store.care import open_attempts, pack_run, remove_run
+from runstore.store.care import Sweep, open_attempts, pack_run, remove_run
 from runstore.transfer import export_run, transfer_run
 from tests.care.interrupted import Interrupted
 from tests.care.test_packing import LINE
@@ -59,16 +66,16 @@ def test_interrupted_anywhere_it_is_the_whole_run_or_none(how: str) -> None:
         else:
             with pytest.raises(RunNotFoundError):
                 store.run("r")
-            if any("/attempts/" in key for key in objects(store)):
-                # Its attempts would count as those of a new run of this id.
-                with pytest.raises(RefusedError, match="remains of a run 'r'"):
-                    store.create_run(DAG, {"v0": 1}, run_id="r")
-            left = set(objects(store)) - {"runstore.json"}
-            if left:
-                assert remove_run(store.storage, "r") == len(left)
+            # What is left of it is nobody's: a new run of this id has nothing to do with it.
+            again = store.create_run(DAG, {"v0": 1}, run_id="r")
+            assert not again.history().attempts
+            remove_run(store.storage, "r")
+            for _ in Sweep(store.storage, timedelta(0)).run(dry_run=False):
+                pass
+            assert set(objects(store)) == {"runstore.json"}
         at += 1
     assert set(objects(store)) == {"runstore.json"}
-    assert at > 20
+    assert at > 10
 
 
 def test_what_is_in_progress_holds_it_up(tmp_path: Path) -> None:
@@ -81,9 +88,9 @@ def test_what_is_in_progress_holds_it_up(tmp_path: Path) -> None:
         remove_run(store.storage, "r")
     assert files(tmp_path / "s") == before
     attempt.succeed({"va": 1})
-    assert open_attempts(store.storage, "r") == []
-    pack_run(run, prune=True)
-    assert open_attempts(store.storage, "r") == []
+    assert open_attempts(store.storage, run.prefix) == []
+    pack_run(run)
+    assert open_attempts(store.storage, run.prefix) == []
     remove_run(store.storage, "r")
 
 
@@ -103,8 +110,20 @@ def test_a_start_that_cannot_be_read_is_somebody(tmp_path: Path) -> None:
     (tmp_path / "s" / attempt.key).write_bytes(b"{")
     with pytest.raises(RefusedError, match="cannot be read"):
         remove_run(store.storage, "r")
-    (tmp_path / "s/runs/r/run.json").write_bytes(b"{")  # a run that cannot be opened, too
-    remove_run(store.storage, "r", force=True)
+
+
+def test_of_a_run_whose_record_is_damaged_only_that_is_known(tmp_path: Path) -> None:
+    store = runstore.open(tmp_path / "s", durable=False)
+    store.create_run(DAG, run_id="r").begin("a")
+    (tmp_path / "s/runs/r/run.json").write_bytes(b"{")
+    with pytest.raises(RefusedError, match="damaged"):
+        remove_run(store.storage, "r")
+    assert remove_run(store.storage, "r", force=True) == 1
+    with pytest.raises(RunNotFoundError):
+        store.run("r")
+    assert {litter.what for litter in Sweep(store.storage, timedelta(0)).run(dry_run=False)} == {
+        "of a run that is not there"
+    }
     assert set(files(tmp_path / "s")) == {"runstore.json"}
 
 
@@ -116,8 +135,6 @@ def test_remains_of_a_copy_are_finished_by_copying_again() -> None:
     with pytest.raises(Death):
         transfer_run(source, "r", Store(Interrupted(storage, 16)), workers=1)
     assert any("/attempts/" in key for key in objects(target))
-    with pytest.raises(RefusedError, match="remains"):
-        target.create_run(DAG, {"v0": 1}, run_id="r")
     transfer_run(source, "r", target)
     assert told(target.run("r")) == told(source.run("r"))
 
@@ -130,13 +147,31 @@ def test_an_exported_file_is_read_only(tmp_path: Path) -> None:
         remove_run(runstore.open(tmp_path / "x.json").storage, "r")
 
 
-def test_a_disk_that_refuses_says_so(tmp_path: Path) -> None:
+def test_a_key_that_is_none_is_refused(tmp_path: Path) -> None:
     store = runstore.open(tmp_path / "s", durable=False)
     store.create_run(DAG, run_id="r")
-    (tmp_path / "s/runs/r/run.json").unlink()
-    (tmp_path / "s/runs/r/run.json").mkdir()
-    (tmp_path / "s/runs/r/run.json/x").write_text("")
-    remove_run(store.storage, "r")  # whatever lies below the prefix
-    assert not (tmp_path / "s/runs/r").exists()
     with pytest.raises(StorageError, match="not a key"):
         store.storage.remove(["../x"])  # type: ignore[attr-defined]
+
+
+def test_who_works_on_a_run_that_is_removed_is_told_at_the_next_write(tmp_path: Path) -> None:
+    """And cannot name anything of another run that was made under its id."""
+    store = runstore.open(tmp_path / "s", durable=False)
+    zombie = store.create_run(DAG, run_id="r")
+    zombie.begin_invocation("start")
+    planned, attempt = zombie.step("a"), store.run("r").begin("a")
+    token = attempt.token
+    remove_run(store.storage, "r", force=True)
+    with pytest.raises(RunRemovedError, match="was removed"):
+        zombie.begin(planned)
+    with pytest.raises(RunRemovedError):
+        zombie.begin_invocation("retry")
+    again = store.create_run(DAG, run_id="r")
+    again.begin("a").succeed({"va": "new"})
+    raw = {k: v for k, v in files(tmp_path / "s").items() if again.record.nonce in k}
+    with pytest.raises(RunRemovedError):
+        attempt.succeed({"va": "old"})
+    with pytest.raises(InputError, match="earlier run"):
+        store.run("r").attempt_of(token)
+    assert {k: v for k, v in files(tmp_path / "s").items() if again.record.nonce in k} == raw
+    assert store.run("r").history().latest("a").outputs == {"va": "new"}  # type: ignore[union-attr]

@@ -22,6 +22,7 @@ from tests.care.interrupted import Interrupted
 from tests.care.test_packing import LINE
 from tests.crash.breaking import Death
 from tests.exploration import scaled
+from tests.places import NONCE, home
 from tests.planning.generate import dags
 from tests.transfer.lives import files, live, memory, objects, told
 
@@ -68,6 +69,10 @@ def test_a_dry_run_removes_nothing(store: Store, tmp_path: Path) -> None:
     assert files(tmp_path) == before
 
 
+def gone(tmp_path: Path) -> Path:
+    return tmp_path / f"s/runs/gone/{NONCE}"
+
+
 def litter(store: Store, tmp_path: Path) -> None:
     """An unfinished write, an unnamed blob, and the rest of a run."""
     run = store.create_run(DAG, run_id="r")
@@ -75,9 +80,9 @@ def litter(store: Store, tmp_path: Path) -> None:
     with run.attempt("a") as attempt:
         attempt.save_bytes("kept.txt", b"somebody names this")
         attempt.outputs["va"] = "x" * 20_000
-    (tmp_path / f"s/runs/r/attempts/{TEMP}{machine()}-abc").write_bytes(b"half")
-    (tmp_path / "s/runs/gone/blobs/sha256/ab").mkdir(parents=True)
-    (tmp_path / f"s/runs/gone/blobs/sha256/ab/{'ab' * 32}").write_bytes(b"")
+    (home(tmp_path / "s") / f"attempts/{TEMP}{machine()}-abc").write_bytes(b"half")
+    (gone(tmp_path) / "blobs/sha256/ab").mkdir(parents=True)
+    (gone(tmp_path) / f"blobs/sha256/ab/{'ab' * 32}").write_bytes(b"")
 
 
 def test_what_is_young_stays(store: Store, tmp_path: Path) -> None:
@@ -101,7 +106,7 @@ def test_what_is_young_stays(store: Store, tmp_path: Path) -> None:
 def test_the_rest_of_a_run_goes_only_if_all_of_it_is_old(store: Store, tmp_path: Path) -> None:
     litter(store, tmp_path)
     age(tmp_path)
-    young = tmp_path / "s/runs/gone/blobs/sha256/cd"
+    young = gone(tmp_path) / "blobs/sha256/cd"
     young.mkdir()
     (young / ("cd" * 32)).write_bytes(b"of an import that is under way")
     assert "of a run that is not there" not in swept(store).values()
@@ -116,15 +121,15 @@ def test_blobs_of_a_run_at_work_stay_however_old(store: Store, tmp_path: Path) -
     age(tmp_path)
     sweep = Sweep(store.storage)
     assert "a blob that no record names" not in dict(sweep.run(dry_run=False)).values()
-    assert "in progress is attempt 1 at b" in sweep.spared["runs/r/"]
+    assert "in progress is attempt 1 at b" in sweep.spared[run.prefix]
     attempt.succeed({"vb": 1})
     # Whoever ended it is likely to begin the next one.
     age(tmp_path)
-    invocation = next((tmp_path / "s/runs/r/invocations").iterdir())
+    invocation = next((home(tmp_path / "s") / "invocations").iterdir())
     os.utime(invocation)
     sweep = Sweep(store.storage)
     assert list(sweep.run()) == []
-    assert "not long ago" in sweep.spared["runs/r/"]
+    assert "not long ago" in sweep.spared[run.prefix]
     age(tmp_path)
     assert list(swept(store).values()) == ["a blob that no record names"]
     assert all(problem is None for _, problem in run.verify())
@@ -140,12 +145,13 @@ def test_an_old_blob_that_is_saved_again_is_young(store: Store, tmp_path: Path) 
 def test_what_a_damaged_record_names_is_not_known(store: Store, tmp_path: Path) -> None:
     litter(store, tmp_path)
     age(tmp_path)
-    record = tmp_path / "s/runs/r/attempts/a.000001.end.json"
+    run = store.run("r")
+    record = home(tmp_path / "s") / "attempts/a.000001.end.json"
     record.write_bytes(record.read_bytes()[:-1])
     sweep = Sweep(store.storage, ALL)
     assert "a blob that no record names" not in dict(sweep.run(dry_run=False)).values()
-    assert "is not known" in sweep.spared["runs/r/"]
-    assert len(list((tmp_path / "s/runs/r/blobs").rglob("*/*/*"))) == 3
+    assert "is not known" in sweep.spared[run.prefix]
+    assert len(list((home(tmp_path / "s") / "blobs").rglob("*/*/*"))) == 3
 
 
 def test_an_interrupted_removal_and_an_interrupted_import(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ def test_many_records_are_read_one_by_one(tmp_path: Path) -> None:
     folder = finished_map(str(tmp_path), ITEMS, ("loose",))["loose"]
     run = runstore.open(folder).run(RUN_ID)
     objects = [path for path in Path(folder).rglob("*") if path.is_file()]
-    # 16 MB in 20,006 objects: their names take 4 of what is allowed here, the records nothing.
-    with at_most(6 << 20):
+    # 16 MB in 20,006 objects: their names take 5 of what is allowed here, the records nothing.
+    with at_most(7 << 20):
         checked = sum(problem is None for _, problem in run.verify())
     assert checked == len(objects)
 

@@ -117,8 +117,10 @@ class Shell:
         return sentences[0]
 
     def file(self, pattern: str) -> Path:
-        """The one file of the store that matches."""
-        (found,) = self.folder.glob(f".runstore/runs/{pattern}")
+        """The one file of the store that matches ``RUN/...``, below the run's nonce."""
+        run, _, rest = pattern.partition("/")
+        below = rest if rest == "run.json" else f"*/{rest}"
+        (found,) = self.folder.glob(f".runstore/runs/{run}/{below}")
         return found
 
 

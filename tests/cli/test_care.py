@@ -13,6 +13,7 @@ import pytest
 
 import runstore
 from tests.cli.conftest import Shell
+from tests.places import NONCE, home
 from tests.servers import server
 
 
@@ -55,21 +56,21 @@ def test_rm_of_a_run_at_work(shell: Shell) -> None:
 
 def test_gc(shell: Shell) -> None:
     assert shell("run", "p.py", "--run-id", "r", BREAK="1")[0] == 1
-    folder = shell.folder / ".runstore/runs/r"
+    folder = home(shell.folder / ".runstore")
+    gone = f"gone/{NONCE}/attempts"
     (folder / "attempts/.tmp-1-a").write_bytes(b"")
-    (shell.folder / ".runstore/runs/gone/attempts").mkdir(parents=True)
-    (shell.folder / ".runstore/runs/gone/attempts/a.000001.end.json").write_bytes(b"")
+    (shell.folder / f".runstore/runs/{gone}").mkdir(parents=True)
+    (shell.folder / f".runstore/runs/{gone}/a.000001.end.json").write_bytes(b"")
     assert shell("gc") == (0, "nothing to remove\n", "")
     then = time.time() - 100_000
     for file in shell.folder.glob(".runstore/runs/**/*"):
         os.utime(file, (then, then))
     code, out, _ = shell("gc")
     assert code == 0
-    assert "runs/r/attempts/.tmp-1-a  an unfinished write" in out
-    assert "runs/gone/attempts/a.000001.end.json  of a run that is not there" in out
+    assert f"runs/r/{folder.name}/attempts/.tmp-1-a  an unfinished write" in out
+    assert f"runs/{gone}/a.000001.end.json  of a run that is not there" in out
     assert out.splitlines()[-1] == "2 objects to remove: --yes does it"
     assert (folder / "attempts/.tmp-1-a").exists()
-    assert "remains of a run 'gone'" in shell.refused(2, "run", "p.py", "--run-id", "gone")
     assert shell("gc", "--older-than", "2d")[1] == "nothing to remove\n"
     assert shell("gc", "--yes", "--older-than", "2d")[1] == "0 objects removed\n"
     assert shell("gc", "--yes")[1].splitlines()[-1] == "2 objects removed"
@@ -81,13 +82,10 @@ def test_gc(shell: Shell) -> None:
 def test_pack(shell: Shell) -> None:
     assert shell("run", "p.py", "--run-id", "r", BREAK="1")[0] == 1
     before = shell("plan", "r")[1]
-    for pack in shell.folder.glob(".runstore/runs/r/packs/*"):
+    for pack in shell.folder.glob(".runstore/runs/r/*/packs/*"):
         pack.unlink()
     assert shell("pack", "r") == (0, "run r: 8 records packed, 0 were before\n", "")
     assert shell("pack", "r")[1] == "run r: 0 records packed, 8 were before\n"
-    code, out, err = shell("pack", "r", "--prune")
-    assert (code, err) == (0, "")
-    assert out == "run r: 0 records packed, 8 were before, 4 loose ones removed\n"
     assert shell("plan", "r")[1] == before
     assert shell("verify", "r")[0] == 0
     assert shell("retry", "r")[0] == 0
@@ -97,10 +95,10 @@ def test_pack_says_what_is_damaged(shell: Shell) -> None:
     assert shell("run", "p.py", "--run-id", "r", BREAK="1")[0] == 1
     pack = shell.file("r/packs/*")
     pack.write_bytes(pack.read_bytes()[:-1])
-    code, out, err = shell("pack", "r", "--prune")
+    code, out, err = shell("pack", "r")
     assert code == 3
     assert f"{pack.name} does not match its digest" in err
-    assert "8 records packed, 0 were before, 4 loose ones removed" in out
+    assert "8 records packed, 0 were before" in out
     assert shell("verify", "r")[0] == 3
     pack.unlink()
     assert shell("verify", "r")[0] == 0

@@ -228,7 +228,7 @@ def test_a_fork_costs_no_object_for_each_step(tmp_path):
         forked = store.fork_run(store.run("r"), run_id="f")
         assert forked.plan().status == "succeeded"
         counts.append(len([p for p in files(tmp_path / str(size) / "runs/f") if os.path.isfile(p)]))
-    assert counts == [2, 2], "the run and one pack"
+    assert counts == [2, 2], "the run and one pack, with logs in it"
 
 
 def race(queue, root, folder, gate) -> None:

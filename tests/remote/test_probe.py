@@ -17,6 +17,7 @@ from runstore.storage import has_single_writer, open_storage
 from runstore.storage.doctor import examine
 from runstore.storage.probe import probe
 from runstore.transfer import transfer_run
+from tests.places import prefix
 from tests.remote.conftest import enter
 from tests.servers import server
 
@@ -150,7 +151,9 @@ def test_a_retry_takes_the_promise_from_the_marker(rclone, engine, tmp_path):
     run.begin_invocation("retry")
     run.begin("a").succeed()
     with pytest.raises(KeyExistsError):
-        store.storage.create("runs/moved/attempts/a.000001.end.json", b"other")
+        store.storage.create(
+            prefix(store.storage, "moved") + "attempts/a.000001.end.json", b"other"
+        )
 
 
 def test_a_file_system_that_looks_and_then_writes_is_refused_by_name(tmp_path):

@@ -11,6 +11,7 @@ from runstore.framing import frame, to_pack
 from runstore.records import Consumed, End
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store, compare
+from tests.places import NONCE, prefix
 
 OLD = Dag([Task(name="a", returns=("x",)), Task(name="b", returns=("y",))])
 NEW = Dag([Task(name="a", returns=("x", "z")), Task(name="b", returns=("y",))])
@@ -50,7 +51,7 @@ def test_a_structure_that_was_allowed_before_needs_no_leave_and_is_taken_over():
 
 def test_what_its_invocation_no_longer_tells_stays_behind():
     store, run = made_with_both("gone")
-    for key in list(store.storage.list("runs/r/invocations/")):
+    for key in list(store.storage.list(prefix(store.storage) + "invocations/")):
         if b'"mode":"retry"' in store.storage.read(key):
             del store.storage._objects[key]
     assert list(store.fork_run(run, OLD, run_id="f").history().adopted) == ["b"]
@@ -58,14 +59,15 @@ def test_what_its_invocation_no_longer_tells_stays_behind():
 
 def forged(run_id="r", path="a"):
     end = End("other", path, 1, "0" * 32, "i", "succeeded", Consumed(), outputs={"x": 1, "y": 1})
-    return to_pack(run_id, [frame(to_body(end))[0]])[0]
+    end.run_nonce = NONCE
+    return to_pack(run_id, NONCE, [frame(to_body(end))[0]])[0]
 
 
 @pytest.mark.parametrize("run_id", ["f", "r"])
 def test_only_the_pack_that_is_of_its_name_is_taken_over(run_id):
     store, run = made_with_both(f"forged {run_id}")
     forked = store.fork_run(run, OLD, run_id="f")
-    (key,) = store.storage.list("runs/f/packs/")
+    (key,) = store.storage.list(prefix(store.storage, "f") + "packs/")
     store.storage._objects[key] = forged(run_id)
     history = forked.history()
     assert not history.adopted
@@ -79,7 +81,7 @@ def test_a_pack_of_another_run_is_not_taken_over():
     data = forged("r")
     digest = data[11:75].decode()
     store.fork_run(run, OLD, run_id="f")
-    store.storage.create(f"runs/f/packs/{digest}.json", data)
+    store.storage.create(prefix(store.storage, "f") + f"packs/{digest}.json", data)
     record = store.run("f").record
     record.origin = {"run_id": "r", "pack": digest}
     del store.storage._objects["runs/f/run.json"]
@@ -92,7 +94,7 @@ def test_a_pack_of_another_run_is_not_taken_over():
 def test_damage_in_the_frame_of_the_pack_costs_nothing():
     store, run = made_with_both("frame")
     forked = store.fork_run(run, NEW, run_id="f")
-    (key,) = store.storage.list("runs/f/packs/")
+    (key,) = store.storage.list(prefix(store.storage, "f") + "packs/")
     whole = store.storage.read(key)
     for at in (2, 20, 80, whole.index(b'"run_id":"f"') + 10):
         store.storage._objects[key] = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 import runstore
 from runstore import Dag, Task
-from runstore.errors import RefusedError, RunExistsError, StorageError
+from runstore.errors import RunExistsError, StorageError
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
+from runstore.store.care import Sweep
 
 DAG = Dag([Task(name="a", returns=("x",)), Task(name="b", after=("a",))])
 
@@ -22,37 +25,33 @@ def made(storage):
     return run
 
 
-@pytest.mark.parametrize("folder", ["attempts/", "packs/", "invocations/"])
 @pytest.mark.parametrize("how", ["create", "fork"])
-def test_what_was_left_of_a_run_is_not_taken_over(tmp_path, folder, how):
+def test_what_was_left_of_a_run_is_not_taken_over(tmp_path, how):
+    """Below a nonce of its own nobody finds it: the id is free."""
     store = runstore.open(tmp_path / "s", durable=False)
-    made(store.storage)
+    left = made(store.storage)
     origin = store.create_run(DAG, run_id="origin")
-    gone = [
-        key
-        for key in store.storage.list("runs/r/")
-        if not key.startswith(f"runs/r/{folder}") or key == "runs/r/run.json"
-    ]
-    for key in gone:
-        (tmp_path / "s" / key).unlink()
-    assert list(store.storage.list("runs/r/"))
-    with pytest.raises(RefusedError, match=r"another id") as caught:
+    (tmp_path / "s/runs/r/run.json").unlink()
+    before = set(store.storage.list(left.prefix))
+    assert len(before) == 6
+    run = (
         store.create_run(DAG, run_id="r") if how == "create" else store.fork_run(origin, run_id="r")
-    assert "runstore gc" in str(caught.value)
-    assert folder in caught.value.facts["key"]
-    assert not (tmp_path / "s/runs/r/run.json").exists()
+    )
+    assert run.record.nonce != left.record.nonce
+    assert [step.action for step in run.plan().ready] == ["RUN"]
+    assert not run.history().attempts
+    assert set(store.storage.list(left.prefix)) == before
 
 
-def test_folders_and_blobs_that_were_left_are_no_remains(tmp_path):
+def test_of_two_that_create_one_run_one_is_told_that_it_exists(tmp_path):
     store = runstore.open(tmp_path / "s", durable=False)
-    run = store.create_run(DAG, {"p": "x" * 20_000}, run_id="r")
-    run.begin("a")
-    for key in store.storage.list("runs/r/"):
-        if "/blobs/" not in key:
-            (tmp_path / "s" / key).unlink()
-    assert (tmp_path / "s/runs/r/attempts").is_dir()
-    again = store.create_run(DAG, {"p": "x" * 20_000}, run_id="r")
-    assert again.step("a").action == "RUN"
+    first = store.create_run(DAG, {"p": "x" * 20_000}, run_id="r")
+    with pytest.raises(RunExistsError, match="runstore retry"):
+        store.create_run(DAG, {"p": "x" * 20_000}, run_id="r")
+    assert store.run("r").parameters == first.parameters
+    swept = list(Sweep(store.storage, timedelta(0)).run(dry_run=False))
+    assert [litter.what for litter in swept] == ["of a run that is not there"]
+    assert all(problem is None for _, problem in store.run("r").verify())
 
 
 class Dying(MemoryStorage):
@@ -66,33 +65,19 @@ class Dying(MemoryStorage):
         super().create(key, data, repair=repair)
 
 
-def test_a_fork_that_died_after_its_pack_is_made_again():
+def test_a_fork_that_died_before_it_was_made_is_made_again():
     storage = Dying("dying")
     origin, store = made(storage), Store(storage)
     storage.dies_at = "f/run.json"
     with pytest.raises(StorageError, match="power"):
         store.fork_run(origin, run_id="f")
-    (pack,) = storage.list("runs/f/packs/")
     storage.dies_at = ""
-    with pytest.raises(RefusedError, match="another id"):
-        store.create_run(DAG, run_id="f")
-    # What died half way may be damaged, too.
-    storage._objects[pack] = storage._objects[pack][:-9]
     forked = store.fork_run(store.run("r"), run_id="f")
-    assert list(storage.list("runs/f/packs/")) == [pack]
     assert not forked.history().damaged
     assert forked.plan().status == "succeeded"
     with pytest.raises(RunExistsError):
         store.fork_run(origin, run_id="f")
-
-
-def test_a_fork_of_what_has_changed_since_is_refused_and_not_damaged():
-    storage = Dying("changing")
-    origin, store = made(storage), Store(storage)
-    storage.dies_at = "f/run.json"
-    with pytest.raises(StorageError, match="power"):
-        store.fork_run(origin, run_id="f")
-    storage.dies_at = ""
-    origin.begin("a", number=2, consumed=origin.history().latest("a").consumed).succeed({"x": 2})
-    with pytest.raises(RefusedError, match="another id"):
-        store.fork_run(origin, run_id="f")
+    assert {litter.what for litter in Sweep(storage, timedelta(0)).run(dry_run=False)} == {
+        "of a run that is not there"
+    }
+    assert forked.plan().status == "succeeded"

@@ -84,7 +84,7 @@ def seal(document: Document) -> Document:
 def in_lines(document: Document) -> bytes:
     """As runstore writes it."""
     compact: dict[str, Any] = {"separators": (",", ":"), "ensure_ascii": False}
-    head = {key: document[key] for key in ("format", "run_id", "artifacts")}
+    head = {key: document[key] for key in ("format", "run_id", "run_nonce", "artifacts")}
     tail = {key: document[key] for key in ("count", "sha256")}
     lines = ",\n".join(json.dumps(item, **compact) for item in document["objects"])
     text = json.dumps(head, **compact)[:-1] + ',"objects":[\n' + lines + "\n],"

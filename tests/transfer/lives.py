@@ -37,12 +37,18 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def of_run(objects: dict[str, bytes], *, packs: bool = True) -> dict[str, bytes]:
-    """Without the marker, which is the store's own, and perhaps without packs."""
+    """Without what is the store's own, its marker and the invocations that say how a run arrived;
+    and perhaps without packs."""
     return {
         key: data
         for key, data in objects.items()
-        if key.startswith("runs/") and (packs or "/packs/" not in key)
+        if key.startswith("runs/") and (packs or "/packs/" not in key) and not is_arrival(data)
     }
+
+
+def is_arrival(data: bytes) -> bool:
+    """Whether this is the invocation that an import or a pull wrote."""
+    return b'"kind":"invocation"' in data[:200] and b'"mode":"import"' in data
 
 
 def live(store: Store, dag: Dag, seed: int, run_id: str = RUN_ID) -> Run:
@@ -102,7 +108,7 @@ def told(run: Run) -> dict[str, Any]:
             for path, attempts in history.attempts.items()
         },
         "adopted": {path: end.digest for path, end in history.adopted.items()},
-        "invocations": {i.id: i.digest for i in history.invocations.values()},
+        "invocations": {i.id: i.digest for i in history.invocations.values() if i.mode != "import"},
         "forces": dict(history.forces),
         "run": history.run.digest,
         "damaged": [d.key for d in history.damaged],

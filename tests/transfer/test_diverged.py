@@ -69,7 +69,7 @@ def test_who_holds_them_is_found_in_packs_alone(tmp_path: Path) -> None:
         mine.begin(name).succeed()
         theirs.begin(name).fail("as planned")
     mine.write_pack()
-    # As `runstore pack --prune` leaves it: no loose records of what a pack holds.
+    # As after a loss: no loose records of what a pack holds.
     for key in [k for k in objects(one) if "/attempts/" in k and "/a." not in k]:
         del one.storage._objects[key]  # type: ignore[attr-defined]
     with pytest.raises(DivergedError, match=r"attempt 1 at d \(succeeded, by process"):
@@ -113,7 +113,7 @@ def test_an_end_without_its_start_is_compared_with_the_other_s_start() -> None:
     one, mine, other, theirs = two()
     mine.begin("b").succeed()
     theirs.begin("b")
-    del one.storage._objects["runs/r/attempts/b.000001.start.json"]  # type: ignore[attr-defined]
+    del one.storage._objects[f"{mine.prefix}attempts/b.000001.start.json"]  # type: ignore[attr-defined]
     for source, target in ((one, other), (other, one)):
         with pytest.raises(DivergedError, match="attempt 1 at b"):
             transfer_run(source, "r", target)
@@ -130,7 +130,7 @@ def test_what_was_claimed_while_we_copied() -> None:
 
     with pytest.raises(DivergedError, match=r"attempt 1 at c .*failed"):
         transfer_run(one, "r", other, workers=1, progress=claim)
-    assert "runs/r/attempts/c.000001.end.json" in objects(other)
+    assert f"{mine.prefix}attempts/c.000001.end.json" in objects(other)
     assert told(theirs)["plan"]["steps"][2]["reason"] == "failed"
 
 

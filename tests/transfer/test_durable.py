@@ -61,7 +61,7 @@ def test_a_new_run_is_made_durable_at_once_and_before_its_own_record(run, kernel
     before = kernel.asked[: kernel.asked.index("everything")]
     assert not [name for name in before if "/attempts" in name or "/invocations" in name]
     # What comes after is `run.json` and the folder it stands in, and nothing else.
-    home = f"{tmp_path}/{keys.run_prefix(RUN_ID)}".rstrip("/")
+    home = f"{tmp_path}/{keys.run_folder(RUN_ID)}".rstrip("/")
     assert after[-1] == home or home.startswith(after[-1])
     assert {os.path.dirname(name) for name in after if ".tmp-" in name} == {home}
     assert {k: d for k, d in files(tmp_path).items() if k.startswith("runs/")} == of_run(

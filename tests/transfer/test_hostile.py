@@ -106,7 +106,7 @@ def _deep(document: Document) -> None:
 
 def _pack_of_a_stranger(document: Document) -> None:
     framed = [o["data"].encode() for o in document["objects"] if o.get("key") == END]
-    data, name = to_pack("r", framed)
+    data, name = to_pack("r", document["run_nonce"], framed)
     _more(pack=name, part=0, base64=base64.b64encode(data).decode())(document)
 
 

@@ -23,7 +23,8 @@ def run() -> Run:
     kinds: set[str] = set()
     for _ in range(20):
         invoke(run, choose, "retry", most=8)
-        kinds = {key.split("/")[2] for key in of_run(objects(Store(run.storage)))}
+        names = [key.split("/") for key in of_run(objects(Store(run.storage)))]
+        kinds = {name[2] if len(name) == 3 else name[3] for name in names}
         if {"packs", "blobs"} <= kinds:
             break
     assert kinds == {"run.json", "invocations", "attempts", "packs", "blobs"}

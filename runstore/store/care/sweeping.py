@@ -4,7 +4,8 @@ What counts as litter, and why it is safe to remove:
 
 * unfinished writes on a local disk (``.tmp-*``): the process that made one was killed. One whose
   writer lives stays, whatever age is asked for (`runstore.storage.unfinished`);
-* folders of runs without ``run.json``: an import, fork or removal that did not get to its end;
+* what belongs to no run: of an import, fork or removal that did not get to its end, and of who came
+  second to an id;
 * blobs that no record of their run names: of attempts that were lost;
 * ``probe/``: what trying out an endpoint leaves.
 
@@ -24,12 +25,18 @@ from typing import NamedTuple
 
 from runstore import keys
 from runstore.bodies import parse, parse_attempt
-from runstore.errors import DamagedError, KeyMissingError, PathError, StorageError
+from runstore.errors import (
+    DamagedError,
+    KeyMissingError,
+    PathError,
+    RecordDamagedError,
+    StorageError,
+)
 from runstore.framing import parse_pack
 from runstore.records import Blob, End, RunRecord
 from runstore.storage import Storage
 from runstore.storage.removing import Dated, Sweeping
-from runstore.store.care.removing import in_order, open_attempts, removing
+from runstore.store.care.removing import open_attempts, removing
 
 __all__ = ["Litter", "Sweep"]
 
@@ -76,20 +83,41 @@ class Sweep:
             if folder.endswith("/"):
                 yield from self._of_run(folder, dry_run=dry_run)
 
-    def _of_run(self, prefix: str, *, dry_run: bool) -> Iterator[Litter]:
+    def _of_run(self, folder: str, *, dry_run: bool) -> Iterator[Litter]:
+        """What lies below ``runs/<run key>/``: of one run at most, and of those before it."""
+        parts = list(self.storage.list(folder, shallow=True))
+        own = folder + keys.RUN
+        record: RunRecord | None = None
+        if own in parts:
+            try:
+                found = parse(self.storage.read(own), own)
+                if not isinstance(found, RunRecord):
+                    raise RecordDamagedError(f"{own} is no record of a run", key=own)
+            except KeyMissingError:
+                pass  # it was removed a moment ago
+            except (DamagedError, StorageError) as error:
+                self.spared[folder] = f"what belongs to it is not known: {error}"
+                return
+            else:
+                record = found
+        for part in parts:
+            if keys.is_nonce(part[len(folder) : -1]) is None or part[-1] != "/":
+                continue  # run.json, and what is not ours
+            if record is not None and part == folder + record.nonce + "/":
+                yield from self._blobs(record, part, dry_run=dry_run)
+            else:
+                # All of it or nothing: an import that is under way has written something just now.
+                there = list(self.storage.list(part))
+                if len(self._old(there)) == len(there) == len(list(self.storage.list(part))):
+                    yield from self._give(there, "of a run that is not there", dry_run=dry_run)
+
+    def _blobs(self, record: RunRecord, prefix: str, *, dry_run: bool) -> Iterator[Litter]:
         found = list(self.storage.list(prefix))
-        if prefix + keys.RUN not in found:
-            # All of it or nothing: an import that is under way has written something just now.
-            if len(self._old(found)) == len(found) == len(list(self.storage.list(prefix))):
-                for phase in in_order(found):
-                    what = "of a run that is not there"
-                    yield from self._give(phase, what, dry_run=dry_run)
-            return
         blobs = [key for key in found if key.startswith(prefix + keys.BLOBS)]
         if not blobs:
             return
         try:
-            named = self._named(prefix, found)
+            named = self._named(record, prefix, found)
         except (DamagedError, StorageError, PathError) as error:
             self.spared[prefix] = f"what its records name is not known: {error}"
             return
@@ -98,31 +126,28 @@ class Sweep:
         if litter and self._is_quiet(prefix, found):
             yield from self._give(litter, "a blob that no record names", dry_run=dry_run)
 
-    def _named(self, prefix: str, found: list[str]) -> set[str]:
+    def _named(self, record: RunRecord, prefix: str, found: list[str]) -> set[str]:
         """Digests of the blobs that the records of a run name.
 
         :raises DamagedError, StorageError: if a record cannot be read.
         """
         storage = self.storage
         named: set[str] = set()
-        record = parse(storage.read(prefix + keys.RUN), prefix + keys.RUN)
-        if not isinstance(record, RunRecord):
-            raise DamagedError(f"{prefix}{keys.RUN} is no record of a run")
         _note(record.parameters.values(), named)
         packed: set[str] = set()
         packs = [key for key in found if key.startswith(prefix + keys.PACKS)]
         for key, data in storage.read_many(packs):
             if not isinstance(data, bytes):
                 raise data
-            _, records, problems = parse_pack(data, key)
-            if problems:
-                raise DamagedError(problems[0])
-            for framed in records:
+            pack = parse_pack(data, key)
+            if pack.problems:
+                raise DamagedError(pack.problems[0])
+            for framed in pack.records:
                 end = parse_attempt(framed, key, trusted=True)
                 if isinstance(end, End):
                     _note_end(end, named)
-                    if end.run_id == record.run_id:
-                        packed.add(keys.attempt_key(end.run_id, end.path, end.attempt, "end"))
+                    if end.run_nonce == record.nonce:
+                        packed.add(keys.attempt_key(prefix, end.path, end.attempt, "end"))
         loose = [
             key
             for key in found
@@ -140,8 +165,7 @@ class Sweep:
 
     def _is_quiet(self, prefix: str, found: list[str]) -> bool:
         """Whether nobody can be about to name a blob; else it says why not."""
-        record = parse(self.storage.read(prefix + keys.RUN), prefix + keys.RUN)
-        busy = open_attempts(self.storage, record.run_id)
+        busy = open_attempts(self.storage, prefix)
         if busy:
             self.spared[prefix] = f"in progress is {busy[0]}"
             return False
