@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 import runstore
 from runstore import keys
@@ -22,6 +21,7 @@ from runstore.store.care import pack_run
 from runstore.transfer import export_run
 from tests.care.interrupted import Interrupted
 from tests.crash.breaking import Death, How
+from tests.exploration import SEEDS, reached, reaches
 from tests.planning.generate import dags
 from tests.transfer.lives import RUN_ID, invoke, live, memory, told
 
@@ -39,12 +39,14 @@ def records(storage: Storage, run_id: str = RUN_ID) -> set[str]:
     return found
 
 
-@given(dag=dags(), seed=st.integers(0, 10**6))
+@reaches(0.3)
+@given(dag=dags(), seed=SEEDS)
 def test_a_packed_run_is_the_same_run(dag: Dag, seed: int) -> None:
     store = memory()
     run = live(store, dag, seed)
     before, digests = told(run), records(store.storage)
     there = set(store.storage.list(""))
+    reached(times=len(digests) > 5)
 
     packed = pack_run(run)
     assert not packed.problems

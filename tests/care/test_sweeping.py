@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import runstore
 from runstore.dag import Dag
@@ -21,7 +20,7 @@ from runstore.transfer import export_run, transfer_run
 from tests.care.interrupted import Interrupted
 from tests.care.test_packing import LINE
 from tests.crash.breaking import Death
-from tests.exploration import scaled
+from tests.exploration import SEEDS, reached, reaches, scaled
 from tests.places import NONCE, home
 from tests.planning.generate import dags
 from tests.transfer.lives import files, live, memory, objects, told
@@ -51,12 +50,14 @@ def swept(store: Store, older_than: timedelta = timedelta(days=1)) -> dict[str, 
     return dict(dry)
 
 
+@reaches(0.3)
 @settings(max_examples=scaled(0.4))
-@given(dag=dags(), seed=st.integers(0, 10**6))
+@given(dag=dags(12, 10), seed=SEEDS)
 def test_a_run_that_is_whole_loses_nothing(dag: Dag, seed: int) -> None:
     store = memory()
     run = live(store, dag, seed)
     before = told(run)
+    reached(times=len(before["attempts"]) > 1)
     list(Sweep(store.storage, ALL).run(dry_run=False))
     assert told(run) == before
     assert all(problem is None for _, problem in run.verify())

@@ -66,7 +66,7 @@ def skipped(dag: Dag, history: History) -> dict[str, Reason]:
     }
 
 
-@reaches(0.3)
+@reaches(0.1)
 @settings(max_examples=scaled(0.4))
 @given(dags(9), SEEDS)
 def test_removing_any_record_never_turns_run_into_skip(dag: Dag, seed: int) -> None:
@@ -82,7 +82,7 @@ def test_removing_any_record_never_turns_run_into_skip(dag: Dag, seed: int) -> N
             assert path in before, (path, gone.path, gone.attempt, type(gone).__name__)
 
 
-@reaches(0.3)
+@reaches(0.1)
 @settings(max_examples=scaled(0.4))
 @given(dags(9), SEEDS)
 def test_removing_the_only_success_leaves_no_skip(dag: Dag, seed: int) -> None:
@@ -97,7 +97,7 @@ def test_removing_the_only_success_leaves_no_skip(dag: Dag, seed: int) -> None:
                 assert latest is not gone
 
 
-@reaches(0.3)
+@reaches(0.1)
 @settings(max_examples=scaled(0.4))
 @given(dags(9), SEEDS)
 def test_an_end_without_its_start_still_counts(dag: Dag, seed: int) -> None:
@@ -109,7 +109,7 @@ def test_an_end_without_its_start_still_counts(dag: Dag, seed: int) -> None:
             assert skipped(sim.dag, history) == before
 
 
-@reaches(0.3)
+@reaches(0.1)
 @settings(max_examples=scaled(0.4))
 @given(dags(9), SEEDS)
 def test_the_order_of_records_means_nothing(dag: Dag, seed: int) -> None:

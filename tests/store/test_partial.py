@@ -14,7 +14,7 @@ from runstore.dag import Dag, Map, Task
 from runstore.records import End
 from runstore.store import Run, Store
 from runstore.store.care import pack_run
-from tests.exploration import scaled
+from tests.exploration import SEEDS, reached, reaches, scaled
 from tests.planning.generate import dags
 from tests.transfer.lives import RUN_ID, invoke, live, memory
 
@@ -39,8 +39,9 @@ def asked(run: Run, path: str) -> tuple[dict[str, object], Counting]:
     return step.to_json(), counting
 
 
+@reaches(0.2)
 @settings(max_examples=scaled(0.6))
-@given(dags(), st.integers(0, 2**32), st.booleans(), st.booleans())
+@given(dags(12, 10), SEEDS, st.booleans(), st.booleans())
 def test_it_says_what_the_whole_history_says(dag, seed, pack, fork):
     run = live(memory(), dag, seed)
     if pack:
@@ -51,13 +52,16 @@ def test_it_says_what_the_whole_history_says(dag, seed, pack, fork):
         if pack:
             pack_run(run)
     own = keys.pack_key(run.prefix, (run.record.origin or {}).get("pack", "0" * 64))
+    several = 0
     for step in Store(run.storage).run(run.run_id).plan().steps:
         if step.kind != "task" or "[" in step.path or ":" in step.path or "@" in step.path:
             continue
         said, counting = asked(run, step.path)
+        several += 1
         assert said == step.to_json()
         if not any(run.history([step.path]).open()):  # of those a pack may have the end
             assert {key for key in counting.read_keys if "/packs/" in key} <= {own}
+    reached(times=several > 1)
 
 
 def test_its_requests_do_not_grow_with_items_packs_and_invocations():

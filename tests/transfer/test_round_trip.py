@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import runstore
 from runstore.dag import Dag
@@ -22,7 +21,7 @@ from runstore.errors import (
 )
 from runstore.store import Run, Store
 from runstore.transfer import export_run, import_run, transfer_run
-from tests.exploration import scaled
+from tests.exploration import SEEDS, reached, reaches, scaled
 from tests.planning.generate import dags
 from tests.transfer.lives import (
     RUN_ID,
@@ -37,14 +36,16 @@ from tests.transfer.lives import (
 )
 
 
+@reaches(0.3)
 @settings(max_examples=scaled(0.6))
-@given(dag=dags(), seed=st.integers(0, 10**6))
+@given(dag=dags(), seed=SEEDS)
 def test_an_import_is_the_run(
     dag: Dag, seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("export")
     source, target = memory(), memory()
     run = live(source, dag, seed)
+    reached(times=len(objects(source)) > 6)
     exported = export_run(run, folder / "run.json", artifacts="all")
     assert exported.size == (folder / "run.json").stat().st_size
     assert not exported.left_out
@@ -65,11 +66,13 @@ def test_an_import_is_the_run(
     assert sorted(one) == sorted(two)
 
 
+@reaches(0.3)
 @settings(max_examples=scaled(0.6))
-@given(dag=dags(), seed=st.integers(0, 10**6))
+@given(dag=dags(), seed=SEEDS)
 def test_a_push_is_the_run_and_a_pull_brings_back_what_was_done(dag: Dag, seed: int) -> None:
     laptop, bucket = memory(), memory()
     run = live(bucket, dag, seed)
+    reached(times=len(objects(bucket)) > 6)
     done = transfer_run(bucket, RUN_ID, laptop)
     assert of_run(objects(laptop)) == of_run(objects(bucket))
     assert done.records + done.packs + done.blobs == len(of_run(objects(bucket)))
@@ -86,8 +89,9 @@ def test_a_push_is_the_run_and_a_pull_brings_back_what_was_done(dag: Dag, seed: 
     assert again.records + again.packs + again.blobs == 0
 
 
+@reaches(0.3)
 @settings(max_examples=scaled(0.25))
-@given(dag=dags(), seed=st.integers(0, 10**6))
+@given(dag=dags(), seed=SEEDS)
 def test_a_fork_takes_its_pack_along(
     dag: Dag, seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -100,6 +104,7 @@ def test_a_fork_takes_its_pack_along(
     assert told(arrived) == told(fork) == told(runstore.open(path).run("fork"))
     pack = (fork.record.origin or {}).get("pack")
     if pack:
+        reached()
         assert objects(target)[f"{fork.prefix}packs/{pack}.json"]
     again = target.fork_run(arrived, run_id="fork of the fork")
     export_run(again, path)
