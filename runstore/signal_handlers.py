@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -50,6 +51,19 @@ def install(handler: Handler, *numbers: int) -> Callable[[], None]:
     return put_back
 
 
+_before_fork = threading.local()
+
+
+def _hold_signals() -> None:
+    # One that met a child between the fork and _give_back_in_child would be noted by our handler,
+    # and then forgotten with it: terminate() would not end that child.
+    _before_fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _installed)
+
+
+def _let_signals_come() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _before_fork.mask)
+
+
 def _give_back_in_child() -> None:
     for number, handlers in _installed.items():
         current = signal.getsignal(number)
@@ -57,6 +71,11 @@ def _give_back_in_child() -> None:
             with suppress(ValueError):  # a subinterpreter's thread handles no signals
                 signal.signal(number, handlers[0][1])
     _installed.clear()
+    _let_signals_come()
 
 
-os.register_at_fork(after_in_child=_give_back_in_child)
+os.register_at_fork(
+    before=_hold_signals,
+    after_in_parent=_let_signals_come,
+    after_in_child=_give_back_in_child,
+)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,30 @@ def test_a_command_with_a_preexec_is_ended_by_terminate(tmp_path, processes):
 @BOTH
 def test_a_pool_that_is_left_early_ends(tmp_path, processes):
     assert run(f.leaves_a_pool, tmp_path, processes) < 20, "its workers hear SIGTERM"
+
+
+EARLY = """
+import os, signal, time
+ended = []
+# Runs before what the library does in a child, for it is registered before.
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
+from runstore import Dag, start, task
+def forks():
+    pid = os.fork()
+    if not pid:
+        time.sleep(5)
+        os._exit(0)
+    ended.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+start(Dag([task(forks)]), store="memory://early", environment={})
+print(*ended)
+"""
+
+
+def test_a_child_is_ended_by_a_signal_that_comes_as_it_is_forked():
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("-15\n", "")
 
 
 @BOTH
