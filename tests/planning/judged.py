@@ -107,7 +107,7 @@ class Judged(Simulation):
         :param alive: the processes of open attempts live, and may end them now.
         """
         others = dict(self.at_work) if alive else {}
-        self.at_work = others
+        self.at_work = dict(others)
         invocation = self.invoke(force, dag, alive=others)
         choose = random.Random(order)
         begun = 0
