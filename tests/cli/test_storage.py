@@ -77,7 +77,7 @@ def test_a_worker_that_is_killed(shell: Shell) -> None:
     shell.write("k.py", KILLED)
     code, _, err = shell("run", "k.py", "--processes", "--run-id", "r")
     assert code == 1
-    assert "✗ f: WorkerDied: its worker process died" in err
+    assert "✗ f: WorkerDied: its worker process was killed by SIGKILL" in err
 
 
 def test_a_bug_is_called_one(shell: Shell) -> None:
