@@ -17,6 +17,7 @@
     │   │   └── RunRemovedError     it was there when this process began: stop
     │   ├── RunNotFailedError       (RuntimeError)
     │   ├── DivergedError           (RuntimeError)     two stores hold different attempts
+    │   ├── RecordedCodeError       (PermissionError)  nobody here named what would run
     │   └── StructureChangedError   (RuntimeError)
     ├── AttemptError                somebody else was first: read the history again
     │   ├── AttemptTakenError       (FileExistsError)  the number is claimed
@@ -60,6 +61,7 @@ __all__ = [
     "PathError",
     "PipelineError",
     "RecordDamagedError",
+    "RecordedCodeError",
     "RefusedError",
     "RunExistsError",
     "RunNotFailedError",
@@ -176,6 +178,15 @@ class DivergedError(RefusedError, RuntimeError):
 
     ``attempts``: all of them, as :class:`runstore.transfer.Divergence`.
     """
+
+
+class RecordedCodeError(RefusedError, PermissionError):
+    """What would be executed is named by records alone, and not by this user's own.
+
+    Name the pipeline, or allow it. ``invocation``: the id of the one whose word it would be.
+    """
+
+    invocation: str | None = None
 
 
 class AttemptError(RunstoreError):

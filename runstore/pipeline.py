@@ -20,7 +20,7 @@ from runstore.document import parse_document, pipeline_of
 from runstore.errors import DagError, PipelineError
 from runstore.signatures import attempt_parameters, parameters_of, refuse_generator
 
-__all__ = ["Pipeline", "function_of", "load_pipeline", "sequence", "task"]
+__all__ = ["Pipeline", "function_of", "is_there", "load_pipeline", "sequence", "task"]
 
 
 def task(
@@ -176,6 +176,11 @@ def load_pipeline(source: str) -> Pipeline:
         dag, parameters, secrets = pipeline_of(parse_document(data, path), source)
         return Pipeline(dag, parameters, secrets, source, digest)
     raise PipelineError(f"{path!r} is no pipeline file: they end in .py, .yaml, .yml or .json")
+
+
+def is_there(source: str) -> bool:
+    """Whether there is the file that a pipeline's ``source`` names. Nothing is read of it."""
+    return os.path.isfile(_split(source)[0])
 
 
 def _split(source: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from runstore.cli.options import (
     label_option,
     names_of_secrets,
     parameters,
+    recorded_code_option,
     recorded_command,
     repeated,
     secret_values,
@@ -28,6 +29,7 @@ __all__ = ["command"]
     "--run-id", "new_run_id", metavar="ID", help="Id of the new run; one is made if not given."
 )
 @keep_unchanged_option
+@recorded_code_option
 @label_option
 @at_work
 def command(
@@ -48,12 +50,13 @@ def command(
     PIPELINE as for retry. Parameters given replace those of the origin: what read them runs again.
     """
     from runstore.cli.outcome import Hints, work
-    from runstore.cli.sources import existing_run, latest_pipeline, read_pipeline
+    from runstore.cli.sources import existing_run, read_pipeline, recorded_pipeline
     from runstore.executor import fork
     from runstore.store import Store
 
     origin = existing_run(store, run_id, write=True)
-    loaded = read_pipeline(pipeline) if pipeline else latest_pipeline(origin)
+    allowed = options["recorded_code"]
+    loaded = read_pipeline(pipeline) if pipeline else recorded_pipeline(origin, allowed=allowed)
     hidden = names_of_secrets(origin.record.parameters)
     given = parameters(params, params_file, [*hidden, *(loaded.secrets if loaded else ())])
     return work(

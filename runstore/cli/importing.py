@@ -19,7 +19,8 @@ __all__ = ["command"]
 def command(file: str, store: Place) -> int:
     """Put the run of an exported FILE into the store, or bring the run there up to it.
 
-    All of the file is checked first: if anything in it is wrong, nothing is written.
+    All of the file is checked first: if anything in it is wrong, nothing is written. That it was
+    imported is recorded: `retry` and `fork` then ask for the PIPELINE.
     """
     from runstore.cli.bar import bar
     from runstore.cli.text import command_line, named

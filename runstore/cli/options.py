@@ -28,6 +28,7 @@ __all__ = [
     "keep_unchanged_option",
     "label_option",
     "parameters",
+    "recorded_code_option",
     "recorded_command",
     "repeated",
     "secret_values",
@@ -167,6 +168,16 @@ def keep_unchanged_option(function: F) -> F:
         "--keep-unchanged",
         is_flag=True,
         help="Go on though the structure changed; what did not change keeps its results.",
+    )(function)
+
+
+def recorded_code_option(function: F) -> F:
+    """``--recorded-code``."""
+    return click.option(
+        "--recorded-code",
+        is_flag=True,
+        help="Without a PIPELINE: run what the records name, though others made them. It can do "
+        "all that you can.",
     )(function)
 
 

@@ -20,8 +20,9 @@ def command(source: str, run_id: str, target: str | None, store: Place) -> int:
     """Bring run RUN_ID of the store SRC to the store DST: what is missing there.
 
     DST is --store if it is not given. Nothing is overwritten: if both sides made an attempt under
-    one number, and not the same, all such are named and nothing is copied.
+    one number, and not the same, all such are named and nothing is copied. That it was
+    pulled is recorded: `retry` and `fork` then ask for the PIPELINE.
     """
     from runstore.cli.copying import copy
 
-    return copy(store.at(source), run_id, store.at(target or store.url))
+    return copy(store.at(source), run_id, store.at(target or store.url), pulled=True)

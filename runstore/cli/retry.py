@@ -11,6 +11,7 @@ from runstore.cli.options import (
     keep_unchanged_option,
     names_of_secrets,
     parameters,
+    recorded_code_option,
     recorded_command,
     repeated,
     secret_values,
@@ -40,6 +41,7 @@ _PATTERN = "a path, a template path, or a glob (* matches any text, ? one charac
 )
 @takeover_option
 @keep_unchanged_option
+@recorded_code_option
 @at_work
 def command(
     ctx: click.Context,
@@ -56,15 +58,17 @@ def command(
     """Continue run RUN_ID: what succeeded is skipped, the rest runs.
 
     PIPELINE is the pipeline as it is now; without it, the file that the latest invocation used, if
-    it is here, else what the run itself names. The original parameters are used, whatever is given.
+    it is here, else what the run itself names: if that was your own work on this machine, else you
+    are asked for it. The original parameters are used, whatever is given.
     """
     from runstore.cli.outcome import Hints, work
-    from runstore.cli.sources import existing_run, latest_pipeline, read_pipeline
+    from runstore.cli.sources import existing_run, read_pipeline, recorded_pipeline
     from runstore.executor import retry
     from runstore.store import Store
 
     run = existing_run(store, run_id, write=True)
-    loaded = read_pipeline(pipeline) if pipeline else latest_pipeline(run)
+    allowed = options["recorded_code"]
+    loaded = read_pipeline(pipeline) if pipeline else recorded_pipeline(run, allowed=allowed)
     hidden = names_of_secrets(run.record.parameters)
     given = parameters(params, params_file, hidden)
     again = repeated(options) + (["--keep-unchanged"] if options["keep_unchanged"] else [])

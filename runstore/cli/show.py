@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_WHO = ("host", "pid", "pod", "user")
+
 
 @click.command("show")
 @click.argument("run_id")
@@ -101,7 +103,8 @@ def _invocation(invocation: Any) -> dict[str, Any]:
         "id": invocation.id,
         "mode": invocation.mode,
         "time": invocation.time,
-        "by": {} if by is None else {"host": by.host, "pid": by.pid, "pod": by.pod},
+        "by": {} if by is None else _sparse({n: getattr(by, n) for n in _WHO}),
+        "source": dict(invocation.source or {}),
         "command": list(invocation.command),
         "code": dict(invocation.code or {}),
         "force": dict(invocation.force),

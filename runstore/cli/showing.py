@@ -47,7 +47,7 @@ def print_run(facts: Mapping[str, Any], everything: bool) -> None:
     if facts["invocations"]:
         say("", "invocations")
         print_table(
-            ("  mode", "when", "by", "command"),
+            ("  mode", "when", "by", "command, or source"),
             [_invocation(each) for each in facts["invocations"]],
         )
     if facts["attempts"]:
@@ -86,12 +86,10 @@ def _pairs(title: str, pairs: Mapping[str, str]) -> None:
 def _invocation(each: Mapping[str, Any]) -> list[Cell]:
     by = each.get("by", {})
     who = f"pod {by['pod']}" if by.get("pod") else f"process {by.get('pid')} on {by.get('host')}"
-    return [
-        f"  {each['mode']}",
-        clock(each.get("time", "")),
-        who,
-        named(command_line(*each.get("command", ())), 200),
-    ]
+    what = command_line(*each.get("command", ()))
+    if each.get("source"):  # of an import, or a pull
+        what = ", ".join(f"{name} {value}" for name, value in each["source"].items())
+    return [f"  {each['mode']}", clock(each.get("time", "")), who, named(what, 200)]
 
 
 def _attempt(each: Mapping[str, Any]) -> list[Cell]:

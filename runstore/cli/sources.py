@@ -25,8 +25,8 @@ __all__ = [
     "existing_run",
     "existing_store",
     "latest_dag",
-    "latest_pipeline",
     "read_pipeline",
+    "recorded_pipeline",
     "tell_salvaged",
 ]
 
@@ -107,29 +107,24 @@ def read_pipeline(source: str) -> Pipeline:
         return load_pipeline(source)
 
 
-def latest_pipeline(run: Run) -> Pipeline | None:
-    """The pipeline of the latest invocation, if its file is on this machine; it says so then.
+def recorded_pipeline(run: Run, *, allowed: bool) -> Pipeline | None:
+    """The pipeline of the latest invocation, where none was named; it says which.
 
-    Reads one invocation. ``None``: work with the DAG and the functions that the run names.
+    Reads the invocations. ``None``: work with the DAG and the functions that the run names.
+
+    :param allowed: whether the user allows what is recorded, whoever recorded it.
+    :raises RecordedCodeError: if it is not, and what is recorded is not this user's own. Nothing
+        was imported.
     """
-    source = _latest_source(run)
-    if source is not None and os.path.isfile(_file_of(source)):
+    from runstore.executor.recorded_code import recorded_file
+
+    source = recorded_file(run, run.invocations(), allowed=allowed)
+    if source is not None:
         say(f"pipeline: {source} (of the latest invocation)", err=True)
         return read_pipeline(source)
     # As `python -m` has it: the functions are imported by name, from here if need be.
     sys.path.append(os.getcwd())
     return None
-
-
-def _file_of(source: str) -> str:
-    head, colon, _ = source.rpartition(":")
-    return head if colon and head.endswith(".py") else source
-
-
-def _latest_source(run: Run) -> str | None:
-    latest = run.latest_work()
-    source = (latest.code or {}).get("pipeline") if latest else None
-    return source if isinstance(source, str) else None
 
 
 def latest_dag(run: Run, history: History) -> Dag:

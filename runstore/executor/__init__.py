@@ -28,6 +28,7 @@ from runstore.executor.given import (
 from runstore.executor.loop import Loop
 from runstore.executor.main_module import check_sendable, refuse_while_imported
 from runstore.executor.pool import Pool
+from runstore.executor.recorded_code import RECORDED, recorded_dag
 from runstore.executor.reporter import Reporter, Silent
 from runstore.executor.retry_variable import hidden_from_steps, run_to_retry
 from runstore.executor.signals import Cancelled
@@ -151,6 +152,7 @@ def retry(
     until: Sequence[str] = (),
     takeover: Takeover = "dead",
     keep_unchanged: bool = False,
+    recorded_code: bool = False,
     secrets: Mapping[str, Any] | None = None,
     executor: Executor | Callable[[], Executor] | None = None,
     workers: int | None = None,
@@ -161,20 +163,26 @@ def retry(
     """Continue a run: skip what succeeded, run again what did not, and what follows it.
 
     :param pipeline: as it is now. Its code and configuration may have changed; its structure not,
-        unless ``keep_unchanged``. Without one, the functions the run names are imported.
+        unless ``keep_unchanged``. Without one, the commands that the run's own DAG names are run,
+        and the functions imported, if this user, on this machine, made it (docs/security.md).
     :param parameters: only compared: the original ones are used.
     :param force, only, until: patterns of node paths; see docs/planning.md.
     :param takeover: whose open attempts may be ended as lost.
+    :param recorded_code: run what the DAG names though others made it: without a ``pipeline``.
+    :raises RecordedCodeError: if there is no ``pipeline``, and that is not allowed.
     :raises RunNotFoundError, RunNotFailedError, StructureChangedError, ForceError,
-        FormatVersionError: before anything is written.
+        FormatVersionError: before anything is written or executed.
     """
     refuse_while_imported()
     check_takeover(takeover)
     store = _store(store, processes=processes)
     store.heed_marker()  # which a newer runstore may have made, that knows of more
     run = store.run(run_id)
+    named = pipeline is not None
     pipeline = Pipeline(run.dag) if pipeline is None else _pipeline(pipeline)
     history = run.history(dag=pipeline.dag)
+    if not named:
+        recorded_dag(run, history, allowed=recorded_code)
     compare(run, pipeline.dag, history, keep_unchanged=keep_unchanged)
     check_runnable(pipeline.dag)
     run.secrets.update(secrets_of(pipeline, secrets, run))
@@ -198,7 +206,7 @@ def retry(
     with _place(pipeline, options) as pool:
         invocation = run.begin_invocation(
             "retry", history=history, force=forces, ignored=ignored, dag=changed, command=command,
-            code=code_of(pipeline),
+            code=code_of(pipeline) if named else RECORDED,
         )  # fmt: skip
         history.add(invocation)
         open_still = run.take_over(history, takeover, [step.path for step in plan.steps])
@@ -219,6 +227,7 @@ def fork(
     store: Store | str | os.PathLike[str] = ".runstore",
     new_run_id: str | None = None,
     keep_unchanged: bool = False,
+    recorded_code: bool = False,
     secrets: Mapping[str, Any] | None = None,
     labels: Mapping[str, str] | None = None,
     executor: Executor | Callable[[], Executor] | None = None,
@@ -230,12 +239,17 @@ def fork(
     """A new run that takes over what another has; see :meth:`Store.fork_run`.
 
     :param run_id: the origin, which is left as it is.
+    :param pipeline, recorded_code: as for :func:`retry`.
     :param parameters: replace the origin's of the same name.
-    :raises RunNotFoundError, RunExistsError, StructureChangedError: before anything is written.
+    :raises RunNotFoundError, RunExistsError, StructureChangedError, RecordedCodeError: before
+        anything is written or executed.
     """
     refuse_while_imported()
     store = _store(store, processes=processes)
     origin = store.run(run_id)
+    named = pipeline is not None
+    if not named:
+        recorded_dag(origin, origin.invocations(), allowed=recorded_code)
     pipeline = Pipeline(origin.dag) if pipeline is None else _pipeline(pipeline)
     check_runnable(pipeline.dag)
     # A secret stays one, also where its new value comes among the parameters.
@@ -250,7 +264,8 @@ def fork(
                 keep_unchanged=keep_unchanged,
             )  # fmt: skip
         history = run.history()
-        history.add(run.begin_invocation("fork", command=command, code=code_of(pipeline)))
+        code = code_of(pipeline) if named else RECORDED
+        history.add(run.begin_invocation("fork", command=command, code=code))
         warnings = unread(pipeline.dag, parameters or ())
         return _work(run, pipeline, history, pool, options, warnings=warnings)
 

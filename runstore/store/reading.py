@@ -21,7 +21,15 @@ from runstore.store.clock import may_force
 if TYPE_CHECKING:
     from runstore.store.view import RunView
 
-__all__ = ["Ended", "deciding_names", "is_of", "needed_prefixes", "read_history", "read_raw"]
+__all__ = [
+    "Ended",
+    "deciding_names",
+    "is_of",
+    "needed_prefixes",
+    "read_history",
+    "read_invocations",
+    "read_raw",
+]
 
 
 def deciding_names(dag: Dag) -> frozenset[str]:
@@ -72,6 +80,13 @@ def read_history(
         reader.judge()
         reader.read_invocations(None if prefixes is None else reader.named())
         reader.read_deciding(dag)
+    return history
+
+
+def read_invocations(storage: Storage, run: RunRecord) -> History:
+    """Read what is known of a run's invocations alone. A listing, and a read of each."""
+    history = History(run)
+    _Reader(storage, history).read_invocations(None)
     return history
 
 

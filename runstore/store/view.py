@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runstore import keys
-from runstore.bodies import parse, parse_attempt
+from runstore.bodies import parse_attempt
 from runstore.copies import copied
 from runstore.dag import Dag
 from runstore.errors import (
@@ -22,10 +22,10 @@ from runstore.framing import log_in_pack, parse_pack
 from runstore.history import Attempt as Known
 from runstore.history import Damaged, History
 from runstore.plan import Plan, Planner, Step
-from runstore.records import Blob, End, Invocation, RunRecord, Secret, Start
+from runstore.records import Blob, End, RunRecord, Secret, Start
 from runstore.store.blobs import Blobs
 from runstore.store.masking import mask, refuse_short
-from runstore.store.reading import needed_prefixes, read_history
+from runstore.store.reading import needed_prefixes, read_history, read_invocations
 
 if TYPE_CHECKING:
     from runstore.storage import Storage
@@ -90,21 +90,10 @@ class RunView:
         prefixes = None if paths is None else needed_prefixes(dag, paths)
         return read_history(self.storage, self.record, dag, prefixes)
 
-    def latest_work(self) -> Invocation | None:
-        """The latest of the invocations that worked on the run, not of an import or a pull; of
-        those that can be read. A listing, and a read of each invocation."""
-        history = History(self.record)
-        names = list(self.storage.list(self.prefix + keys.INVOCATIONS))
-        for key, data in self.storage.read_many(names):
-            if not isinstance(data, bytes):
-                raise data
-            try:
-                record = parse(data, key)
-            except DamagedError:
-                continue  # the one before tells as much as is known
-            if isinstance(record, Invocation):
-                history.add(record)
-        return history.latest_work
+    def invocations(self) -> History:
+        """What is known of the run's invocations, and of nothing else of it. A listing, and a read
+        of each invocation."""
+        return read_invocations(self.storage, self.record)
 
     def plan(
         self,

@@ -14,6 +14,7 @@ from runstore import keys
 from runstore.bodies import parse, to_body
 from runstore.errors import (
     BlobDamagedError,
+    DamagedError,
     DivergedError,
     KeyExistsError,
     KeyMissingError,
@@ -136,12 +137,11 @@ def copy_run(
         return done
     # The marker, so that what is there is a store. Creating a run does the same.
     target.mark()
-    if arrival is not None:
-        _record_arrival(here, there, record, arrival)
+    arrived = None if arrival is None else _record_arrival(here, there, record, arrival)
     run = Run(target.storage, record)
     if pack:
         run.keep_for_pack()
-    with _Copier(here, there, run, workers, torn) as copier:
+    with _Copier(here, there, run, workers, torn, arrived) as copier:
         copier.watch(progress or unwatched, len(missing))
         copier.blobs(sorted(key for key in missing if key.startswith(keys.BLOBS)))
         # Until the run itself is there nobody is told of its records: they may be made durable
@@ -160,9 +160,10 @@ def copy_run(
     return done
 
 
-def _record_arrival(here: Side, there: Side, run: RunRecord, arrival: Arrival) -> None:
+def _record_arrival(here: Side, there: Side, run: RunRecord, arrival: Arrival) -> int:
     """The invocation that says where the run came from. It is there before anything that it is to
-    come after, so that an interruption does not leave the word of others as the latest."""
+    come after, so that an interruption does not leave the word of others as the latest. Its
+    number."""
     number = max(here.last_invocation(), there.last_invocation())
     if number >= MAX_COUNT:
         raise RefusedError(
@@ -176,6 +177,7 @@ def _record_arrival(here: Side, there: Side, run: RunRecord, arrival: Arrival) -
     )  # fmt: skip
     data, _ = frame(to_body(invocation))
     there.storage.create(keys.invocation_key(there.prefix, invocation.id), data)
+    return invocation.number
 
 
 def _together(storage: Storage, fresh: bool) -> AbstractContextManager[Storage]:
@@ -231,12 +233,20 @@ class _Copier:
     """Reads in this thread, as the source likes it best, and creates in many."""
 
     def __init__(
-        self, source: Side, target: Side, run: Run, workers: int, torn: Container[str]
+        self,
+        source: Side,
+        target: Side,
+        run: Run,
+        workers: int,
+        torn: Container[str],
+        arrived: int | None,
     ) -> None:
         self._source = source
         self._target = target
         self._run = run
         self._torn = torn
+        self._arrived = arrived
+        """The number of the invocation that says so: no other that comes is as high."""
         self._pool = ThreadPoolExecutor(workers, "runstore-copy")
         self._most = workers * 4  # read, and not created yet
         self._progress: Progress = unwatched
@@ -265,9 +275,24 @@ class _Copier:
                 except RecordDamagedError as error:
                     url = source.storage.url
                     raise RecordDamagedError(f"in {url}, {error}{FORK}", key=key) from None
+                if self._arrived is not None and keys.INVOCATIONS in key:
+                    self._check_order(key, data, self._arrived)
                 yield lambda key=key, data=data: self._create(storage, key, data)  # type: ignore[misc]
 
         self._all(jobs())
+
+    def _check_order(self, key: str, data: bytes, arrived: int) -> None:
+        """A store may give another answer than when it was asked for its highest number."""
+        try:
+            record = parse(data, key)
+        except DamagedError:
+            return  # and so it will be for every reader
+        if isinstance(record, Invocation) and record.number >= arrived:
+            raise RefusedError(
+                f"{key} in {self._source.storage.url} became another one while it was copied, and "
+                f"no record ever changes: see whose store that is",
+                run_id=self._run.run_id,
+            )
 
     def blobs(self, wanted: Iterable[str]) -> None:
         """Copy blobs, in pieces; those that are damaged are left out."""

@@ -174,7 +174,15 @@ def test_push_and_pull(moved: Shell, tmp_path: Path) -> None:
     assert shell("pull", there, "saves")[0] == 0
     assert shell("pull", there, "saves", "other")[0] == 0
     assert shell("push", "other", "saves", "third")[0] == 0
-    assert tree(tmp_path / "third") == tree(tmp_path / ".runstore") == tree(Path(there))
+    assert tree(tmp_path / "third") == tree(tmp_path / "other")
+    whole = tree(Path(there))
+    for target in (".runstore", "other"):  # it is recorded that they were pulled, and nothing else
+        more = tree(tmp_path / target).items() - whole.items()
+        assert [(tmp_path / target / name).parent.name for name, _ in more] == ["invocations"]
+        assert not whole.items() - tree(tmp_path / target).items()
+        before = tree(tmp_path / target)
+        assert shell("pull", there, "saves", target)[0] == 0
+        assert tree(tmp_path / target) == before, "a pull that brings nothing writes nothing"
     assert "no run 'none'" in shell.refused(2, "pull", there, "none")
     assert "no store at" in shell.refused(2, "pull", "nowhere", "saves")
     assert "RUN_ID and DST" in shell.refused(2, "push", "saves")

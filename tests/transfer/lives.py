@@ -48,7 +48,9 @@ def of_run(objects: dict[str, bytes], *, packs: bool = True) -> dict[str, bytes]
 
 def is_arrival(data: bytes) -> bool:
     """Whether this is the invocation that an import or a pull wrote."""
-    return b'"kind":"invocation"' in data[:200] and b'"mode":"import"' in data
+    return b'"kind":"invocation"' in data[:200] and (
+        b'"mode":"import"' in data or b'"mode":"pull"' in data
+    )
 
 
 def live(store: Store, dag: Dag, seed: int, run_id: str = RUN_ID) -> Run:
