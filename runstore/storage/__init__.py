@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Protocol
 
-from runstore.errors import StorageError
+from runstore.errors import KeyMissingError, StorageError
 
 __all__ = [
     "Storage",
@@ -20,6 +20,7 @@ __all__ = [
     "assume_single_writer",
     "has_single_writer",
     "prove",
+    "read_all",
     # for the backends
     "CHUNK_BYTES",
     "MAX_KEY_BYTES",
@@ -121,6 +122,31 @@ class Storage(Protocol):
         Cost: one listing of each folder that can hold such a key.
         """
         ...
+
+
+def read_all(
+    storage: Storage, keys: Iterable[str], *, skip_missing: bool = False
+) -> Iterator[tuple[str, bytes]]:
+    """`Storage.read_many` for who needs all of them: what cannot be read is raised.
+
+    :param skip_missing: leave out what is not there.
+
+    The error is bound in no frame that it goes through. One that is holds itself, and all that
+    these frames have in hand, until the garbage collector comes by.
+    """
+    failed: StorageError | None = None
+    for key, data in storage.read_many(keys):
+        if isinstance(data, bytes):
+            yield key, data
+        elif not (skip_missing and isinstance(data, KeyMissingError)):
+            failed = data
+            break
+    data = b""
+    try:
+        if failed is not None:
+            raise failed
+    finally:
+        del failed
 
 
 def check_key(key: str, url: str) -> None:

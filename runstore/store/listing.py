@@ -12,6 +12,7 @@ from runstore.errors import (
     RecordDamagedError,
     RefusedError,
     RunstoreError,
+    StorageError,
 )
 from runstore.records import RunRecord
 from runstore.storage import Storage
@@ -42,10 +43,12 @@ def listed(storage: Storage) -> Iterator[tuple[str, RunRecord | RunstoreError]]:
             yield _judged(key, data, wanted[key])
 
 
-def _judged(key: str, data: bytes | Exception, name: str) -> tuple[str, RunRecord | RunstoreError]:
+def _judged(
+    key: str, data: bytes | StorageError, name: str
+) -> tuple[str, RunRecord | RunstoreError]:
+    if isinstance(data, RunstoreError):
+        return name, data
     try:
-        if not isinstance(data, bytes):
-            raise data
         record = parse(data, key)
         if not isinstance(record, RunRecord):
             raise RecordDamagedError(f"record {key} is not of a run", key=key)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from runstore import keys
 from runstore.bodies import parse, parse_attempt
 from runstore.dag import Dag, walk
-from runstore.errors import DamagedError, KeyMissingError, PathError
+from runstore.errors import DamagedError, PathError
 from runstore.framing import Pack, parse_pack, unframe
 from runstore.history import Damaged, History, no_collection
 from runstore.plan import needed
 from runstore.records import Blob, End, Invocation, RunRecord, Start
-from runstore.storage import Storage
+from runstore.storage import Storage, read_all
 from runstore.store.blobs import Blobs
 from runstore.store.clock import may_force
 
@@ -136,11 +136,8 @@ class _Reader:
 
     def read_packs(self, names: list[str]) -> None:
         origin = (self.history.run.origin or {}).get("pack")
-        for key, data in self.storage.read_many(names):
-            if isinstance(data, KeyMissingError):
-                continue  # what is absent is no success
-            if not isinstance(data, bytes):
-                raise data  # what could not be read is not known: it is neither damaged nor absent
+        # What is absent is no success; what cannot be read is neither damaged nor absent.
+        for key, data in read_all(self.storage, names, skip_missing=True):
             pack = parse_pack(data, key)
             records, problems = pack.records, pack.problems
             # What counts as attempt 0 is that pack and no other: under its name must stand what has
@@ -250,9 +247,7 @@ class _Reader:
         names = self.listed(keys.INVOCATIONS)
         if named is not None:
             names = [key for key in names if (name := _name(key)) in named or may_force(name)]
-        for key, data in self.storage.read_many(names):
-            if not isinstance(data, bytes):
-                raise data
+        for key, data in read_all(self.storage, names, skip_missing=True):
             try:
                 record = parse(data, key)
             except DamagedError as error:
@@ -287,9 +282,9 @@ class _Reader:
         beside = set(starts) if prefixes is None else frozenset()
         began: dict[str, End] = {}
         """Key of a start -> the end that stands beside it."""
-        for key, data in self.storage.read_many(wanted):
+        for key, data in read_all(self.storage, wanted, skip_missing=True):
             try:
-                record = parse_attempt(data, key)  # type: ignore[arg-type]
+                record = parse_attempt(data, key)
                 path, number, kind = record.path, record.attempt, type(record)
                 tail = tails.get((kind, number))
                 if tail is None:
@@ -310,22 +305,13 @@ class _Reader:
                     self.naming.append(record)  # type: ignore[arg-type]
                 if (start := f"{key[:-8]}start.json") in beside:
                     began[start] = record  # type: ignore[assignment]
-            except TypeError:
-                if isinstance(data, bytes):
-                    raise
-                if not isinstance(data, KeyMissingError):
-                    raise data from None
             except DamagedError as error:
                 self._damage(key, error)
         self._compare(began)
 
     def _compare(self, began: Mapping[str, End]) -> None:
         """Read starts, only to see that their ends are theirs."""
-        for key, data in self.storage.read_many(began):
-            if isinstance(data, KeyMissingError):
-                continue
-            if not isinstance(data, bytes):
-                raise data
+        for key, data in read_all(self.storage, began, skip_missing=True):
             end = began[key]
             try:
                 _, digest = unframe(data, key)
@@ -388,9 +374,7 @@ def read_raw(run: RunView, ends: Iterable[End]) -> Iterator[bytes]:
                     parse_attempt(framed, key)
                     yield framed
     loose = [keys.attempt_key(prefix, end.path, end.attempt, "end") for end in wanted.values()]
-    for key, data in storage.read_many(loose):
-        if not isinstance(data, bytes):
-            raise data
+    for key, data in read_all(storage, loose):
         parse_attempt(data, key)
         yield data
 

@@ -25,6 +25,7 @@ from runstore.framing import frame
 from runstore.history import Damaged, History
 from runstore.plan import Action, Step, Work
 from runstore.records import MAX_COUNT, Consumed, End, Holder, Invocation, RunRecord, Start
+from runstore.storage import read_all
 from runstore.storage.removing import Dated
 from runstore.store.attempt import Attempt
 from runstore.store.clock import new_invocation_id, new_nonce, now
@@ -118,9 +119,7 @@ class Run(RunView):
         """The highest number of an invocation; one that is damaged says nothing."""
         highest = 0
         names = list(self.storage.list(self.prefix + keys.INVOCATIONS))
-        for key, data in self.storage.read_many(names):
-            if not isinstance(data, bytes):
-                raise data
+        for key, data in read_all(self.storage, names, skip_missing=True):
             try:
                 record = parse(data, key)
             except DamagedError:

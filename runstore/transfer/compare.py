@@ -10,7 +10,7 @@ from runstore.bodies import parse, parse_attempt
 from runstore.errors import DamagedError, KeyMissingError, RecordDamagedError
 from runstore.framing import parse_pack, unframe
 from runstore.records import End, Invocation, RunRecord, Start
-from runstore.storage import Storage
+from runstore.storage import Storage, read_all
 
 __all__ = ["FORK", "Divergence", "Side", "compare", "describe", "record_key"]
 
@@ -72,9 +72,7 @@ class Side:
         """The highest number of an invocation; one that is damaged says nothing. One read each."""
         highest = 0
         names = [self.key(name) for name in self.keys if name.startswith(keys.INVOCATIONS)]
-        for key, data in self.storage.read_many(names):
-            if not isinstance(data, bytes):
-                raise data
+        for key, data in read_all(self.storage, names, skip_missing=True):
             try:
                 record = parse(data, key)
             except DamagedError:
@@ -90,9 +88,7 @@ class Side:
         """
         torn = set()
         names = [name for name in self.keys if not name.startswith(keys.BLOBS)]
-        for key, data in self.storage.read_many([self.key(name) for name in names]):
-            if not isinstance(data, bytes):
-                raise data
+        for key, data in read_all(self.storage, [self.key(name) for name in names]):
             try:
                 unframe(data, key)
             except RecordDamagedError:
@@ -141,9 +137,7 @@ class Side:
                 found[key] = self.packed[key][0]
             else:
                 unknown.append(self.prefix + key)
-        for key, data in self.storage.read_many(sorted(unknown)):
-            if not isinstance(data, bytes):
-                raise data
+        for key, data in read_all(self.storage, sorted(unknown)):
             try:
                 found[key[len(self.prefix) :]] = bytes.fromhex(unframe(data, key)[1])
             except RecordDamagedError as error:

@@ -25,7 +25,7 @@ from runstore.errors import (
 )
 from runstore.framing import frame, unframe
 from runstore.records import MAX_COUNT, Invocation, RunRecord
-from runstore.storage import Storage
+from runstore.storage import Storage, read_all
 from runstore.storage.removing import Batching
 from runstore.store import Run, Store
 from runstore.store.clock import new_invocation_id, now
@@ -267,9 +267,7 @@ class _Copier:
         source = self._source
 
         def jobs() -> Iterator[Callable[[], object]]:
-            for key, data in source.storage.read_many([source.key(name) for name in wanted]):
-                if not isinstance(data, bytes):
-                    raise data
+            for key, data in read_all(source.storage, [source.key(name) for name in wanted]):
                 try:
                     unframe(data, key)
                 except RecordDamagedError as error:

@@ -18,6 +18,7 @@ from runstore.framing import parse_pack, unframe
 from runstore.history import History
 from runstore.plan import Action, Planner
 from runstore.records import Blob, End, Invocation, RunRecord
+from runstore.storage import read_all
 from runstore.storage.lines import PIECE_BYTES, Manifest, head_line, piece_line, record_line
 from runstore.storage.local_disk import flush_folder
 from runstore.store import Run
@@ -159,12 +160,9 @@ class _Writer:
         """Objects in the order asked for, though storages give them as they come."""
         for at in range(0, len(wanted), _AT_ONCE):
             chunk = wanted[at : at + _AT_ONCE]
-            found = dict(self.storage.read_many([self.prefix + key for key in chunk]))
+            found = dict(read_all(self.storage, [self.prefix + key for key in chunk]))
             for key in chunk:
-                data = found[self.prefix + key]
-                if not isinstance(data, bytes):
-                    raise data
-                yield key, data
+                yield key, found[self.prefix + key]
             self.progress("read", at + len(chunk), len(wanted))
 
     def invocations(self) -> None:

@@ -9,9 +9,10 @@ from typing import Literal
 
 from runstore import keys
 from runstore.bodies import parse_attempt
-from runstore.errors import DamagedError, KeyMissingError
+from runstore.errors import DamagedError
 from runstore.framing import parse_pack, to_pack
 from runstore.records import End, Start
+from runstore.storage import read_all
 from runstore.store.run import Run
 
 __all__ = ["PACK_BYTES", "Packed", "pack_run"]
@@ -66,9 +67,7 @@ def _held(run: Run, done: Packed) -> set[str]:
         for key in run.storage.list(run.prefix + keys.PACKS)
         if key != f"{run.prefix}{keys.PACKS}{origin}.json"  # of other runs
     ]
-    for key, data in run.storage.read_many(packs):
-        if not isinstance(data, bytes):
-            raise data
+    for key, data in read_all(run.storage, packs):
         pack = parse_pack(data, key)
         problems = pack.problems
         if not problems and key != keys.pack_key(run.prefix, data[11:75].decode()):
@@ -94,11 +93,7 @@ def _packs(run: Run, held: set[str], done: Packed) -> Iterator[tuple[list[bytes]
     wanted = sorted(key for key in listed if key not in held)
     batch: list[tuple[str, bytes]] = []
     size = 0
-    for key, data in run.storage.read_many(wanted):
-        if isinstance(data, KeyMissingError):
-            continue
-        if not isinstance(data, bytes):
-            raise data
+    for key, data in read_all(run.storage, wanted, skip_missing=True):
         try:
             record = parse_attempt(data, key)
         except DamagedError as error:

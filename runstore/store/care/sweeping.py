@@ -34,7 +34,7 @@ from runstore.errors import (
 )
 from runstore.framing import parse_pack
 from runstore.records import Blob, End, RunRecord
-from runstore.storage import Storage
+from runstore.storage import Storage, read_all
 from runstore.storage.removing import Dated, Sweeping
 from runstore.store.care.removing import open_attempts, removing
 
@@ -136,9 +136,7 @@ class Sweep:
         _note(record.parameters.values(), named)
         packed: set[str] = set()
         packs = [key for key in found if key.startswith(prefix + keys.PACKS)]
-        for key, data in storage.read_many(packs):
-            if not isinstance(data, bytes):
-                raise data
+        for key, data in read_all(storage, packs):
             pack = parse_pack(data, key)
             if pack.problems:
                 raise DamagedError(pack.problems[0])
@@ -155,9 +153,7 @@ class Sweep:
             and key.endswith(".end.json")
             and key not in packed
         ]
-        for key, data in storage.read_many(loose):
-            if not isinstance(data, bytes):
-                raise data
+        for key, data in read_all(storage, loose):
             end = parse_attempt(data, key)
             if isinstance(end, End):
                 _note_end(end, named)
