@@ -18,6 +18,7 @@ from runstore.errors import (
     BlobDamagedError,
     BlobMissingError,
     DamagedError,
+    RunRemovedError,
     RunstoreError,
     StorageError,
 )
@@ -94,6 +95,8 @@ class Loop:
         self._lost: dict[str, End] = {}
         """Path of a suspect -> how its last attempt ended."""
         self._unbegun: Counter[str] = Counter()
+        self._removed = False
+        """The run is not there any more: nothing is to be written."""
         self._signals = Signals()
         self._deciding = deciding_names(planner.dag)
         self._learn(run.record.parameters)
@@ -106,12 +109,18 @@ class Loop:
         """Run until nothing is ready. The last plan.
 
         :raises Cancelled: on SIGINT, SIGTERM or SIGHUP, after every attempt in progress was ended.
+        :raises RunRemovedError: if the run was removed: commands and worker processes have ended.
         """
         with self._signals.noted(), routed(), self._sender or nullcontext():
             try:
                 try:
                     return self._go()
                 except Cancelled:
+                    self._cancel()
+                    raise
+                except RunRemovedError:
+                    # Nothing that is at work can be kept.
+                    self._removed = True
                     self._cancel()
                     raise
                 except Exception:
@@ -271,6 +280,7 @@ class Loop:
             # An input is gone: the next plan makes it again from its producer. If it is gone still
             # when this step's turn comes again, nothing makes it (a parameter of the run).
             lacks = (step.path, done.error.facts["sha256"])
+            self.run.check_there()
             if lacks in self._lacking:
                 self.warn(f"{step.path} cannot run: {done.error}")
                 self._refused.add(step.path)
@@ -287,7 +297,8 @@ class Loop:
         self.reporter.ended(step, done.end, done.error)
 
     def _reread(self) -> None:
-        """Somebody else writes to this run: see what they did."""
+        """Somebody else writes to this run, or has removed it: see what they did."""
+        self.run.check_there()
         missing = self.history.missing
         self.history = self.run.history(dag=self.planner.dag)
         self.history.missing |= missing
@@ -299,6 +310,8 @@ class Loop:
     def pack(self) -> None:
         """Pack the records for quick reading. They stand on their own: what has come of the run is
         not to be lost for this."""
+        if self._removed:
+            return
         try:
             self.run.write_pack()
         except StorageError as error:
@@ -379,16 +392,18 @@ class Loop:
         if self._sender is not None:
             # Those too that have not begun: nobody is to begin after this.
             self.pool.end_processes(self.shell.grace, now=now)
+            if self._removed:
+                return
             for end in self._sender.cancelled(list(self._futures.values())):
                 self._cancelled(end)
             return
         with self._lock:
-            attempts = list(self._open.values())
+            attempts = [] if self._removed else list(self._open.values())
         for attempt, log in attempts:
             try:
                 log.settle_so_far(attempt)
                 self._cancelled(attempt.cancel("interrupted"))
-            except AttemptEndedError:  # it was quicker
+            except (AttemptEndedError, RunRemovedError):  # it was quicker
                 pass
             except StorageError as error:
                 abandon(attempt.start.nonce)

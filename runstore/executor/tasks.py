@@ -18,6 +18,7 @@ from runstore.errors import (
     AttemptError,
     DamagedError,
     ParameterError,
+    RunRemovedError,
     RunstoreError,
     StorageError,
     ValueNotJsonError,
@@ -67,6 +68,7 @@ def do(
     :param began: is told of the attempt and its log; says whether to go on.
     :param log: to print to; one of its own by default.
     :raises StorageError: if the store fails; the attempt may be left open then.
+    :raises RunRemovedError: if the run was removed meanwhile.
     """
     assert step.work is not None
     work = step.work
@@ -93,7 +95,7 @@ def do(
     except AttemptEndedError as error:
         # Cancelled from outside, or taken over: this result is refused.
         done.error = error
-    except StorageError:
+    except (RunRemovedError, StorageError):
         abandon(attempt.start.nonce)
         raise
     finally:
@@ -140,7 +142,7 @@ def _ended(
     if failure is None:
         try:
             return attempt.succeed(outputs)
-        except (AttemptEndedError, StorageError):
+        except (AttemptEndedError, RunRemovedError, StorageError):
             raise
         except ValueNotJsonError as error:
             failure = with_advice(error, attempt.outputs, outputs)

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from runstore.dag import Dag, Task, walk
-from runstore.errors import PipelineError, RunstoreError
+from runstore.errors import PipelineError, RunNotFoundError, RunstoreError
 from runstore.executor.capture import redirected, routed
 from runstore.executor.log import Log, lost
 from runstore.executor.shell import Shell
@@ -242,7 +242,14 @@ class _SentRun(Run):
     @property
     def record(self) -> RunRecord:
         if self._whole is None:
-            self._whole = Store(self.storage).run(self._run_id).record
+            try:
+                whole = Store(self.storage).run(self._run_id).record
+            except RunNotFoundError:
+                self.check_there()
+                raise
+            if whole.digest != self._digest:
+                self.check_there()
+            self._whole = whole
         return self._whole
 
     @record.setter

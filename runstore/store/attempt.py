@@ -11,6 +11,7 @@ from runstore.errors import (
     InputError,
     KeyExistsError,
     RefusedError,
+    RunRemovedError,
     StorageError,
 )
 from runstore.plan import Work
@@ -142,6 +143,7 @@ class Attempt(Artifacts):
             not recognised.
         :raises AttemptLostError: somebody declared this attempt dead: stop, the result is refused.
         :raises AttemptEndedError: it was ended before.
+        :raises RunRemovedError: the run was removed meanwhile: stop, nothing of it is kept.
         """
         given = plain(self.outputs, f"`attempt.outputs` of {self.path}")
         if outputs is not None:
@@ -233,7 +235,7 @@ class Attempt(Artifacts):
             self.run.write_attempt(end)
         except KeyExistsError:
             raise self._keep_folder(self.refusal()) from None
-        except StorageError as failed:
+        except (RunRemovedError, StorageError) as failed:
             self._keep_folder(failed)
             raise
         self._end = end
