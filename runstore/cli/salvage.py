@@ -11,7 +11,7 @@ from runstore.bodies import parse_attempt
 from runstore.errors import DamagedError, RecordDamagedError, StorageError
 from runstore.framing import parse_pack
 from runstore.history import Damaged, History
-from runstore.records import RunRecord
+from runstore.records import End, RunRecord
 from runstore.store import Run
 
 if TYPE_CHECKING:
@@ -64,18 +64,21 @@ def _nonce(storage: Storage, run_id: str, problem: str) -> str:
 
 
 def _origin(storage: Storage, prefix: str, nonce: str) -> dict[str, str] | None:
-    """What a fork was made of: one pack of it holds records of another run (FORMAT.md, section 8).
+    """What a fork was made of: one pack of it holds ends of other runs, and nothing else
+    (FORMAT.md, section 8).
 
     Without this all that it took over would be taken for damage.
     """
     folder = prefix + keys.PACKS
     for key, data in storage.read_many(list(storage.list(folder))):
         if isinstance(data, bytes):
+            pack = parse_pack(data, key)
             try:
-                found = [parse_attempt(each, key) for each in parse_pack(data, key).records[:1]]
+                found = [parse_attempt(each, key) for each in pack.records]
             except DamagedError:
                 continue
-            if found and found[0].run_nonce != nonce:
+            ends = [each for each in found if isinstance(each, End) and each.run_nonce != nonce]
+            if pack.run_nonce == nonce and found and len(ends) == len(found):
                 name = key.removeprefix(folder).removesuffix(".json")
                 return {"run_id": found[0].run_id, "pack": name}
     return None

@@ -19,6 +19,7 @@ __all__ = [
     "expand_home",
     "assume_single_writer",
     "has_single_writer",
+    "is_near",
     "prove",
     "read_all",
     # for the backends
@@ -122,6 +123,11 @@ class Storage(Protocol):
         Cost: one listing of each folder that can hold such a key.
         """
         ...
+
+
+def is_near(storage: Storage) -> bool:
+    """Whether a read costs no request: of a disk, of memory, or of an exported file."""
+    return "://" not in storage.url or storage.url.startswith("memory://")
 
 
 def read_all(
@@ -274,7 +280,7 @@ def prove(storage: Storage) -> bool:
     Raises `StorageError` if the endpoint does not create exclusively, and nobody has promised to
     be its only writer.
     """
-    if "://" not in storage.url or storage.url.startswith("memory://"):
+    if is_near(storage):
         return False
     from runstore.storage.probe import require
 

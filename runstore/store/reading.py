@@ -14,7 +14,7 @@ from runstore.framing import Pack, parse_pack, unframe
 from runstore.history import Damaged, History, no_collection
 from runstore.plan import needed
 from runstore.records import Blob, End, Invocation, RunRecord, Start
-from runstore.storage import Storage, read_all
+from runstore.storage import Storage, is_near, read_all
 from runstore.store.blobs import Blobs
 from runstore.store.clock import may_force
 
@@ -29,6 +29,7 @@ __all__ = [
     "read_history",
     "read_invocations",
     "read_raw",
+    "untrue",
 ]
 
 
@@ -58,7 +59,8 @@ def read_history(
 
     Records that contradict each other are damage: an end that is not of the start beside it, two
     ends or two starts of one attempt that differ. Where a pack holds an end, what stands on its own
-    of that attempt is not read again; :func:`runstore.store.verify.check_run` reads both.
+    of that attempt is read from a disk, memory or an exported file, and not where each read is a
+    request: :func:`runstore.store.verify.check_run` reads both everywhere.
 
     Cost: three listings (one a prefix, and one, for a partial history), one read for each pack and
     invocation, and for each attempt that is in no pack one for its end and one for its start. One
@@ -90,6 +92,17 @@ def read_invocations(storage: Storage, run: RunRecord) -> History:
     return history
 
 
+def untrue(storage: Storage, run: RunRecord) -> list[Damaged]:
+    """Records of a run that contradict each other, and those of other runs. The cost of a history,
+    without invocations and blobs."""
+    with no_collection():
+        reader = _Reader(storage, History(run))
+        reader.read_packs(reader.listed(keys.PACKS))
+        reader.read_attempts(None)
+        reader.judge()
+    return [*reader.contradictions, *reader.strange]
+
+
 class _Reader:
     def __init__(self, storage: Storage, history: History) -> None:
         self.storage = storage
@@ -100,7 +113,12 @@ class _Reader:
         self.packed: dict[tuple[str, int], End] = {}
         self.begun: list[Start] = []
         """Starts that were read, and that no end in a pack names."""
+        self.partial = False
+        self.loose: dict[tuple[str, int], End] = {}
+        """Of a partial history: the ends that stand on their own."""
         self.contradictions: list[Damaged] = []
+        self.strange: list[Damaged] = []
+        """Records of another run."""
         self.naming: list[End] = []
         """Those that name a blob: few do, and the others are not looked at again."""
 
@@ -116,6 +134,11 @@ class _Reader:
         except PathError:
             path = None
         self.history.add(Damaged(key, str(problem), path, number, kind, node_key))
+
+    def _stray(self, key: str, problem: str) -> None:
+        """A record that does not belong where it stands."""
+        self._damage(key, problem)
+        self.strange.append(self.history.damaged[-1])
 
     def another(self, of: Start | End | Pack) -> str:
         """Another run, for people: one of another id, or an earlier or later one of this id."""
@@ -174,7 +197,7 @@ class _Reader:
                     else:
                         history.adopt(record)
                 elif record.run_nonce != self.nonce:
-                    self._damage(key, f"pack {key} holds a record of {self.another(record)}")
+                    self._stray(key, f"pack {key} holds a record of {self.another(record)}")
                 elif type(record) is End:
                     where = record.path, record.attempt
                     other = self.packed.setdefault(where, record)
@@ -190,9 +213,10 @@ class _Reader:
             return
         # The start of an attempt that ended is not needed: an end names the digest of its start,
         # which stands in the start's frame.
-        ended = {end.start for end in self.packed.values()}
+        ended = {end.start: end.nonce for end in self.packed.values()}
         for framed in starts:
-            if framed[11:75].decode("ascii", "replace") in ended:
+            nonce = ended.get(framed[11:75].decode("ascii", "replace"))
+            if nonce is not None and _has_nonce(framed, nonce):
                 continue
             try:
                 start = parse_attempt(framed, key, trusted=trusted)
@@ -200,7 +224,7 @@ class _Reader:
                 self._damage(key, error)
                 continue
             if start.run_nonce != self.nonce:
-                self._damage(key, f"pack {key} holds a record of {self.another(start)}")
+                self._stray(key, f"pack {key} holds a record of {self.another(start)}")
             elif isinstance(start, Start):
                 history.add(start)
                 self.begun.append(start)
@@ -219,6 +243,12 @@ class _Reader:
     def judge(self) -> None:
         """See whether what was read of each attempt is one truth; if not, it is damaged."""
         history = self.history
+        if self.partial:
+            # The packs were read after what stands on its own.
+            for where, packed in self.packed.items():
+                loose = self.loose.get(where)
+                if loose is not None and loose.digest != packed.digest:
+                    self._contradict(packed, "that of a pack differs from it")
         first: dict[tuple[str, int], Start] = {}
         for start in self.begun:
             where = start.path, start.attempt
@@ -260,6 +290,7 @@ class _Reader:
 
     def read_attempts(self, prefixes: Iterable[str] | None) -> None:
         folder = self.prefix + keys.ATTEMPTS
+        self.partial = prefixes is not None
         listed: list[str] = []
         for prefix in ("",) if prefixes is None else prefixes:
             listed.extend(self.storage.list(folder + prefix))
@@ -275,8 +306,13 @@ class _Reader:
         wanted += [key for key in starts if f"{key[:-10]}end.json" not in ended]
         if self.packed:
             # A record that stands in a pack is not read again, nor the start of such an end.
-            done = {f"{folder}{keys.encode(path)}.{number:06}" for path, number in self.packed}
+            done = {
+                f"{folder}{keys.encode(end.path)}.{end.attempt:06}": end
+                for end in self.packed.values()
+            }
             wanted = [key for key in wanted if key.rsplit(".", 2)[0] not in done]
+            if is_near(self.storage):
+                self._compare_with_packed(listed, done)
         attempts, nonce, encode = self.history.attempts, self.nonce, keys.encode
         tails: dict[tuple[type, int], str] = {}  # few differ: the least there is to put together
         beside = set(starts) if prefixes is None else frozenset()
@@ -292,7 +328,7 @@ class _Reader:
                     tails[kind, number] = tail
                 if record.run_nonce != nonce or key != f"{folder}{encode(path)}{tail}":
                     belongs = f"attempt {number} at {path} of {self.another(record)}"
-                    self._damage(key, f"record {key} belongs to {belongs}")
+                    self._stray(key, f"record {key} belongs to {belongs}")
                     continue
                 if path in attempts:
                     self.history.add(record)
@@ -301,6 +337,8 @@ class _Reader:
                 if kind is not End:
                     self.begun.append(record)  # type: ignore[arg-type]
                     continue
+                if self.partial:
+                    self.loose[path, number] = record  # type: ignore[assignment]
                 if record.names_blobs:  # type: ignore[union-attr]
                     self.naming.append(record)  # type: ignore[arg-type]
                 if (start := f"{key[:-8]}start.json") in beside:
@@ -308,6 +346,27 @@ class _Reader:
             except DamagedError as error:
                 self._damage(key, error)
         self._compare(began)
+
+    def _compare_with_packed(self, listed: Iterable[str], done: Mapping[str, End]) -> None:
+        """See that what stands on its own of attempts whose end is in a pack says the same.
+
+        :param done: those ends, by what the keys of their attempts begin with.
+        """
+        wanted = (key for key in listed if key.rsplit(".", 2)[0] in done)
+        for key, data in read_all(self.storage, wanted, skip_missing=True):
+            stem, kind, _ = key.rsplit(".", 2)
+            end = done[stem]
+            known = end.digest if kind == "end" else end.start
+            same = known is not None and data[11:75] == known.encode()
+            if same and (kind == "end" or _has_nonce(data, end.nonce)):
+                continue
+            try:
+                record = parse_attempt(data, key)
+            except DamagedError:
+                continue  # it tells nothing else: the pack has it whole
+            if isinstance(record, Start) and is_of(end, record.digest, record.nonce):
+                continue
+            self._contradict(end, f"that of a pack differs from {key}")
 
     def _compare(self, began: Mapping[str, End]) -> None:
         """Read starts, only to see that their ends are theirs."""
@@ -318,7 +377,7 @@ class _Reader:
             except DamagedError as error:
                 self._damage(key, error)
                 continue
-            nonce = end.nonce if b'"nonce":"%b"' % end.nonce.encode() in data else ""
+            nonce = end.nonce if _has_nonce(data, end.nonce) else ""
             if not is_of(end, digest, nonce):
                 self._contradict(end, f"it is not the end of {key}")
 
@@ -385,6 +444,11 @@ class Ended(NamedTuple):
     start: str | None
     nonce: str
     outcome: str
+
+
+def _has_nonce(framed: bytes, nonce: str) -> bool:
+    """Whether a start, which is not parsed for that, is of this claim."""
+    return b'"nonce":"%b"' % nonce.encode() in framed
 
 
 def is_of(end: End | Ended, digest: str, nonce: str) -> bool:

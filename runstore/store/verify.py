@@ -63,7 +63,7 @@ def check_run(run: RunView) -> Iterator[Checked]:
 
     Reads every record whole, packs one after the other, and every blob in pieces: memory stays
     bounded, by the largest pack (64 MiB), what a storage reads ahead of small records, some 100
-    bytes for each object, and 200 more for each attempt's record if there are packs.
+    bytes for each object, and 300 more for each attempt's record if there are packs.
     """
     check = _Check(run)
     blobs: dict[str, None] = {}
@@ -141,8 +141,8 @@ class _Check:
         self.named = _Named({}, set(), set())
         self.compares = False
         """Whether there are packs, which may hold other records than those of their own name."""
-        self._digests: dict[str, bytes] = {}
-        """Key of an attempt's record -> the digest of the one that was seen."""
+        self._seen: dict[str, bytes] = {}
+        """Key of an attempt's record -> :func:`_said` of the one that was seen."""
 
     def each(self, wanted: list[str]) -> Iterator[Checked]:
         found: dict[str, Checked] = {}
@@ -195,7 +195,7 @@ class _Check:
         else:
             pairs.starts[key] = record.digest, record.nonce
         if self.compares:
-            self._digests[key] = bytes.fromhex(record.digest)
+            self._seen[key] = _said(record)
         return None
 
     def _pack(self, rest: str, key: str, data: bytes) -> str | None:
@@ -216,13 +216,8 @@ class _Check:
             if record.run_nonce != run.record.nonce:
                 problems.append(f"it holds a record of another run, {record.run_id!r}")
                 continue
-            digest = bytes.fromhex(record.digest)
-            if self._digests.setdefault(_key(run, record), digest) != digest:
-                problems.append(
-                    f"pack {key} holds another {'end' if isinstance(record, End) else 'start'} of "
-                    f"attempt {record.attempt} at {record.path} than {_key(run, record)}, or "
-                    f"another pack, and {_CONTRADICTS}"
-                )
+            if problem := self._contradicted(record):
+                problems.append(f"pack {key} holds {problem}, and {_CONTRADICTS}")
         for sha256, text in pack.logs.items():
             try:
                 log_in_pack(text, sha256, key)
@@ -236,6 +231,21 @@ class _Check:
             problems.append("its name is not its digest")
         # Of a pack that cannot be read as one, the rest follows from the first.
         return "; ".join(problems[:1] if consequences else problems) or None
+
+    def _contradicted(self, record: Start | End) -> str | None:
+        """What is wrong with a record in a pack, by those of its attempt that were seen before."""
+        key, said = _key(self.run, record), _said(record)
+        of = f"attempt {record.attempt} at {record.path}"
+        kind, other = ("end", "start") if isinstance(record, End) else ("start", "end")
+        known = self._seen.setdefault(key, said)
+        if known != said:
+            return f"another {kind} of {of} than {key}, or another pack"
+        beside = self._seen.get(key.removesuffix(f"{kind}.json") + f"{other}.json")
+        if beside is not None:
+            end, begun = (said, beside) if kind == "end" else (beside, said)
+            if len(end) > _DIGEST and end[_DIGEST:] != begun:
+                return f"an end of {of} that is not of the start there is"
+        return None
 
     def _note(self, record: object) -> None:
         named = self.named
@@ -251,6 +261,19 @@ class _Check:
             if type(blob) is Blob:
                 named.blobs[blob.sha256] = blob
                 named.needed.add(blob.sha256)
+
+
+_DIGEST = 32
+
+
+def _said(record: Start | End) -> bytes:
+    """Of a start its digest and nonce; of an end its own digest, and these of its start, if it
+    names one, or must."""
+    if isinstance(record, Start):
+        return bytes.fromhex(record.digest + record.nonce)
+    if record.start is None and record.outcome == "lost":
+        return bytes.fromhex(record.digest)
+    return bytes.fromhex(record.digest + (record.start or "0" * 64) + record.nonce)
 
 
 def _key(run: RunView, record: Start | End) -> str:

@@ -25,11 +25,12 @@ from runstore.errors import (
 )
 from runstore.framing import frame, unframe
 from runstore.records import MAX_COUNT, Invocation, RunRecord
-from runstore.storage import Storage, read_all
+from runstore.storage import Storage, is_near, read_all
 from runstore.storage.removing import Batching
 from runstore.store import Run, Store
 from runstore.store.clock import new_invocation_id, now
 from runstore.store.holder import myself
+from runstore.store.reading import untrue
 from runstore.transfer.compare import FORK, Divergence, Side, compare, describe
 from runstore.transfer.progress import Progress, unwatched
 
@@ -86,11 +87,12 @@ def transfer_run(
     :raises RunExistsError: if the target has another run under this id.
     :raises DivergedError: if both sides made attempts under one number with different content. All
         are named, and nothing was written.
-    :raises RecordDamagedError: for a record that is damaged, on either side.
+    :raises RecordDamagedError: for a record that is damaged, on either side. If one of the two is
+        no bucket, also for records that contradict each other, or are of another run.
 
     Cost: a listing of each side, one read and one create for each missing object; where both sides
     have attempts, what :func:`runstore.transfer.compare.compare` says. Memory does not grow with
-    sizes, and by some 500 bytes for each object.
+    sizes, and by some 500 bytes for each object. Records on a disk are read twice.
     """
     return copy_run(source, run_id, target, workers=workers, progress=progress, arrival=arrival)
 
@@ -135,6 +137,9 @@ def copy_run(
     done = Transferred(run_id, present=len(here.keys & there.keys))
     if not missing:
         return done
+    looks_first = is_near(source.storage) and not pack  # of an import all was checked
+    if looks_first:
+        _refuse_untrue(source, record)
     # The marker, so that what is there is a store. Creating a run does the same.
     target.mark()
     arrived = None if arrival is None else _record_arrival(here, there, record, arrival)
@@ -151,6 +156,8 @@ def copy_run(
                 copier.records(phase, storage)
         if pack:
             run.write_pack()
+        elif not looks_first and is_near(target.storage):
+            _refuse_untrue(target, record)
         copier.records([keys.RUN] if keys.RUN in missing else [], target.storage)
     names = [key for key in missing if not key.startswith(keys.BLOBS)]
     done.left_out = copier.left_out
@@ -178,6 +185,20 @@ def _record_arrival(here: Side, there: Side, run: RunRecord, arrival: Arrival) -
     data, _ = frame(to_body(invocation))
     there.storage.create(keys.invocation_key(there.prefix, invocation.id), data)
     return invocation.number
+
+
+def _refuse_untrue(store: Store, run: RunRecord) -> None:
+    """
+    :raises RecordDamagedError: if records of the run contradict each other, or are of another one.
+    """
+    found = untrue(store.storage, run)
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise RecordDamagedError(
+            f"in {store.url}, {found[0].problem.partition(': restore')[0]}{more}: restore it from "
+            f"a copy{FORK}",
+            key=found[0].key,
+        )
 
 
 def _together(storage: Storage, fresh: bool) -> AbstractContextManager[Storage]:

@@ -18,11 +18,11 @@ from runstore.framing import parse_pack, unframe
 from runstore.history import History
 from runstore.plan import Action, Planner
 from runstore.records import Blob, End, Invocation, RunRecord
-from runstore.storage import read_all
+from runstore.storage import is_near, read_all
 from runstore.storage.lines import PIECE_BYTES, Manifest, head_line, piece_line, record_line
 from runstore.storage.local_disk import flush_folder
 from runstore.store import Run
-from runstore.store.reading import needed_prefixes
+from runstore.store.reading import Ended, is_of, needed_prefixes
 from runstore.transfer.compare import FORK, record_key
 from runstore.transfer.progress import Progress, unwatched
 
@@ -61,13 +61,13 @@ def export_run(
     Records and large values are always in it: what the planner needs. A step whose artifact is not
     in it runs again if a later one may load it. The same records give the same bytes.
 
-    :raises RecordDamagedError: for a record that is damaged: without it the run would mean
-        something else.
+    :raises RecordDamagedError: for a record that is damaged, or that another one contradicts:
+        without it the run would mean something else.
     :raises StorageError: if the store cannot be read, or the file cannot be written.
 
     Cost: three or four listings, one read for each pack, invocation and blob, and for each record
-    of an attempt that is in no pack; for ``needed`` a history, besides. Memory: one pack, and some
-    200 bytes a record.
+    of an attempt that is in no pack, or of a disk; for ``needed`` a history, besides. Memory: one
+    pack, and some 600 bytes a record.
     """
     if artifacts not in get_args(Artifacts):
         raise InputError(f"artifacts are none, needed or all, not {artifacts!r:.40}")
@@ -112,6 +112,9 @@ class _Writer:
         self.comma = b""
         self.seen: dict[str, bytes] = {}
         """Name of an attempt's record -> its digest."""
+        self.ended: dict[str, Ended] = {}
+        self.begun: dict[str, tuple[str, str]] = {}
+        """Key of a start -> its digest and nonce."""
         self.values: set[str] = set()
         """Digests of large values, which always go along."""
         self.files: set[str] = set()
@@ -184,12 +187,23 @@ class _Writer:
                 data = self.read(pack)
                 for framed in parse_pack(data, pack).records:
                     self.attempt(framed, pack)
-        rest = [key for key in loose if key not in self.seen]
+        # What a pack holds is read again where that is no request, to see that it is the same.
+        rest = [key for key in loose if key not in self.seen or is_near(self.storage)]
         for key, data in self.in_order(rest):
+            if key in self.seen and not _tells_more(data, self.prefix + key, self.seen[key]):
+                continue
             try:
                 self.attempt(data, key)
             except RecordDamagedError as error:
                 raise RecordDamagedError(f"{error}{FORK}", key=self.prefix + key) from None
+        for key, end in self.ended.items():
+            start = self.begun.get(key.removesuffix("end.json") + "start.json")
+            if start is not None and not is_of(end, *start):
+                raise RecordDamagedError(
+                    f"record {self.prefix}{key} is not the end of the start there is, and both "
+                    f"cannot be true: restore what is right from a copy{FORK}",
+                    key=self.prefix + key,
+                )
 
     def attempt(self, framed: bytes, where: str) -> None:
         record = parse_attempt(framed, self.prefix + where)
@@ -203,9 +217,13 @@ class _Writer:
             self.seen[key] = digest
             self.one(key, framed)
             self.note(record)
+            if isinstance(record, End):
+                self.ended[key] = Ended(record.start, record.nonce, record.outcome)
+            else:
+                self.begun[key] = record.digest, record.nonce
         elif known != digest:
             raise RecordDamagedError(
-                f"{self.prefix}{where} holds another record of {key} than another pack, and both "
+                f"{self.prefix}{where} holds another record of {key} than a pack, and both "
                 f"cannot be true: restore what is right from a copy{FORK}",
                 key=self.prefix + where,
             )
@@ -286,6 +304,17 @@ class _Writer:
             return False
         self.manifest.add(f"{keys.BLOBS}{sha256[:2]}/{sha256}", sha256)
         return True
+
+
+def _tells_more(data: bytes, key: str, digest: bytes) -> bool:
+    """Whether a record is another one than that of this digest; one that is damaged is none."""
+    if data[11:75] == digest.hex().encode():
+        return False
+    try:
+        parse_attempt(data, key)
+    except RecordDamagedError:
+        return False
+    return True
 
 
 def _whole_piece(source: IO[bytes]) -> bytes:

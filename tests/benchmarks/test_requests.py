@@ -73,8 +73,13 @@ def test_a_packed_history_reads_one_object(stores):
     assert storage.requests == {"list": 3, "read": 3}  # the run, its invocation, the pack
 
 
-def test_loose_records_that_stand_in_a_pack_are_not_read_again(stores):
+def test_loose_records_that_stand_in_a_pack_are_read_again_on_a_disk_alone(stores):
+    """To see that they say the same. Of a bucket each would be a request: `verify` reads them."""
     store, storage = counting(stores["both"])
+    store.run(RUN_ID).plan()
+    assert storage.requests == {"list": 3, "read": 3 + 2 * ENDS}
+    store, storage = counting(stores["both"])
+    storage._storage.url = "s3://bucket/prefix"
     store.run(RUN_ID).plan()
     assert storage.requests == {"list": 3, "read": 3}
 

@@ -20,7 +20,6 @@ from runstore.storage.removing import Removing, Tagged
 from runstore.store import Store
 from runstore.store.care import Sweep, pack_run, remove_run
 from tests.care.test_packing import LINE, records
-from tests.places import prefix
 from tests.servers import server
 from tests.transfer.lives import live, told
 
@@ -72,12 +71,12 @@ def test_the_second_plan_asks_for_listings_only(storage: RemoteStorage, tmp_path
 
 def test_tags_tell_contents_apart(storage: RemoteStorage) -> None:
     assert isinstance(storage, Tagged)
-    storage.create(prefix(storage, "a") + "blobs/x", b"one")
+    storage.create("runs/a/blobs/x", b"one")
     (before,) = storage.entries("runs/a/")
     assert before[0] == "runs/a/blobs/x"
     assert before[1]
     assert list(storage.entries("runs/a/")) == [before]
-    storage.create(prefix(storage, "a") + "blobs/x", b"two", repair=True)
+    storage.create("runs/a/blobs/x", b"two", repair=True)
     assert next(storage.entries("runs/a/"))[1] != before[1]
 
 

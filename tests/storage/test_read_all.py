@@ -63,7 +63,7 @@ CASES = {
     "history, ends": (lambda run: run.history, ".end.json"),
     "history, starts": (lambda run: run.history, ".start.json"),
     "history, invocations": (lambda run: run.history, "invocations/"),
-    "latest work": (lambda run: run.latest_work, "invocations/"),
+    "invocations": (lambda run: run.invocations, "invocations/"),
     "an invocation": (
         lambda run: partial(Store(run.storage).run("r").begin_invocation, "retry"), "invocations/",
     ),

@@ -135,8 +135,14 @@ def test_what_was_claimed_while_we_copied() -> None:
 
 
 def test_what_it_reads_and_writes() -> None:
-    """Only what is missing is read; what both have is compared without reading what packs hold."""
-    from tests.transfer.counting import Counting
+    """Only what is missing is read; what both have is compared without reading what packs hold. As
+    between buckets: on a disk records are read once more, to see that they are one truth."""
+    from tests.transfer.counting import Counting as Counted
+
+    def Counting(storage):
+        counted = Counted(storage)
+        counted.url = "s3://bucket/prefix"
+        return counted
 
     one, mine, other, _ = two(packed=True)
     for name in "bcdef":
