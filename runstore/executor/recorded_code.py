@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from runstore import keys
 from runstore.errors import RecordedCodeError
 from runstore.history import WORKING, History
 from runstore.pipeline import is_there
@@ -94,7 +95,8 @@ def _not_ours(run: Run, known: History) -> str | None:
     """Why the latest invocation is not this user's own; ``None`` if it is."""
     if isinstance(run.storage, ExportedStorage):
         return f"{run.storage.url} is an exported file, which may say anything"
-    unknown = [each.key for each in known.damaged if "/invocations/" in each.key]
+    folder = run.prefix + keys.INVOCATIONS
+    unknown = [each.key for each in known.damaged if each.key.startswith(folder)]
     if unknown:
         return f"{unknown[0]} is damaged, so it is not known which invocation is its latest"
     latest = known.latest_invocation

@@ -24,6 +24,7 @@ from runstore.errors import (
     RunNotFoundError,
 )
 from runstore.framing import frame, unframe
+from runstore.history import WORKING
 from runstore.records import MAX_COUNT, Invocation, RunRecord
 from runstore.storage import Storage, is_near, read_all
 from runstore.storage.removing import Batching
@@ -81,8 +82,9 @@ def transfer_run(
     come before the records that name them, ends before starts, and the run itself last.
 
     :param arrival: record in the target that the run was brought there, as an invocation of its
-        own, before anything else of it arrives. Who pulls does: nothing that the records of others
-        name is executed on their word (FORMAT.md, section 12).
+        own, before anything else of it arrives; not if nothing but such records is missing. Who
+        pulls does: nothing that the records of others name is executed on their word
+        (docs/security.md).
     :raises RunNotFoundError: if the source has no such run.
     :raises RunExistsError: if the target has another run under this id.
     :raises DivergedError: if both sides made attempts under one number with different content. All
@@ -142,7 +144,10 @@ def copy_run(
         _refuse_untrue(source, record)
     # The marker, so that what is there is a store. Creating a run does the same.
     target.mark()
-    arrived = None if arrival is None else _record_arrival(here, there, record, arrival)
+    arrived = None
+    if arrival is not None:
+        quiet = _only_arrivals(here, missing)
+        arrived = 0 if quiet else _record_arrival(here, there, record, arrival)
     run = Run(target.storage, record)
     if pack:
         run.keep_for_pack()
@@ -165,6 +170,23 @@ def copy_run(
     done.packs = sum(key.startswith(keys.PACKS) for key in names)
     done.records = len(names) - done.packs
     return done
+
+
+def _only_arrivals(here: Side, missing: set[str]) -> bool:
+    """Whether nothing is to come but word of how the run arrived elsewhere, by which nobody works:
+    were that worth a record, two stores that pull from one another would never be done."""
+    if not all(name.startswith(keys.INVOCATIONS) for name in missing):
+        return False
+    for key, data in here.storage.read_many([here.key(name) for name in missing]):
+        if not isinstance(data, bytes):
+            raise data
+        try:
+            record = parse(data, key)
+        except DamagedError:
+            return False
+        if not isinstance(record, Invocation) or record.mode in WORKING:
+            return False
+    return True
 
 
 def _record_arrival(here: Side, there: Side, run: RunRecord, arrival: Arrival) -> int:
@@ -267,7 +289,7 @@ class _Copier:
         self._run = run
         self._torn = torn
         self._arrived = arrived
-        """The number of the invocation that says so: no other that comes is as high."""
+        """The number of the invocation that says so: no one's work that comes is as high."""
         self._pool = ThreadPoolExecutor(workers, "runstore-copy")
         self._most = workers * 4  # read, and not created yet
         self._progress: Progress = unwatched
@@ -294,7 +316,7 @@ class _Copier:
                 except RecordDamagedError as error:
                     url = source.storage.url
                     raise RecordDamagedError(f"in {url}, {error}{FORK}", key=key) from None
-                if self._arrived is not None and keys.INVOCATIONS in key:
+                if self._arrived is not None and source.name(key).startswith(keys.INVOCATIONS):
                     self._check_order(key, data, self._arrived)
                 yield lambda key=key, data=data: self._create(storage, key, data)  # type: ignore[misc]
 
@@ -306,7 +328,9 @@ class _Copier:
             record = parse(data, key)
         except DamagedError:
             return  # and so it will be for every reader
-        if isinstance(record, Invocation) and record.number >= arrived:
+        if not isinstance(record, Invocation) or record.mode not in WORKING:
+            return
+        if record.number >= arrived:
             raise RefusedError(
                 f"{key} in {self._source.storage.url} became another one while it was copied, and "
                 f"no record ever changes: see whose store that is",

@@ -96,6 +96,24 @@ def test_a_pull_that_brings_nothing_writes_nothing() -> None:
     assert invocations(target)[-1]["by"]["user"]
 
 
+def marker(store: Store) -> tuple[str, bytes]:
+    return "runstore.json", objects(store)["runstore.json"]
+
+
+def test_stores_that_pull_from_one_another_come_to_an_end() -> None:
+    one, other = Store(strange().storage), memory()
+    for _ in range(3):
+        transfer_run(one, "r", other, arrival=PULL)
+        transfer_run(other, "r", one, arrival=PULL)
+    assert objects(one).items() - objects(other).items() == {marker(one)}
+    assert objects(other).items() - objects(one).items() == {marker(other)}
+    assert [each["mode"] for each in invocations(one)] == ["start", "retry", "pull"]
+    # What somebody does in one of them is told in the other.
+    one.run("r").begin_invocation("retry")
+    transfer_run(one, "r", other, arrival=PULL)
+    assert [each["mode"] for each in invocations(other)][3:] == ["retry", "pull"]
+
+
 def test_a_push_records_nothing() -> None:
     source, target = Store(strange().storage), memory()
     transfer_run(source, "r", target)
@@ -105,10 +123,12 @@ def test_a_push_records_nothing() -> None:
 class _Fickle:
     """A store that says another number when it is copied than when it was asked."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, asked: int = 2, **fields: object) -> None:
         self.storage = storage
         self.url = "s3://fickle"
         self.asked = 0
+        self.most = asked
+        self.fields = fields or {"number": 2_000_000}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.storage, name)
@@ -117,9 +137,9 @@ class _Fickle:
         for key, data in self.storage.read_many(keys):
             if "/invocations/" in key:
                 self.asked += 1
-                if self.asked > 2:  # there are two
+                if self.asked > self.most:
                     assert isinstance(data, bytes)
-                    data = reframed(data, lambda body: body.update(number=2_000_000))  # noqa: PLW2901
+                    data = reframed(data, lambda body: body.update(self.fields))  # noqa: PLW2901
             yield key, data
 
 
@@ -131,12 +151,23 @@ def test_a_store_that_changes_its_answer(there: bool) -> None:
         for key, data in objects(Store(run.storage)).items():
             if "/invocations/" not in key or b'"mode":"start"' in data:
                 target.storage.create(key, data)
-    fickle = _Fickle(run.storage)
+    fickle = _Fickle(run.storage, 2 + there)  # asked for what is missing, and for the highest
     with pytest.raises(RefusedError, match="became another one while it was copied"):
         transfer_run(Store(fickle), "r", target, arrival=PULL)  # type: ignore[arg-type]
-    assert fickle.asked > 2
+    assert fickle.asked > fickle.most
     assert invocations(target)[-1]["mode"] == "pull"
     assert not any(one["number"] == 2_000_000 for one in invocations(target))
+
+
+def test_a_store_that_says_of_work_that_it_was_a_pull() -> None:
+    run = strange()
+    target = memory()
+    transfer_run(Store(run.storage), "r", target)
+    run.begin_invocation("pull")
+    fickle = _Fickle(run.storage, 1, mode="retry")
+    with pytest.raises(RefusedError, match="became another one while it was copied"):
+        transfer_run(Store(fickle), "r", target, arrival=PULL)  # type: ignore[arg-type]
+    assert len(invocations(target)) == 2
 
 
 @pytest.mark.parametrize(
