@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -161,6 +162,30 @@ def test_an_attempt_ends_once(run, tmp_path):
             end()
         assert not isinstance(caught.value, AttemptLostError)
     assert disk(tmp_path) == before
+
+
+@pytest.mark.parametrize("how", ["leaves", "raises"])
+def test_a_child_that_leaves_the_block_ends_nothing(run, tmp_path, how):
+    """It has all of the parent's frames, and so the end of the block is its own, too."""
+    parent = os.getpid()
+    code = None
+    try:
+        with run.attempt("a") as attempt:
+            (attempt.folder / "of the parent").touch()
+            pid = os.fork()
+            if not pid and how == "raises":
+                sys.exit(7)
+            if pid:
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                assert (attempt.folder / "of the parent").exists()
+                attempt.outputs["x"] = 1
+    finally:
+        if os.getpid() != parent:
+            os._exit(7)
+    assert code == 7
+    ends = [p for p in disk(tmp_path / "store") if p.endswith(".end.json")]
+    assert len(ends) == 1
+    assert document(disk(tmp_path / "store")[ends[0]])["outputs"] == {"x": 1}
 
 
 def test_another_process_ends_it_by_its_token(run, tmp_path):

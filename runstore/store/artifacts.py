@@ -235,7 +235,7 @@ class Artifacts:
         """The end is not recorded: say where the files are."""
         with self._files:
             folder = self._folder
-            if folder is None:
+            if folder is None or self._closed:  # another thread may have ended it just now
                 return error
             with suppress(OSError):
                 os.rmdir(folder)  # with nothing in it, it is of no use to anybody

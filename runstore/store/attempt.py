@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -41,7 +42,8 @@ class Attempt(Artifacts):
             attempt.outputs["model"] = train(**attempt.params)
 
     Leaving the block succeeds with ``outputs``; an exception fails the attempt and goes on, and
-    ``KeyboardInterrupt`` cancels it. Methods may be called from any thread.
+    ``KeyboardInterrupt`` cancels it. A process that was forked inside the block ends nothing by
+    leaving it: the attempt is its parent's. Methods may be called from any thread.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Attempt(Artifacts):
         self.metrics: dict[str, Any] = {}
         self.log: Blob | None = None
         self._end: End | None = None
+        self._process = os.getpid()
         self._params: Mapping[str, Any] | None = None
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -266,7 +269,7 @@ class Attempt(Artifacts):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._end is not None:
+        if self._end is not None or os.getpid() != self._process:
             return
         if error is None:
             try:

@@ -3,6 +3,7 @@ the same id has nothing to do with it."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -144,3 +145,48 @@ def test_the_command_says_it_in_one_sentence(tmp_path, options):
     assert "run 'daily' was removed from" in sentence
     for word in ("Traceback", "bug", "warning", "has ended already"):
         assert word not in said
+
+
+REMOVES = """
+import runstore
+from runstore.store.care import remove_run
+
+parameters = {"store": STORE, "fails": False}
+
+def works(store, fails, attempt: runstore.Attempt):
+    (attempt.folder / "kept.txt").write_text("made")
+    remove_run(runstore.open(store).storage, "r", force=True)
+    if fails:
+        raise ValueError("after it was removed")
+    return 1
+
+def after(x):
+    return x
+
+pipeline = runstore.sequence(runstore.task(works, returns="x"), runstore.task(after, returns="y"))
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("how", [[], ["--processes"]], ids=["threads", "processes"])
+def test_the_files_of_a_step_whose_run_is_gone_are_kept_and_named(tmp_path, how, fails):
+    store = tmp_path / "store"
+    pipeline = tmp_path / "p.py"
+    pipeline.write_text(REMOVES.replace("STORE", repr(str(store))))
+    command = [
+        sys.executable, "-m", "runstore.cli", "run", str(pipeline), "--run-id", "r", "--store",
+        str(store), "--param", f"fails={json.dumps(fails)}", *how,
+    ]  # fmt: skip
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    said = done.stderr.splitlines()[-1]
+    assert "error: run 'r' was removed from" in done.stderr
+    assert "the files of this attempt are kept in " in said
+    assert (Path(said.rpartition(" kept in ")[2]) / "kept.txt").read_text() == "made"
+    assert not list(store.glob("runs/r/run.json"))
+    ends = [json.loads(path.read_bytes())["record"] for path in store.glob("runs/r/**/*.end.json")]
+    assert {end["path"] for end in ends} <= {"works"}, "nothing was begun after that"
