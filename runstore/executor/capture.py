@@ -23,6 +23,8 @@ _lock = threading.Lock()
 _users = 0
 _routers: dict[str, _Router] = {}
 """``stdout`` and ``stderr``, as they are while somebody is inside :func:`routed`."""
+_found: dict[Log, dict[str, Any]] = {}
+"""What each task at work found as ``sys.stdout`` and ``sys.stderr`` when it began."""
 
 
 def _wanted() -> Log | None:
@@ -179,7 +181,8 @@ class _Bytes(io.BufferedIOBase):
 @contextmanager
 def routed() -> Iterator[None]:
     """While this lasts, ``sys.stdout`` and ``sys.stderr`` know the threads of tasks apart; so do
-    the handlers of :mod:`logging` that were given one of them before."""
+    the handlers of :mod:`logging` that were given one of them before. Afterwards they are as they
+    were, whatever a task put in their place."""
     global _users  # noqa: PLW0603 - two executors in one process share the routers
     with _lock:
         _users += 1
@@ -197,10 +200,8 @@ def routed() -> Iterator[None]:
             _users -= 1
             if _users == 0:
                 for name, router in _routers.items():
-                    # One that a task put there is left: it routes, if it writes to what was there.
-                    if getattr(sys, name) is router:
-                        setattr(sys, name, router.original)
-                        _hand_over(router, router.original)
+                    setattr(sys, name, router.original)
+                    _hand_over(router, router.original)
                 _routers.clear()
 
 
@@ -216,12 +217,27 @@ def _hand_over(old: Any, new: Any) -> None:
 
 @contextmanager
 def captured(log: Log) -> Iterator[None]:
-    """What this thread prints inside :func:`routed` goes to a log."""
+    """What this thread prints inside :func:`routed` goes to a log. A stream of its own that it
+    leaves as ``sys.stdout`` is taken away, once nobody is at work who may have put it there."""
     token = _current.set(log)
+    with _lock:
+        _found[log] = {name: getattr(sys, name, None) for name in _routers}
     try:
         yield
     finally:
         _current.reset(token)
+        with _lock:
+            _found.pop(log, None)
+            _take_away_what_was_left()
+
+
+def _take_away_what_was_left() -> None:
+    # One that is there now, and was not when some task at work began, may be that task's, for a
+    # while (`contextlib.redirect_stdout`).
+    for name, router in _routers.items():
+        now = getattr(sys, name, None)
+        if now is not router and all(found.get(name) is now for found in _found.values()):
+            setattr(sys, name, router)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from runstore import Dag, sequence, task
@@ -31,6 +32,10 @@ def replaces():
     sys.stdout = sys.stderr = Exits()
 
 
+def leaves():
+    sys.stdout = sys.stderr = io.StringIO()
+
+
 def prints(n):
     sys.__stdout__.flush()
     return n
@@ -40,9 +45,9 @@ def each(function):
     return sequence(task(function), task(prints, name="after", trigger="all_done", returns="n"))
 
 
-NAMES = ("sets_none", "closes", "deletes", "replaces")
+NAMES = ("sets_none", "closes", "deletes", "replaces", "leaves")
 parameters = {"n": 1}
-none, closed, deleted, replaced = (
-    each(function) for function in (sets_none, closes, deletes, replaces)
+none, closed, deleted, replaced, left = (
+    each(function) for function in (sets_none, closes, deletes, replaces, leaves)
 )
 pipeline = Dag()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gc
 import io
@@ -9,6 +10,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import click
@@ -206,3 +208,72 @@ def test_a_stream_of_the_users_own_may_say_nothing_of_how_much_it_wrote(tmp_path
         assert sys.stdout.encoding == "utf-8"
         assert not sys.stdout.closed
     assert written == ["abc"]
+
+
+def test_a_stream_that_a_task_leaves_takes_nothing_from_those_after_it(tmp_path, capsys):
+    before = sys.stdout
+
+    def leaves():
+        sys.stdout = sys.stderr = io.StringIO()
+        print("into its own")
+
+    def prints():
+        print("of the next")
+        print("and its errors", file=sys.stderr)
+
+    run(tmp_path, leaves, prints)
+    assert sys.stdout is before
+    assert log_of(tmp_path, "prints") == b"of the next\nand its errors\n"
+
+
+def test_streams_that_tasks_at_once_put_back_in_the_wrong_order_are_taken_away(tmp_path):
+    """As `contextlib.redirect_stdout` does in threads: who began last finds the other's stream."""
+    first, second, left = threading.Event(), threading.Event(), threading.Event()
+    before = sys.stdout
+
+    def one():
+        with contextlib.redirect_stdout(io.StringIO()):
+            first.set()
+            assert second.wait(30)
+        left.set()
+
+    def two():
+        assert first.wait(30)
+        own = io.StringIO()
+        with contextlib.redirect_stdout(own):
+            second.set()
+            assert left.wait(30)
+            sys.stdout = own
+            print("it is its own still")
+        assert own.getvalue() == "it is its own still\n"
+
+    def after():
+        print("to the log")
+
+    made = Dag([task(one), task(two), task(after, after=["one", "two"])])
+    result = start(made, store=tmp_path, run_id="r", environment={}, workers=2)
+    assert result.status == "succeeded"
+    assert log_of(tmp_path, "after") == b"to the log\n"
+    assert sys.stdout is before
+
+
+def test_a_stream_is_left_to_the_task_that_put_it_there_while_others_come_and_go(tmp_path):
+    placed, gone = threading.Event(), threading.Event()
+
+    def quick():
+        assert placed.wait(30)
+
+    def later(attempt: runstore.Attempt):
+        gone.set()
+
+    def redirects():
+        own = io.StringIO()
+        with contextlib.redirect_stdout(own):
+            placed.set()
+            assert gone.wait(30)
+            print("for itself")
+        return own.getvalue()
+
+    made = Dag([task(quick), task(redirects, returns="out"), task(later, after="quick")])
+    result = start(made, store=tmp_path, run_id="r", environment={}, workers=2)
+    assert result.values == {"out": "for itself\n"}

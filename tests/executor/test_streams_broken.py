@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("how", [[], ["--processes"]], ids=["threads", "processes"])
-@pytest.mark.parametrize("what", ["none", "closed", "deleted", "replaced"])
+@pytest.mark.parametrize("what", ["none", "closed", "deleted", "replaced", "left"])
 def test_a_stream_that_a_task_broke(tmp_path, what, how):
     file = f"{ROOT}/tests/executor/streams_broken.py:{what}"
     done = subprocess.run(
@@ -31,4 +31,6 @@ def test_a_stream_that_a_task_broke(tmp_path, what, how):
     assert len(found) == 2
     assert found["after"] == "succeeded"
     assert len(list(tmp_path.glob("runs/r/**/attempts/*.start.json"))) == 2
+    if "failed" not in found.values():
+        assert "run r succeeded" in done.stdout, "the program's own streams are as they were"
     assert done.returncode == (1 if "failed" in found.values() else 0), said
