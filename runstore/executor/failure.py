@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-__all__ = ["DIED_OR_ANOTHER", "TaskFailedError", "how_it_died", "what_died"]
+__all__ = ["DIED_OR_ANOTHER", "TaskFailedError", "how_it_died", "killed_by", "what_died"]
 
 DIED_OR_ANOTHER = "its worker process died, or that of another step: it is run again, alone"
 
@@ -22,10 +22,15 @@ def how_it_died(code: int | None) -> str:
         return "died (it was killed, ran out of memory, or ended itself)"
     if code >= 0:
         return f"exited with code {code}"
+    return f"was {killed_by(-code)}"
+
+
+def killed_by(number: int) -> str:
+    """``killed by SIGKILL``; not every signal has a name."""
     try:
-        return f"was killed by {signal.Signals(-code).name}"
+        return f"killed by {signal.Signals(number).name}"
     except ValueError:
-        return f"was killed by signal {-code}"
+        return f"killed by signal {number}"
 
 
 _ADVICE = {

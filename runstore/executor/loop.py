@@ -28,6 +28,7 @@ from runstore.executor.given import code_of, lent
 from runstore.executor.log import Log
 from runstore.executor.pool import Pool
 from runstore.executor.reporter import Reporter
+from runstore.executor.scratch import remove_left
 from runstore.executor.shell import Shell
 from runstore.executor.signals import AtOnce, Cancelled, Signals
 from runstore.executor.tasks import Done, do
@@ -111,6 +112,7 @@ class Loop:
         :raises Cancelled: on SIGINT, SIGTERM or SIGHUP, after every attempt in progress was ended.
         :raises RunRemovedError: if the run was removed: commands and worker processes have ended.
         """
+        remove_left()
         with self._signals.noted(), routed(), self._sender or nullcontext():
             try:
                 try:

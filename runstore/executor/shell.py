@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -15,13 +14,14 @@ from typing import Any
 
 from runstore.canonical import exact
 from runstore.dag import Task
-from runstore.executor.failure import TaskFailedError
+from runstore.executor.failure import TaskFailedError, killed_by
 from runstore.executor.log import Log
 from runstore.executor.returned import from_file
+from runstore.executor.scratch import scratch
 from runstore.executor.variables import environment_of, spelt
 from runstore.store import Attempt
 
-__all__ = ["GRACE_SECONDS", "Shell", "run_command"]
+__all__ = ["GRACE_SECONDS", "Shell", "patterns", "run_command"]
 
 GRACE_SECONDS = 5.0
 """How long after SIGTERM a command, and whatever it started, is killed."""
@@ -123,11 +123,11 @@ def run_command(
     :raises KeyboardInterrupt: if ``shell`` stopped it.
     """
     config = task.config
-    with tempfile.TemporaryDirectory(prefix="runstore-") as scratch:  # 0700, as mkdtemp(3) says
-        if load := _patterns(config, "load"):
+    with scratch() as own:
+        if load := patterns(config, "load"):
             attempt.load(*load)
-        params_file = os.path.join(scratch, "params.json")
-        returns_file = os.path.join(scratch, "returns.json")
+        params_file = os.path.join(own, "params.json")
+        returns_file = os.path.join(own, "returns.json")
         # Secrets are among them, whatever the umask is.
         fd = os.open(params_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(fd, "wb") as file:
@@ -153,16 +153,15 @@ def run_command(
         if status and shell.stopping:
             raise KeyboardInterrupt  # it was this executor that ended it
         if status:
-            how = f"exit status {status}"
-            if status < 0:
-                how = f"killed by {signal.Signals(-status).name}"
+            how = f"exit status {status}" if status > 0 else killed_by(-status)
             raise TaskFailedError(f"{how}: {said[-1]}" if said else how)
-        if save := _patterns(config, "save"):
+        if save := patterns(config, "save"):
             attempt.save(*save)
         return from_file(attempt, task, returns_file)
 
 
-def _patterns(config: Mapping[str, Any], key: str) -> list[str]:
+def patterns(config: Mapping[str, Any], key: str) -> list[str]:
+    """What a command is to have loaded, or saved."""
     value = config.get(key)
     if value is None:
         return []

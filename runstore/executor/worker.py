@@ -6,13 +6,10 @@ import functools
 import multiprocessing
 import os
 import pickle
-import re
-import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from types import TracebackType
@@ -22,7 +19,9 @@ from runstore.dag import Dag, Task, walk
 from runstore.errors import PipelineError, RunNotFoundError, RunstoreError
 from runstore.executor.capture import redirected, routed
 from runstore.executor.log import Log, lost
-from runstore.executor.shell import Shell
+from runstore.executor.retry_variable import hidden_from_steps
+from runstore.executor.scratch import scratch
+from runstore.executor.shell import Shell, patterns
 from runstore.executor.signals import AtOnce
 from runstore.executor.tasks import Done, do
 from runstore.history import Damaged, History
@@ -31,6 +30,7 @@ from runstore.pipeline import Pipeline, load_pipeline
 from runstore.plan import Action, Plan, Reason, Step, Work
 from runstore.records import Blob, Consumed, End, RunRecord, Start
 from runstore.signal_handlers import install
+from runstore.signatures import attempt_parameters
 from runstore.storage import Storage
 from runstore.store import Run, Store
 from runstore.store.clock import now
@@ -85,19 +85,19 @@ class Sender:
         assert run.invocation is not None
         self._run = run
         self._here = here
+        self._folder = ExitStack()
         self._logs: str | None = None
-        self._source = pipeline.source
+        # Whatever the current folder of that process is.
+        self._source = os.path.abspath(pipeline.source) if pipeline.source else None
         shared = _Shared(
             run.storage, run.run_id, run.record.nonce, run.record.digest, run.secrets,
-            run.invocation, pipeline.folder, pipeline.source, code,
+            run.invocation, pipeline.folder, self._source, code,
         )  # fmt: skip
         self._shared = _pickled(shared, f"the store {run.storage.url}", "use threads")
 
     def __enter__(self) -> Self:
         if self._here:
-            _remove_left_logs()
-            prefix = f"runstore-logs-{os.getpid()}-"
-            self._logs = tempfile.mkdtemp(prefix=prefix)  # 0700, as mkdtemp(3) says
+            self._logs = self._folder.enter_context(scratch())
         return self
 
     def __exit__(
@@ -106,21 +106,21 @@ class Sender:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._logs is not None:
-            shutil.rmtree(self._logs, ignore_errors=True)
+        self._folder.close()
 
     def job(self, step: Step) -> bytes:
         """:raises PipelineError: for a step that cannot be sent, naming it."""
         work = step.work
         assert work is not None
         task = work.task
+        artifacts = _that_may_be_loaded(work)
         if self._source is not None and task._function is not None:
             # The file's functions are found by loading the file there: its module is no import.
             task = task.model_copy()
             task._function = None
         job = _Job(
             self._shared, step.path, task, work.number, dict(work.params), work.consumed,
-            work.artifacts(), self._log_file(step.path, work.number),
+            artifacts, self._log_file(step.path, work.number),
         )  # fmt: skip
         advice = "define its function at the top level of a module, or use threads"
         return _pickled(job, step.path, advice)
@@ -169,30 +169,17 @@ class Sender:
             log.release()
 
 
-def _remove_left_logs() -> None:
-    """Remove the folders of this user's processes that were killed: what lies there is not masked.
-
-    One whose process is merely out of sight (of another container with the same folder for
-    temporary files) loses what workers of its own that die had printed, and nothing else.
-    """
-    with suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
-        for entry in entries:
-            name = re.fullmatch(r"runstore-logs-([1-9][0-9]{0,8})-\w+", entry.name)
-            if name is None or not entry.is_dir(follow_symlinks=False):
-                continue
-            with suppress(FileNotFoundError):  # somebody else removes it, too
-                if entry.stat(follow_symlinks=False).st_uid == os.getuid() and _is_gone(name[1]):
-                    shutil.rmtree(entry.path, ignore_errors=True)
-
-
-def _is_gone(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass  # somebody else's by now
-    return False
+def _that_may_be_loaded(work: Work) -> Mapping[str, Any]:
+    """Of the artifacts in sight, which may be very many, those that are of use to a step: few for
+    a command that names what it loads, none for a function that is given no attempt."""
+    task = work.task
+    if task._function is not None:
+        return work.artifacts() if attempt_parameters(task._function) else {}
+    if task.type != "shell":
+        return work.artifacts()  # the function is known where it is imported
+    sight = work.artifacts() if (names := patterns(task.config, "load")) else {}
+    found = {name: sight[name] for name in names if name in sight}
+    return found if len(found) == len(set(names)) else sight
 
 
 def _pickled(value: object, what: str, advice: str) -> bytes:
@@ -288,7 +275,7 @@ def do_in_process(data: bytes) -> Done:
     )
     step = Step(job.path, Action.RUN, Reason.NEVER_RAN, work=work)
     shell = Shell()
-    with _log_of(job) as log, routed(), _sigterm_ends(shell):
+    with hidden_from_steps(), _log_of(job) as log, routed(), _sigterm_ends(shell):
         done = do(run, step, shared.folder, shell, lambda *_: True, shared.code, log)
     done.records = run.kept()
     return done
@@ -351,17 +338,17 @@ def _task_here(job: _Job, shared: _Shared) -> Task:
     """The task with its function, as this process can load it: from the pipeline file, once."""
     if shared.source is None or job.task.type != "python":
         return job.task
-    digest, tasks = _load(shared.source)
-    if shared.code is not None and digest != shared.code["sha256"]:
-        raise PipelineError(
-            f"{shared.source} was changed while it was running: retry the run to go on with the "
-            f"file as it is now",
-        )
-    return tasks.get(template(job.path), job.task)
+    digest = shared.code["sha256"] if shared.code is not None else None
+    return _load(shared.source, digest).get(template(job.path), job.task)
 
 
 @functools.lru_cache(maxsize=2)
-def _load(source: str) -> tuple[str | None, Mapping[str, Task]]:
+def _load(source: str, digest: str | None) -> Mapping[str, Task]:
+    # Once for each text of the file: a process of the caller's own may outlive an edit of it.
     pipeline = load_pipeline(source)
-    tasks = {path: node for path, node in walk(pipeline.dag) if isinstance(node, Task)}
-    return pipeline.digest, tasks
+    if digest is not None and pipeline.digest != digest:
+        raise PipelineError(
+            f"{source} was changed while it was running: retry the run to go on with the file as "
+            f"it is now",
+        )
+    return {path: node for path, node in walk(pipeline.dag) if isinstance(node, Task)}

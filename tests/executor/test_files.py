@@ -54,7 +54,9 @@ def test_functions(how, tmp_path, temporary):
     folders = result.values["folder"]
     assert len(set(folders)) == 12
     assert {str(Path(folder).parent) for folder in folders} == {str(temporary)}
-    assert not [each for each in temporary.iterdir() if not each.name.startswith("runstore-logs")]
+    assert not [
+        each for each in temporary.iterdir() if not each.name.startswith("runstore-scratch")
+    ]
 
 
 @pytest.mark.parametrize("how", WORKERS)
@@ -72,7 +74,9 @@ def test_commands(how, tmp_path, temporary):
     folders = result.values["folder"]
     assert len(set(folders)) == 6
     assert {str(Path(folder).parent) for folder in folders} == {str(temporary)}
-    assert not [each for each in temporary.iterdir() if not each.name.startswith("runstore-logs")]
+    assert not [
+        each for each in temporary.iterdir() if not each.name.startswith("runstore-scratch")
+    ]
 
 
 @pytest.mark.parametrize("how", [{"workers": 1}, *WORKERS])
@@ -138,6 +142,6 @@ def die(attempt: Attempt) -> None:
 def test_the_files_of_a_killed_worker_are_kept(tmp_path, temporary):
     result = start(Dag([task(die)]), store=tmp_path / "s", processes=True, workers=1)
     (end,) = result.run.history().ends("die")
-    (kept,) = [each for each in temporary.iterdir() if not each.name.startswith("runstore-logs")]
+    (kept,) = [each for each in temporary.iterdir() if not each.name.startswith("runstore-scratch")]
     assert (kept / "half.txt").read_text() == "half"
     assert end.error["message"].endswith(f"; its files are in {kept}")

@@ -77,6 +77,7 @@ def test_parameters_come_as_environment_and_file(tmp_path):
         ("false\necho not reached", "exit status 1"),
         ("kill -9 $$", "killed by SIGKILL"),
         ("kill -s TERM $$", "killed by SIGTERM"),
+        ("kill -40 $$", "^killed by signal 40$"),  # of those for programs, which have no name
         ("no-such-command-here", "exit status 127: .*no-such-command-here"),
         ("true", r"is to return x, and wrote no JSON object"),
         ('echo 3 > "$RUNSTORE_RETURNS"', "wrote no JSON object"),
