@@ -27,7 +27,8 @@
     │   ├── RecordDamagedError      (ValueError)
     │   ├── BlobDamagedError        (ValueError)
     │   ├── BlobMissingError        (FileNotFoundError)
-    │   └── FormatVersionError      (ValueError)   written by a newer major version
+    │   ├── FormatVersionError      (ValueError)   written by a newer major version
+    │   └── CodecError              (ValueError)   a value in a codec that is not known here
     └── StorageError                (OSError)      the storage did not answer as it must
         ├── StoreNotFoundError      (FileNotFoundError)
         ├── KeyExistsError          (FileExistsError)   the seam's conflict
@@ -47,6 +48,7 @@ __all__ = [
     "AttemptTakenError",
     "BlobDamagedError",
     "BlobMissingError",
+    "CodecError",
     "DagError",
     "DamagedError",
     "DivergedError",
@@ -226,6 +228,13 @@ class BlobMissingError(DamagedError, FileNotFoundError):
 
 class FormatVersionError(DamagedError, ValueError):
     """Written by a newer major version of the format."""
+
+
+class CodecError(DamagedError, ValueError):
+    """A value whose bytes are in a codec that this runstore does not know: upgrade it.
+
+    Nothing is wrong with the run, or the blob. ``codec`` names it, ``key`` the blob.
+    """
 
 
 class StorageError(RunstoreError, OSError):

@@ -17,6 +17,7 @@ from runstore.errors import (
     AttemptEndedError,
     BlobDamagedError,
     BlobMissingError,
+    CodecError,
     DamagedError,
     RunRemovedError,
     RunstoreError,
@@ -256,7 +257,7 @@ class Loop:
     def _learn(self, values: Mapping[str, Any]) -> None:
         """Fetch what the planner must see (map lists, branch choices) and stands in a blob."""
         for name, value in values.items():
-            if name not in self._deciding or type(value) is not Blob:
+            if name not in self._deciding or type(value) is not Blob or value.codec is not None:
                 continue
             try:
                 self.history.values[value.sha256] = self.run.blobs.load(value)
@@ -289,6 +290,10 @@ class Loop:
                 self.stuck = True
             self._lacking.add(lacks)
             self.history.missing.add(lacks[1])
+        elif isinstance(done.error, CodecError):
+            self.warn(f"{step.path} cannot run: {done.error}")
+            self._refused.add(step.path)
+            self.stuck = True
         elif done.error is not None:
             if isinstance(done.error, AttemptEndedError):
                 self.ran.append(step.path)

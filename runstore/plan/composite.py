@@ -141,13 +141,19 @@ class Composites(Context):
         return self.without_attempt(vertex, frame, FAILED, behind)
 
     def _content(self, value: Any) -> Any:
-        """A deciding value itself, where it stands in a blob."""
+        """A deciding value itself, where it stands in a blob. One in a codec, which is no JSON and
+        is not read, stays that blob; so does a list that has one in it."""
         if type(value) is Blob:
+            if value.codec is not None:
+                return value
             return self.history.values.get(value.sha256, _UNREAD)
         if type(value) is list:
             if set(map(type, value)).isdisjoint((Blob, list)):
                 return value
             items = [self._content(item) for item in value]
+            for item in items:
+                if type(item) is Blob:
+                    return item
             return _UNREAD if any(item is _UNREAD for item in items) else items
         return value
 
@@ -189,8 +195,12 @@ class Composites(Context):
     def _conditional(self, inside: Inside, value: Any) -> Generator[Any, Any, Made]:
         vertex, path, out = inside.vertex, inside.path, inside.frame.out
         text = value if type(value) is str else None
-        if text is None and type(value) is not Secret:
+        if text is None and type(value) not in (Secret, Blob):
             text = dumps(value).decode()
+        if type(value) is Blob:
+            return inside.refuse(
+                Reason.NO_BRANCH, f"{vertex.reader[0]!r} of {path} is {shown(value)}"
+            )
         branch = text if text in vertex.bodies else vertex.node.default  # type: ignore[union-attr]
         if branch is None:
             names = ", ".join(map(repr, sorted(vertex.bodies)))
@@ -270,7 +280,13 @@ class Composites(Context):
                 else:
                     earlier = saved
                 turns[at.prefix] = at
-            if self._content(latest.get(until)) is True:
+            ended = self._content(latest.get(until))
+            if type(ended) is Blob:
+                inside.scope = first
+                detail = f"{until!r} of {path} is {shown(ended)}"
+                step = Step(path, Action.FAILED, Reason.LOOP_LIMIT, None, detail, "loop")
+                return FAILED, bodies, {}, step
+            if ended is True:
                 first.earlier = earlier
                 inside.scope = first
                 return DONE, bodies, latest, None

@@ -97,6 +97,11 @@ def shown(value: Any, limit: int = 60) -> str:
     if type(value) is Secret:
         return "a secret"
     if type(value) is Blob:
+        if value.codec is not None:
+            return (
+                f"a value in the codec {value.codec!r:.80}, which this runstore does not know "
+                f"(upgrade it)"
+            )
         return f"a value of {value.size} bytes"
     try:
         text = dumps(value).decode()

@@ -15,6 +15,7 @@ from runstore.copies import copied, snapshot
 from runstore.errors import (
     BlobDamagedError,
     BlobMissingError,
+    CodecError,
     KeyMissingError,
     StorageError,
     ValueNotJsonError,
@@ -124,19 +125,29 @@ class Blobs:
             raise self._damaged(blob)
         return data
 
-    def load(self, value: Any) -> Any:
+    def load(self, value: Any, what: str = "a value") -> Any:
         """A value as a record keeps it, as the caller's own: fetched if it stands in a blob, in
         lists too, else copied.
 
+        :param what: whose it is, for the message.
         :raises BlobMissingError, BlobDamagedError: naming the blob.
+        :raises CodecError: for one that is not JSON, naming ``what`` and the codec. It is not read.
         """
         if type(value) is Blob:
+            if value.codec is not None:
+                raise CodecError(
+                    f"{what} is in the codec {value.codec!r:.80}, which this runstore does not "
+                    f"know: upgrade runstore, or make the value again with one that is JSON "
+                    f"(its bytes are blob {self.key(value.sha256)})",
+                    key=self.key(value.sha256),
+                    codec=value.codec,
+                )
             try:
                 return loads(self.read(value))
             except ValueNotJsonError as error:
                 raise self._unfit(value, f"holds no value that can be read ({error})") from None
         if type(value) is list and _holds_blob(value):
-            return [self.load(item) for item in value]
+            return [self.load(item, what) for item in value]
         return copied(value)
 
     def copy_to(self, blob: Blob, path: str, *, dir_fd: int | None = None) -> None:

@@ -393,7 +393,7 @@ class _Reader:
             for name, value in outputs.items():
                 if type(value) is Blob:
                     named.add(value.sha256)
-                    if name in names:
+                    if name in names and value.codec is None:
                         deciding[value.sha256] = value
 
         look(history.run.parameters)

@@ -70,7 +70,10 @@ class RunView:
     @property
     def parameters(self) -> Mapping[str, Any]:
         """The original parameters; a secret is a :class:`~runstore.records.Secret`."""
-        return {name: self.blobs.load(value) for name, value in self.record.parameters.items()}
+        return {
+            name: self.blobs.load(value, f"parameter {name!r} of run {self.run_id!r}")
+            for name, value in self.record.parameters.items()
+        }
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -133,13 +136,17 @@ class RunView:
 
     def values(self) -> Mapping[str, Any]:
         """Name -> value visible at the end of the DAG, as far as it is known."""
-        return {name: self.blobs.load(value) for name, value in self.plan().values.items()}
+        return {
+            name: self.blobs.load(value, f"{name!r} of run {self.run_id!r}")
+            for name, value in self.plan().values.items()
+        }
 
     def materialise(self, values: Mapping[str, Any], reader: str) -> dict[str, Any]:
         """Values as a plan names them, fetched: blobs read, secrets filled in. They are the
         caller's own: what is done to them is seen by nobody else.
 
         :raises ParameterError: for a secret that was not given.
+        :raises BlobMissingError, BlobDamagedError, CodecError: for one that cannot be had.
         """
         out: dict[str, Any] = {}
         for name, value in values.items():
@@ -152,7 +159,7 @@ class RunView:
                     )
                 out[name] = copied(self.secrets[value.name])
             else:
-                out[name] = self.blobs.load(value)
+                out[name] = self.blobs.load(value, f"{name!r}, which {reader} reads,")
         return out
 
     def recorded(
