@@ -8,6 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from tests.places import home
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
@@ -20,9 +22,11 @@ def record(file: Path) -> dict[str, Any]:
     return body
 
 
-def run_folder(store: Path) -> Path:
-    (folder,) = (store / "runs").iterdir()
-    return folder
+def run_folder(store: Path, run_key: str = "") -> Path:
+    """Where the records of a run lie: of the only one there is, if none is named."""
+    if not run_key:
+        (run_key,) = (folder.name for folder in (store / "runs").iterdir())
+    return home(store, run_key)
 
 
 def ends(folder: Path) -> dict[str, list[dict[str, Any]]]:

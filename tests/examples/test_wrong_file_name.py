@@ -57,6 +57,10 @@ def test_fork_takes_over_what_succeeded(failed: Path) -> None:
     words = ("fork", "wrong-file-name", str(FIXED), "--run-id", "right-file-name")
     code, _, err = Shell(failed)(*words)
     assert code == 0, err
-    runs = failed / ".runstore/runs"
-    assert outcomes(runs / "right-file-name") == {"read": ["succeeded"], "greet": ["succeeded"]}
-    assert outcomes(runs / "wrong-file-name") == {"write": ["succeeded"], "read": ["failed"]}
+    store = failed / ".runstore"
+    assert outcomes(run_folder(store, "right-file-name")) == {
+        "read": ["succeeded"],
+        "greet": ["succeeded"],
+    }
+    origin = outcomes(run_folder(store, "wrong-file-name"))
+    assert origin == {"write": ["succeeded"], "read": ["failed"]}

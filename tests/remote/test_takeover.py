@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +79,19 @@ class World:
 
     def records(self, run_id: str = "r") -> dict[str, dict[str, Any]]:
         """Name -> body of each attempt's record, by another client and nothing but json."""
-        prefix = f"store/runs/{run_id}/attempts/"
+        objects = self.server.objects(self.bucket)
+        prefix = attempts(objects, run_id)
         return {
             key.removeprefix(prefix): json.loads(data)["record"]
-            for key, data in self.server.objects(self.bucket).items()
+            for key, data in objects.items()
             if key.startswith(prefix)
         }
+
+
+def attempts(objects: Mapping[str, bytes], run_id: str) -> str:
+    """What the keys of a run's attempts begin with."""
+    nonce = json.loads(objects[f"store/runs/{run_id}/run.json"])["record"]["nonce"]
+    return f"store/runs/{run_id}/{nonce}/attempts/"
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -187,7 +194,7 @@ def test_two_that_take_over_at_once_see_one_end(world: World, engine: str) -> No
     assert [run_id for run_id, *_ in seen[0]] == names
     objects = world.server.objects(world.bucket)
     for run_id, outcome, digest, host in seen[0]:
-        raw = json.loads(objects[f"store/runs/{run_id}/attempts/work.000001.end.json"])
+        raw = json.loads(objects[f"{attempts(objects, run_id)}work.000001.end.json"])
         assert outcome == raw["record"]["outcome"] == "lost"
         assert digest == raw["sha256"]
         assert host == raw["record"]["ended_by"]["host"]
