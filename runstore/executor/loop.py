@@ -5,13 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
 from contextlib import nullcontext
 from typing import Any
-
-from msgspec.structs import replace
 
 from runstore.errors import (
     AttemptEndedError,
@@ -24,7 +22,6 @@ from runstore.errors import (
     StorageError,
 )
 from runstore.executor.capture import routed
-from runstore.executor.failure import DIED_OR_ANOTHER, how_it_died, what_died
 from runstore.executor.given import code_of, lent
 from runstore.executor.log import Log
 from runstore.executor.pool import Pool
@@ -32,14 +29,14 @@ from runstore.executor.reporter import Reporter
 from runstore.executor.scratch import remove_left
 from runstore.executor.shell import Shell
 from runstore.executor.signals import AtOnce, Cancelled, Signals
+from runstore.executor.suspects import Suspects
 from runstore.executor.tasks import Done, do
 from runstore.executor.worker import Sender, do_in_process
 from runstore.history import History
 from runstore.pipeline import Pipeline
 from runstore.plan import Plan, Planner, Step
-from runstore.records import Blob, End, Start
+from runstore.records import Blob
 from runstore.store import Attempt, Run
-from runstore.store.folder import left_files
 from runstore.store.holder import abandon
 from runstore.store.reading import deciding_names
 
@@ -48,9 +45,6 @@ __all__ = ["Loop"]
 
 _PLANNING = 10
 """While steps are queued, planning takes at most one part in so many of the time."""
-
-_UNBEGUN = 3
-"""How often a step may be lost before it began."""
 
 
 class Loop:
@@ -92,11 +86,7 @@ class Loop:
         self._planned = self._planning = 0.0
         self._refused: set[str] = set()
         self._lacking: set[tuple[str, str]] = set()
-        self._suspects: deque[Step] = deque()
-        """To be run one at a time: one of them broke the executor, and nobody knows which."""
-        self._lost: dict[str, End] = {}
-        """Path of a suspect -> how its last attempt ended."""
-        self._unbegun: Counter[str] = Counter()
+        self._suspects = Suspects(run, (self._sender or run).end_for)
         self._removed = False
         """The run is not there any more: nothing is to be written."""
         self._signals = Signals()
@@ -178,7 +168,7 @@ class Loop:
         return plan
 
     def _startable(self, plan: Plan) -> Iterator[Step]:
-        taken = {step.path for step in (*self._futures.values(), *self._suspects)}
+        taken = {step.path for step in (*self._futures.values(), *self._suspects.queue)}
         for step in plan.ready:
             if step.path in taken or step.path in self._refused:
                 continue
@@ -188,9 +178,9 @@ class Loop:
                 self.held_back = True
 
     def _submit_some(self) -> None:
-        if self._suspects or self._lost:
-            if not self._futures and self._suspects:
-                self._submit(self._suspects.popleft())
+        if self._suspects:
+            if not self._futures and self._suspects.queue:
+                self._submit(self._suspects.queue.popleft())
             return
         while self._queue and len(self._futures) < self.pool.workers:
             if not self._submit(self._queue[0]):
@@ -232,7 +222,9 @@ class Loop:
             # Whatever else was at work there is gone too, or done.
             broke += self._take_all(wait(self._futures).done, gone)
         if gone:
-            self._gone(gone, guilty=self.pool.alone or (broke == 1 and len(gone) == 1))
+            guilty = self.pool.alone or (broke == 1 and len(gone) == 1)
+            for step, end in self._suspects.gone(gone, guilty=guilty):
+                self._take(step, Done(step.path, end))
         if broke:
             self._renew()
         return bool(finished)
@@ -254,6 +246,13 @@ class Loop:
             self._take(step, done)
         return broke
 
+    def _renew(self) -> None:
+        if not self.pool.renew():
+            raise RunstoreError(
+                "a worker process died and the executor is broken: give runstore a fresh one, "
+                "or let it make its own"
+            )
+
     def _learn(self, values: Mapping[str, Any]) -> None:
         """Fetch what the planner must see (map lists, branch choices) and stands in a blob."""
         for name, value in values.items():
@@ -266,7 +265,7 @@ class Loop:
 
     def _take(self, step: Step, done: Done) -> None:
         self.run.keep(done.records)
-        if lost := self._lost.pop(step.path, None):
+        if lost := self._suspects.cleared(step.path):
             self.history.add(lost)
         if done.warning:
             self.warn(done.warning)
@@ -324,58 +323,6 @@ class Loop:
         except StorageError as error:
             self.warn(f"the records were not packed for quick reading: {error}")
 
-    # -- steps whose process is gone -------------------------------------------------------------
-
-    def _gone(self, steps: list[tuple[Step, int | None]], *, guilty: bool) -> None:
-        """The processes that these steps were given to are gone, with exit codes as far as known.
-
-        :param guilty: there is one step for each that died. Else each that began is run again,
-            and nothing at the same time: the one that brings the executor down alone has failed.
-        """
-        history = self.run.history([step.path for step, _ in steps])
-        end_for = (self._sender or self.run).end_for
-        for step, code in steps:
-            assert step.work is not None
-            latest = history.latest(step.path)
-            ours = isinstance(latest, Start | End) and (
-                (latest.invocation, latest.attempt) == (self.run.invocation, step.work.number)
-            )
-            if ours and isinstance(latest, Start):
-                files = left_files(latest.nonce)
-                if guilty or step.path in self._lost:
-                    latest = end_for(latest, "failed", "WorkerDied", what_died(code) + files)
-                else:
-                    latest = end_for(latest, "lost", "WorkerDied", DIED_OR_ANOTHER + files)
-            if ours:
-                end = latest if isinstance(latest, End) else None
-                # An executor that breaks ends its workers, and one that can still says so.
-                again = end is not None and end.outcome in ("lost", "cancelled") and not guilty
-                if end is None or not again or step.path in self._lost:
-                    self._take(step, Done(step.path, end))
-                    continue
-                # What this invocation has tried is settled for the planner: it is told later.
-                self._lost[step.path] = end
-                work = replace(step.work, number=end.attempt + 1)
-                self._suspects.append(replace(step, work=work))
-            else:
-                # The next plan has it again, unless workers do nothing but die.
-                self._unbegun[step.path] += 1
-                if self._unbegun[step.path] > _UNBEGUN:
-                    raise RunstoreError(
-                        f"worker processes die before they begin {step.path} (the last one "
-                        f"{how_it_died(code)}): does its module import, is what starts the run "
-                        f'below `if __name__ == "__main__":`, and is there memory enough?'
-                    )
-                if step.path in self._lost:
-                    self._suspects.append(step)
-
-    def _renew(self) -> None:
-        if not self.pool.renew():
-            raise RunstoreError(
-                "a worker process died and the executor is broken: give runstore a fresh one, "
-                "or let it make its own"
-            )
-
     # -- the end of it ---------------------------------------------------------------------------
 
     def _drain(self) -> None:
@@ -394,7 +341,7 @@ class Loop:
         self.shell.stop(signal.SIGKILL if now else signal.SIGTERM)
         for future in self._futures:
             future.cancel()
-        for lost in self._lost.values():
+        for lost in self._suspects.lost:
             self.history.add(lost)
         if self._sender is not None:
             # Those too that have not begun: nobody is to begin after this.
