@@ -348,8 +348,11 @@ class Loop:
             self.pool.end_processes(self.shell.grace, now=now)
             if self._removed:
                 return
-            for end in self._sender.cancelled(list(self._futures.values())):
-                self._cancelled(end)
+            try:
+                for end in self._sender.cancelled(list(self._futures.values())):
+                    self._cancelled(end)
+            except StorageError as error:
+                self.warn(f"attempts in progress were left open: {error}")
             return
         with self._lock:
             attempts = [] if self._removed else list(self._open.values())

@@ -106,7 +106,7 @@ class Pool:
     def close(self) -> None:
         """Let go of it: nothing more will be submitted. One of the caller's own stays open."""
         if self._make is not None:
-            self.executor.shutdown(wait=False, cancel_futures=True)
+            self.executor.shutdown(wait=False)  # not all that are made of it take more
 
 
 def _wait(processes: list[BaseProcess], seconds: float) -> list[BaseProcess]:

@@ -34,6 +34,7 @@ from runstore.signatures import attempt_parameters
 from runstore.storage import Storage
 from runstore.store import Run, Store
 from runstore.store.clock import now
+from runstore.store.folder import left_files
 from runstore.store.holder import myself
 
 __all__ = ["Sender", "do_in_process"]
@@ -147,7 +148,8 @@ class Sender:
                 self._run.invocation, step.work.number,
             ):  # fmt: skip
                 if isinstance(latest, Start):
-                    yield self.end_for(latest, "cancelled", "Cancelled", "interrupted")
+                    message = f"interrupted{left_files(latest.nonce)}"
+                    yield self.end_for(latest, "cancelled", "Cancelled", message)
                 else:
                     yield latest
 

@@ -191,6 +191,8 @@ class Workers(Executor):
             worker.settled.set()
             if worker.job is not None and not worker.job[0].done():
                 worker.job[0].set_exception(RunstoreError(f"worker processes were lost: {error}"))
+            # By which it ends: this program would wait for it when it ends itself.
+            worker.connection.close()
 
     def _left(self) -> list[_Worker] | None:
         """Those to listen to. After a shutdown, the idle ones are let go; ``None`` for the end."""
@@ -303,8 +305,9 @@ def _serve(connection: Connection) -> None:
     # The parent ends its workers itself. Not SIG_IGN, which every command of a task would inherit.
     install(lambda *_: None, *_OF_A_TERMINAL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_A_TERMINAL)
-    # What a task forks must not hold the pipe open when this process is gone.
+    # What a task forks or starts must not hold the pipe open when this process is gone.
     os.register_at_fork(after_in_child=connection.close)
+    os.set_inheritable(connection.fileno(), False)
     try:
         connection.send_bytes(b"")
         while True:

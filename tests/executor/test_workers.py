@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
 from pathlib import Path
@@ -217,3 +219,64 @@ def test_values_of_megabytes_go_both_ways():
     assert workers.processes() == []
     with pytest.raises(RuntimeError):
         workers.submit(t.one)
+
+
+FAILS = """
+import time, runstore
+from runstore.executor import workers
+
+def a():
+    time.sleep(0.3)
+    return 1
+
+if __name__ == "__main__":
+    hear = workers.Workers._hear
+    def fails(self, worker):
+        if worker.job is None:
+            return hear(self, worker)
+        raise MemoryError("no more of it")
+    workers.Workers._hear = fails
+    try:
+        runstore.start(runstore.sequence(runstore.task(a)), store="s", processes=True)
+    except runstore.RunstoreError as error:
+        print(error)
+"""
+
+
+def test_a_program_whose_listener_fails_says_so_and_ends(tmp_path):
+    """Its workers wait for work that nobody will give them, and it waits for its workers."""
+    (tmp_path / "p.py").write_text(FAILS)
+    done = subprocess.run(
+        [sys.executable, "p.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "worker processes were lost: no more of it\n")
+
+
+def sockets_of_a_command():
+    said = subprocess.run(
+        "ls -l /proc/self/fd", shell=True, close_fds=False, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    return [line for line in said.stdout.splitlines() if "socket:" in line]
+
+
+def test_a_command_that_a_step_starts_does_not_hold_its_pipe():
+    """It would be read on for ever, if the worker died while it says something."""
+    with Workers() as workers:
+        assert workers.submit(sockets_of_a_command).result(60) == []
+
+
+def test_an_executor_need_not_know_how_to_cancel(tmp_path):
+    """As those of loky, whose `shutdown` takes other options."""
+    closed = []
+
+    class Plain(Losing):
+        def shutdown(self, wait=True, kill_workers=False):
+            closed.append(wait)
+
+    result = run(
+        sequence(task(t.one, returns="x")), store=tmp_path, executor=lambda: Plain(OSError(), 0)
+    )
+    assert result.values == {"x": 1}
+    assert closed == [False]
