@@ -243,6 +243,9 @@ class Loop:
                 gone.append((step, getattr(error, "code", None)))
                 broke += isinstance(error, BrokenExecutor)
                 continue
+            except StorageError as error:
+                _let_go(error)
+                raise
             self._take(step, done)
         return broke
 
@@ -332,6 +335,9 @@ class Loop:
             if self._signals.number is not None:
                 self._cancel()
                 return
+        for future in self._futures:
+            if not future.cancelled():
+                _let_go(future.exception())
 
     def _cancel(self, *, now: bool = False) -> None:
         """End what is in progress as cancelled. A task that goes on finds its end taken.
@@ -371,3 +377,10 @@ class Loop:
     def _cancelled(self, end: Any) -> None:
         self.ran.append(end.path)
         self.history.add(end)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Of an attempt that a worker process could not end, since the store failed: whoever resumes in
+    this process may take it over, although the worker lives."""
+    if isinstance(error, StorageError) and "abandoned" in error.facts:
+        abandon(error.facts["abandoned"])

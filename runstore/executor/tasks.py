@@ -95,8 +95,9 @@ def do(
     except AttemptEndedError as error:
         # Cancelled from outside, or taken over: this result is refused.
         done.error = error
-    except (RunRemovedError, StorageError):
+    except (RunRemovedError, StorageError) as error:
         abandon(attempt.start.nonce)
+        error.facts["abandoned"] = attempt.start.nonce  # for who waits for it in another process
         raise
     finally:
         failure = None  # see _tried
