@@ -101,10 +101,10 @@ class Composites(Context):
             for each in body.states:
                 if each.behind:
                     state.behind = True
-                if each.busy:
-                    state.busy = True
                 if each.interrupted:
                     state.interrupted = True
+                if each.reopens:
+                    state.reopens = True
                 if each.newest > state.newest:  # noqa: PLR1730 - max() costs 0.1 us an item
                     state.newest = each.newest
                 if each.artifacts or each.bodies:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
-from runstore.history import History
+from runstore.history import Attempt, Damaged, History
 from runstore.paths import escape
 from runstore.plan.prepare import Graph, Vertex
 from runstore.plan.state import (
@@ -21,8 +22,9 @@ from runstore.plan.state import (
 )
 from runstore.plan.steps import Action, Reason, Step, cuts
 from runstore.plan.values import ends_digest, state_result, value_digest
+from runstore.records import Start
 
-__all__ = ["Context", "known"]
+__all__ = ["Context", "is_torn_start", "known"]
 
 _NOBODY: frozenset[int] = frozenset()
 _STATES = {NOT_TAKEN: "not_taken", UPSTREAM_FAILED: "upstream_failed", FAILED: "failed"}
@@ -74,6 +76,18 @@ class Context(ABC):
     @abstractmethod
     def graph(self, frame: Frame) -> Generator[Any, Any, int]:
         """Evaluate one graph; its status."""
+
+    # -- attempts in progress ----------------------------------------------------------------------
+
+    @cached_property
+    def at_work(self) -> set[str]:
+        """Every path at which, or in which, an attempt is in progress."""
+        return {
+            path[:at]
+            for path, attempts in self.history.attempts.items()
+            if is_torn_start(attempts[-1]) or any(type(attempt) is Start for attempt in attempts)
+            for at in cuts(path)
+        }
 
     # -- values ----------------------------------------------------------------------------------
 
@@ -229,6 +243,11 @@ def emit(
             inner = f"{at}:{escape(branch)}/" if branch else f"{at}/"
             stack.extend((each, inner + each.name) for each in reversed(body.order))
         detail = ""
+
+
+def is_torn_start(attempt: Attempt | None) -> bool:
+    """Whether it says that somebody began, and not who or from what."""
+    return type(attempt) is Damaged and attempt.kind != "end"
 
 
 def _culprits(start: int, graph: Graph, states: list[State]) -> frozenset[int]:

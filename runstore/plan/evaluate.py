@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from runstore.plan.composite import Composites
-from runstore.plan.prepare import Graph, Vertex
+from runstore.plan.handlers import Handlers
+from runstore.plan.prepare import Vertex
 from runstore.plan.state import (
     DONE,
     FAILED,
@@ -26,7 +27,6 @@ from runstore.plan.state import (
 )
 from runstore.plan.steps import Action, Reason, Step
 from runstore.plan.tasks import Tasks
-from runstore.records import End, Start
 
 __all__ = ["Evaluation", "Kept"]
 
@@ -50,7 +50,7 @@ what it follows is as it was."""
 _NONE: frozenset[int] = frozenset()
 
 
-class Evaluation(Tasks, Composites):
+class Evaluation(Tasks, Composites, Handlers):
     """One evaluation. ``steps`` and the outermost ``states`` are what comes of it."""
 
     steps: list[Step]
@@ -134,7 +134,6 @@ class Evaluation(Tasks, Composites):
                 state = self._omitted(vertex, frame, code, behind)
             elif vertex.at in waiting:
                 state = State(frame.prefix + vertex.name, PENDING, True)
-                state.busy = True
                 self.emit(vertex, frame, Action.WAIT, Reason.IN_PROGRESS, "its handler is at it")
             elif vertex.kind == "task":
                 state = self.task(vertex, frame, behind, settle)
@@ -149,7 +148,7 @@ class Evaluation(Tasks, Composites):
                 if state.code == FAILED and vertex.at in settled:
                     _say_handled(out, begin, len(out))
         if graph.handlers and tentative:
-            found = settled, _ = self._handled(graph, states)
+            found = settled, _ = self.handled(graph, states)
             if self.ahead:
                 self.seen_ahead[frame.prefix] = found
         open_ = [at for at in begins if states[at].code == PENDING or at not in settled]
@@ -187,33 +186,6 @@ class Evaluation(Tasks, Composites):
         reason = Reason.TRIGGER_NOT_MET if missed else Reason.UPSTREAM_FAILED
         self.emit(vertex, frame, Action.OMIT, reason)
         return self.without_attempt(vertex, frame, code, behind)
-
-    def _handled(self, graph: Graph, states: list[State]) -> tuple[frozenset[int], frozenset[int]]:
-        """The failed nodes that a handler has consumed, and those it is at this moment."""
-        settled: set[int] = set()
-        waiting: set[int] = set()
-        for handler in graph.handlers:
-            state = states[handler.at]
-            targets = self.targets(handler, states)
-            if not targets:
-                continue
-            if handler.kind != "task":
-                if state.code == DONE:
-                    settled |= targets
-                elif state.busy:
-                    waiting |= targets
-                continue
-            latest = self.history.latest(state.path)
-            if type(latest) is not End and type(latest) is not Start:
-                continue
-            for at in targets:
-                failed = states[at]
-                if latest.consumed.results.get(failed.path) == failed.result:
-                    if type(latest) is Start:
-                        waiting.add(at)
-                    elif type(latest) is End and latest.outcome == "succeeded":
-                        settled.add(at)
-        return frozenset(settled - waiting), frozenset(waiting)
 
 
 def _upstream(vertex: Vertex, states: list[State], behind: bool) -> tuple[int | None, bool]:

@@ -66,14 +66,11 @@ class _Place:
         self.segment = segment
         self.prefix = prefix
         """Text of the path of the graph, up to and with the slash."""
-        self.before = _with_upstream(graph, [vertex])
         # Whether a failure is handled shows in its handler, wherever that one stands.
-        behind = _with_followers(graph, self.before) if graph.handlers else ()
-        handlers = [handler for handler in graph.handlers if handler.at in behind]
-        self.before |= _with_upstream(graph, handlers)
+        self.before, handlers = _with_upstream(graph, vertex)
         """The node, and those it needs."""
         unqualified = segment.item is None and segment.branch is None
-        self.whole = last or bool(handlers) or vertex.kind == "loop" or unqualified
+        self.whole = last or handlers or vertex.kind == "loop" or unqualified
         """Whether all inside the node counts, not only what stands on the way."""
 
 
@@ -90,24 +87,27 @@ def _way(root: Graph, text: str) -> Iterator[_Place]:
         graph = vertex.bodies.get(segment.branch or "")
 
 
-def _with_upstream(graph: Graph, vertices: list[Vertex]) -> set[int]:
-    found = {vertex.at for vertex in vertices}
-    stack = list(found)
-    while stack:
-        for up in graph.vertices[stack.pop()].after:
-            if up not in found:
-                found.add(up)
-                stack.append(up)
-    return found
-
-
-def _with_followers(graph: Graph, nodes: set[int]) -> set[int]:
-    found = set(nodes)
-    stack = list(nodes)
+def _with_upstream(graph: Graph, vertex: Vertex) -> tuple[set[int], bool]:
+    """A node and all that it follows, with the handlers behind any of that, what those follow, and
+    so on; and whether there are such handlers."""
     followers = graph.dag.wiring.before
+    found: set[int] = set()
+    behind: set[int] = set()
+    handlers = False
+    stack = [vertex.at]
     while stack:
-        for follower in followers[stack.pop()]:
-            if follower not in found:
-                found.add(follower)
-                stack.append(follower)
-    return found
+        at = stack.pop()
+        if at in found:
+            continue
+        found.add(at)
+        stack += graph.vertices[at].after
+        further = [at] if graph.handlers else []
+        while further:
+            for follower in followers[further.pop()]:
+                if follower not in behind:
+                    behind.add(follower)
+                    further.append(follower)
+                    if graph.vertices[follower].handles:
+                        handlers = True
+                        stack.append(follower)
+    return found, handlers

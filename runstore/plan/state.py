@@ -56,10 +56,11 @@ class State:
     result: str | None = None
     newest = ""
     """The latest invocation that made something of it."""
-    busy = False
-    """An attempt of it is in progress."""
     interrupted = False
     """An attempt of it, or of what is in it, was lost or cancelled: no handler can settle it."""
+    reopens = False
+    """It failed in an earlier invocation, or something in it did that nobody handled there: it is
+    to run again unless that is handled."""
     artifacts: Mapping[str, Saved] = _EMPTY
     """What it hands on by the plain name."""
     bodies: Mapping[str, Frame] = _EMPTY

@@ -11,7 +11,7 @@ from runstore.plan.artifacts import AMBIGUOUS, Sight, find
 from runstore.plan.context import Context
 from runstore.plan.prepare import Vertex
 from runstore.plan.state import DONE, FAILED, PENDING, UPSTREAM_FAILED, Frame, State
-from runstore.plan.steps import Action, Reason, Step, Values, Work, not_loaded
+from runstore.plan.steps import Action, Reason, Step, Values, Work, cuts, not_loaded
 from runstore.plan.values import end_result, task_result
 from runstore.records import Consumed, End, Start
 
@@ -75,7 +75,8 @@ class Tasks(Context):
             reason = Reason.IN_PROGRESS
         state = State(path, PENDING, behind)
         if reason is Reason.IN_PROGRESS:
-            state.busy = True
+            if self.overridden:  # by its key alone it is not among the attempts
+                self.at_work.update(path[:at] for at in cuts(path))
             shown = next(filter(_is_open, attempts), latest) if attempts else latest
             frame.out.append(Step(path, Action.WAIT, reason, shown, _who(shown)))
             return state
@@ -121,6 +122,7 @@ class Tasks(Context):
     def _failed(self, path: str, vertex: Vertex, end: End, frame: Frame) -> State:
         state = State(path, FAILED, True, end)
         state.interrupted = end.outcome != "failed"
+        state.reopens = end.invocation != self.invocation
         state.newest = end.invocation
         state.result = end_result(end.digest)
         if self.asks_ends:

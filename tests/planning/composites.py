@@ -75,7 +75,6 @@ class Composites(ABC):
             frozenset[str]().union(*(state.ends for state in states)),
             behind or code == FAILED or any(state.behind for state in states),
             code == FAILED and any(body.lost for _, body in bodies),
-            any(state.busy for state in states),
         )
 
     def bodies(

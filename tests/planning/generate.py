@@ -134,6 +134,41 @@ def dags(most: int = 12, least: int = 1) -> st.SearchStrategy[Dag]:
     return st.builds(make, SEEDS, st.sampled_from([size for size in sizes if size >= least]))
 
 
+def troubled(seed: int) -> Dag:
+    """A few tasks that may fail, and many handlers behind them: of one another, too; tasks, and
+    composites with something to do in them or nothing."""
+    choose = random.Random(seed)
+
+    def graph(most: int, letter: str) -> list[dict[str, Any]]:
+        nodes: list[dict[str, Any]] = []
+        for at in range(choose.randint(2, most)):
+            names = [node["name"] for node in nodes]
+            ups = choose.sample(names, min(len(names), choose.choice([0, 1, 1, 2, 2, 3])))
+            node: dict[str, Any] = {"name": f"{letter}{at}", "kind": "task", "after": ups}
+            nodes.append(node)
+            trigger = choose.choice(["all_success", "all_success", "one_failed", *OTHERS])
+            if ups and trigger != "all_success":
+                node["trigger"] = trigger
+            if node.get("trigger") == "one_failed" and choose.random() < 0.9:
+                node["handles"] = True
+            if choose.random() < (0.5 if "handles" in node else 0.25):
+                inside = graph(3, f"{letter}{at}x") if len(letter) < 4 else []
+                parts = {"nothing": [], "task": inside[:1], "more": inside}
+                branch = choose.choice(["nothing", "task", "more", "more"])
+                node["kind"] = choose.choice(["parallel", "conditional"])
+                node["branches"] = {
+                    "yes": {"nodes": parts[branch]},
+                    "no": {"nodes": parts["nothing"]},
+                }
+                if node["kind"] == "conditional":
+                    node["on"] = "c0"
+            elif choose.random() < 0.3:
+                node["returns"] = [f"v{node['name']}"]
+        return nodes
+
+    return Dag.from_json({"nodes": graph(7, "t")}).check(PARAMETERS)
+
+
 def prone(dag: Dag) -> set[str]:
     """Template paths of the tasks whose failure a handler may handle."""
     found: set[str] = set()

@@ -16,7 +16,7 @@ from runstore.records import Blob, End, Loaded, Start
 from tests.planning.generate import PARAMETERS, returns
 from tests.planning.oracle import Oracle
 from tests.planning.simulation import Simulation
-from tests.planning.world import UNCLEAR, mark
+from tests.planning.world import UNCLEAR, Graph, mark
 
 SETTLED = ("SKIP", "OMIT", "FAILED")
 
@@ -36,6 +36,10 @@ class Judged(Simulation):
         self.at_work: dict[str, tuple[Step, Start]] = {}
         """Path -> an attempt whose process lives."""
         self.planner = Planner(dag)
+        graph = Graph(dag, "")
+        idle = [n for n in dag.nodes if n.handles and not all(b.nodes for b in n.bodies.values())]
+        self.before_idle = {graph.path(up) for node in idle for up in graph.followed(node)}
+        """Paths that a composite handler follows in which there may be nothing to do."""
         self.met: set[str] = set()
         """What came about in its plans: reasons, and what else is worth a case."""
 
@@ -71,6 +75,8 @@ class Judged(Simulation):
             if last in handlers and step.action == "SKIP":
                 empty = not any(other.path.startswith(step.path + ":") for other in plan.steps)
                 self.met.add("handler with nothing to do" if empty else "composite handler")
+            if step.reason.value in ("lost", "cancelled") and step.path in self.before_idle:
+                self.met.add("lost before a handler with nothing to do")
             if "#" in step.path:
                 self.met.add("an equal item")
             if step.path.count("/") > 2:

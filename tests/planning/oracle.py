@@ -111,15 +111,17 @@ class Oracle(Composites):
         for handler in graph.dag.nodes:
             if not handler.handles:
                 continue
-            state = graph.states[handler.name]
+            path = graph.path(handler.name)
             if handler.kind != "task":
-                if state.code == DONE:
-                    handled |= targets(handler, graph)
-                elif state.busy:
+                if any(within(each, path) and self.open(each) for each in self.attempts):
                     at_it |= targets(handler, graph)
+                elif graph.states[handler.name].code == DONE:
+                    handled |= targets(handler, graph)
                 continue
-            latest = self.latest(graph.path(handler.name))
+            latest = self.latest(path)
             if not isinstance(latest, End | Start):
+                if self.open(path):  # by whom, and from what, is torn
+                    at_it |= targets(handler, graph)
                 continue
             had = self.seen(latest).results
             for name in graph.followed(handler):
@@ -136,6 +138,12 @@ class Oracle(Composites):
     def latest(self, path: str) -> Attempt | None:
         own = self.attempts.get(path)
         return own[-1] if own else self.adopted.get(path)
+
+    def open(self, path: str) -> bool:
+        """Whether an attempt at a path is in progress."""
+        latest = self.latest(path)
+        begun = isinstance(latest, Damaged) and latest.kind != "end"
+        return begun or any(isinstance(each, Start) for each in self.attempts.get(path, ()))
 
     def seen(self, attempt: End | Start) -> Sees:
         digest = attempt.digest if isinstance(attempt, Start) else attempt.start
@@ -165,7 +173,7 @@ class Oracle(Composites):
             tell(node, path, OMITTED[fate], graph.said)
         elif held:
             tell(node, path, IN_PROGRESS, graph.said)
-            return State(PENDING, behind=True, busy=True)
+            return State(PENDING, behind=True)
         elif not all(params.values()):
             fate = UPSTREAM_FAILED if behind else FAILED
             tell(node, path, OMITTED[UPSTREAM_FAILED], graph.said)
@@ -243,11 +251,9 @@ class Oracle(Composites):
     ) -> State:
         graph.sees[path] = sees
         latest = self.latest(path)
-        own = self.attempts.get(path, ())
-        begun = isinstance(latest, Damaged) and latest.kind != "end"
-        if begun or any(isinstance(each, Start) for each in own):
+        if self.open(path):
             graph.said[path] = IN_PROGRESS
-            return State(PENDING, behind=behind, busy=True)
+            return State(PENDING, behind=behind)
         if again := self.again(node, path, latest, sees, settle):
             graph.said[path] = ("RUN", again)
             return State(PENDING, behind=behind)

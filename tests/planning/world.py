@@ -64,8 +64,6 @@ class State:
     """It, or something it transitively follows, failed."""
     lost: bool = False
     """It failed, and not only by attempts that failed."""
-    busy: bool = False
-    """An attempt in it is in progress."""
 
 
 Said = dict[str, tuple[str, str]]
