@@ -137,6 +137,14 @@ def parse_attempt(data: bytes, key: str, *, trusted: bool = False) -> Start | En
     return record
 
 
+def parse_artifacts(raw: Mapping[str, Any]) -> dict[str, Blob]:
+    """What an end record has as ``artifacts``, by itself.
+
+    :raises ValueError: if it is none.
+    """
+    return msgspec.convert(raw, dict[str, Blob])
+
+
 def parse_consumed(raw: Mapping[str, Any]) -> Consumed:
     """What :meth:`Consumed.to_json` gave.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -214,6 +214,10 @@ class Artifacts:
         self._refuse_names("an artifact", clean)
         self._check_count({clean: None})
         self._saved[clean] = self.run.blobs.put(data)
+
+    def keep(self, saved: Mapping[str, Blob]) -> None:
+        """Count as saved by this attempt what another process saved for it."""
+        self._saved.update(saved)
 
     def _check_count(self, more: dict[str, Any]) -> None:
         if len(self._saved) + len(more) > MAX_FILES and len({*self._saved, *more}) > MAX_FILES:

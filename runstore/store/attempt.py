@@ -98,8 +98,9 @@ class Attempt(Artifacts):
     @property
     def token(self) -> str:
         """A text by which another process can end this attempt: ``run.attempt_of(token)``. It holds
-        no values."""
-        return to_token(self.start, self.returns)
+        no values; and names and digests of the files that were saved and loaded by now: some
+        hundred bytes, and as many again for each file."""
+        return to_token(self.start, self._consumed(), self.returns, self._saved)
 
     # -- what goes in ----------------------------------------------------------------------------
 
@@ -205,14 +206,6 @@ class Attempt(Artifacts):
                 f"attempt {self.number} at {self.path} was ended as {self._end.outcome}",
                 path=self.path,
             )
-        consumed = self.start.consumed
-        if self._loaded:
-            if self.work is not None:
-                consumed = self.work.consumed_with(self._loaded)
-            else:
-                consumed = Consumed(
-                    consumed.params, dict(self._loaded), consumed.results, consumed.ends
-                )
         end = End(
             self.start.run_id,
             self.path,
@@ -220,7 +213,7 @@ class Attempt(Artifacts):
             self.start.nonce,
             self.start.invocation,
             outcome,
-            consumed,
+            self._consumed(),
             self.start.digest or None,
             outputs or {},
             dict(self._saved),
@@ -244,6 +237,12 @@ class Attempt(Artifacts):
         self._end = end
         self._close_folder()
         return end
+
+    def _consumed(self) -> Consumed:
+        """What was consumed by now: what the start says, and what was loaded since."""
+        if not self._loaded:
+            return self.start.consumed
+        return self._known_work().consumed_with(self._loaded)
 
     def refusal(self) -> AttemptEndedError:
         """Why another end is there, as the error to raise."""

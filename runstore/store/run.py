@@ -209,14 +209,17 @@ class Run(RunView):
     Who cannot hold a block open calls :meth:`begin`, as one calls :func:`runstore.begin`."""
 
     def attempt_of(self, token: str) -> Attempt:
-        """The attempt that :attr:`Attempt.token` was made of, to be ended by this process. Reads
-        nothing. It has no inputs: those who began it have them.
+        """The attempt that :attr:`Attempt.token` was made of, to be ended by this process, with
+        the files that were saved by then. Reads nothing. It may save more, and has no inputs to
+        read or load: those who began it have them.
 
         :raises InputError: for what is no token, or one of another run.
         """
-        start, returns = read_token(token, self.record)
+        start, returns, saved = read_token(token, self.record)
         key = keys.attempt_key(self.prefix, start.path, start.attempt, "start")
-        return Attempt(self, start, key, None, returns)
+        attempt = Attempt(self, start, key, None, returns)
+        attempt.keep(saved)
+        return attempt
 
     def _work(self, step: Step) -> Work:
         if step.work is not None:

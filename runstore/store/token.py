@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import orjson
 
-from runstore.bodies import parse_consumed
+from runstore.bodies import parse_artifacts, parse_consumed
 from runstore.errors import InputError
-from runstore.records import RunRecord, Start
+from runstore.records import Blob, Consumed, RunRecord, Start
 from runstore.store.holder import myself
 
-__all__ = ["read_token", "to_token"]
+__all__ = ["Claim", "read_token", "to_token"]
 
 _TEXTS = ("run_id", "run_nonce", "path", "nonce", "invocation", "time", "start")
 
 
-def to_token(start: Start, returns: Sequence[str] | None) -> str:
+class Claim(NamedTuple):
+    """What a token tells."""
+
+    start: Start
+    """With what the attempt had consumed when the token was made, the files it had loaded too."""
+    returns: tuple[str, ...] | None
+    saved: dict[str, Blob]
+
+
+def to_token(
+    start: Start,
+    consumed: Consumed,
+    returns: Sequence[str] | None,
+    saved: Mapping[str, Blob],
+) -> str:
     """
+    :param consumed: by now, the files that were loaded too.
     :param returns: the names the node returns; ``None`` if they are not known.
+    :param saved: the files that were saved by now.
     """
     return orjson.dumps(
         {
@@ -30,17 +47,17 @@ def to_token(start: Start, returns: Sequence[str] | None) -> str:
             "invocation": start.invocation,
             "time": start.time,
             "start": start.digest,
-            "consumed": start.consumed.to_json(),
+            "consumed": consumed.to_json(),
             "returns": None if returns is None else list(returns),
             "code_digest": start.code_digest,
             "tries": [start.try_, start.of],
+            "artifacts": {name: blob.to_json() for name, blob in saved.items()},
         }
     ).decode()
 
 
-def read_token(token: str, run: RunRecord) -> tuple[Start, tuple[str, ...] | None]:
-    """The claim, and the names that are to be returned.
-
+def read_token(token: str, run: RunRecord) -> Claim:
+    """
     :raises InputError: if it is no token, or one of another run.
     """
     try:
@@ -54,6 +71,7 @@ def read_token(token: str, run: RunRecord) -> tuple[Start, tuple[str, ...] | Non
         ):
             raise TypeError("a field is of another type")
         consumed = parse_consumed(raw["consumed"])
+        saved = parse_artifacts(raw["artifacts"])
         tries = raw["tries"]
         if len(tries) != 2 or not all(one is None or type(one) is int for one in tries):
             raise TypeError("a field is of another type")
@@ -77,4 +95,4 @@ def read_token(token: str, run: RunRecord) -> tuple[Start, tuple[str, ...] | Non
         run.run_id, raw["path"], number, raw["nonce"], raw["invocation"], myself(), raw["time"],
         consumed, None, raw["start"], raw["code_digest"], tries[0], tries[1], run.nonce,
     )  # fmt: skip
-    return start, None if returns is None else tuple(returns)
+    return Claim(start, None if returns is None else tuple(returns), saved)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from runstore import Dag, Task, fork, sequence, start, task
@@ -39,6 +41,29 @@ def test_it_checks_what_is_returned_and_has_no_inputs():
         run.begin("b", number=2, consumed=Consumed()).params  # noqa: B018
 
 
+def test_what_was_saved_and_loaded_goes_along_with_it():
+    run = new("files")
+    first = run.begin("a")
+    first.save_bytes("f.txt", b"one")
+    first.succeed({"x": 1})
+    second = run.begin(run.step("b"))
+    second.load("f.txt")
+    second.save_bytes("g.txt", b"by who began it")
+    other = Store(run.storage).run("r").attempt_of(second.token)
+    other.save_bytes("h.txt", b"by who ends it")
+    end = other.succeed()
+    assert set(end.artifacts) == {"g.txt", "h.txt"}
+    assert end.artifacts["g.txt"].sha256 == hashlib.sha256(b"by who began it").hexdigest()
+    assert set(end.consumed.artifacts) == {"f.txt"}
+    assert run.read_end("b", 1).artifacts == end.artifacts
+    assert run.plan().status == "succeeded"
+    # The file that it loaded is another one now, though the value is the same.
+    again = run.begin("a", number=2, consumed=Consumed())
+    again.save_bytes("f.txt", b"two")
+    again.succeed({"x": 1})
+    assert run.plan()["b"].reason == "stale"
+
+
 def test_a_token_of_another_run_is_refused():
     token = new("one").begin("a").token
     with pytest.raises(InputError, match="run 'r', and this is run 'q'"):
@@ -56,6 +81,9 @@ def tokens():
     yield token.replace('"consumed":{}', '"consumed":[1]')
     yield token.replace('"returns":["x"]', '"returns":[5]')
     yield token.replace('"returns":["x"]', '"returns":5')
+    yield token.replace('"artifacts":{}', '"artifacts":5')
+    yield token.replace('"artifacts":{}', '"artifacts":{"f":5}')
+    yield token.replace('"artifacts":{}', '"artifacts":{"f":{"sha256":"no","size":1}}')
 
 
 @pytest.mark.parametrize("token", list(tokens()))
