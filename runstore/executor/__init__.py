@@ -53,7 +53,7 @@ class Result:
 
     status: str
     run: Run
-    plan: Plan
+    plan: Plan = field(repr=False)
     ran: Sequence[str] = ()
     """The paths for which this invocation began an attempt."""
     warnings: Sequence[str] = ()
@@ -210,12 +210,10 @@ def retry(
         )  # fmt: skip
         history.add(invocation)
         open_still = run.take_over(history, takeover, [step.path for step in plan.steps])
-        warnings = [
-            f"parameter {name!r} is ignored: a retry uses the original parameters of the run; "
-            f"fork it to change one"
-            for name in ignored
-        ]
-        warnings += [_waits(each) for each in open_still]
+        warnings = [_ignores(name, parameters or {}) for name in ignored]
+        warnings += [_waits(each) for each in open_still[:_NAMED]]
+        if (more := len(open_still) - _NAMED) > 0:
+            warnings.append(f"{more:,} attempts more are in progress: `runstore plan` says which")
         return _work(run, pipeline, history, pool, options, planner, chosen, warnings)
 
 
@@ -310,6 +308,18 @@ def _as_forced(planner: Planner, history: History, forces: Mapping[str, int]) ->
         return planner.plan(history)
     finally:
         history.remove(trial)
+
+
+def _ignores(name: str, given: Mapping[str, Any]) -> str:
+    whose = "" if name in given else " of the pipeline, which is another here,"
+    return (
+        f"parameter {name!r}{whose} is ignored: a retry uses the original parameters of the run; "
+        f"fork it to change one"
+    )
+
+
+_NAMED = 5
+"""How many attempts in progress are told of one by one."""
 
 
 def _waits(left: Start | Damaged) -> str:

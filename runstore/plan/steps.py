@@ -221,6 +221,12 @@ class Step(Struct, frozen=True):
     work: Work | None = None
     """For a task that is to RUN."""
 
+    def __str__(self) -> str:
+        """In one line, for people."""
+        why = f"{self.reason}: {self.detail}" if self.detail else f"{self.reason}"
+        evidence = self.evidence
+        return f"{self.path}: {self.action}, {why}" + (f" ({evidence})" if evidence else "")
+
     @property
     def record(self) -> Attempt | None:
         """The record the decision rests on, a copy."""
@@ -278,6 +284,10 @@ class Plan(Struct, frozen=True):
         return [
             step for step in self.steps if step.reason is Reason.IN_PROGRESS and step.kind == "task"
         ]
+
+    def __str__(self) -> str:
+        """A line for the run, and one for each step."""
+        return "\n".join((f"run {self.run_id}: {self.status}", *map(str, self.steps)))
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)

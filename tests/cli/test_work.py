@@ -51,6 +51,8 @@ def test_parameters(shell: Shell) -> None:
     code, _, err = shell("retry", "r", "--force", "make", "-p", "n=7")
     assert code == 0
     assert "'n' is ignored" in err
+    code, _, err = shell("retry", "r", "--force", "make")
+    assert "warning: parameter 'n' of the pipeline, which is another here, is ignored" in err
 
 
 def test_a_parameter_that_is_no_json_is_text(shell: Shell) -> None:

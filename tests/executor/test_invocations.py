@@ -273,3 +273,15 @@ def test_two_retries_at_once_share_the_work(tmp_path):
     assert all(len(history.attempts[path]) == 1 for path in history.paths())
     if run.plan().status != "succeeded":  # each of them waited for the others
         assert retry("r", RACE, store=store).status == "succeeded"
+
+
+def test_five_of_many_that_are_in_progress_are_told_of_one_by_one():
+    store = runstore.open("memory://many-in-progress")
+    pipeline = Dag([task(lambda: None, name=f"t{n}") for n in range(8)])
+    run = store.create_run(pipeline, run_id="r")
+    for n in range(8):
+        run.begin(f"t{n}")
+    result = retry("r", pipeline, store=store)
+    assert result.status == "waiting"
+    assert sum("is in progress: " in told for told in result.warnings) == 5
+    assert result.warnings[5:] == ("3 attempts more are in progress: `runstore plan` says which",)

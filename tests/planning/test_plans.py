@@ -180,6 +180,17 @@ def test_a_long_loop_and_a_wide_map() -> None:
     assert len(planner.plan(sim.history, invocation).values["y"]) == 300
 
 
+def test_a_step_is_one_line_of_text_and_a_plan_one_for_each() -> None:
+    run = Run(t("a", gives="x"), t("b", "a", "x"), t("c", "b"))
+    run.go(fail=["b"])
+    assert str(run.plan()).splitlines() == [
+        "run r: pending",
+        "a: SKIP, succeeded (attempt 1 succeeded)",
+        "b: RUN, failed (attempt 1 failed)",
+        "c: WAIT, upstream pending",
+    ]
+
+
 def test_an_empty_dag_has_succeeded() -> None:
     assert Simulation(Dag.from_json(g())).work("i", lambda step: {}).status == "succeeded"
 
