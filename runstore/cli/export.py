@@ -57,7 +57,8 @@ def command(run_id: str, output: str, artifacts: Any, store: Place) -> int:
     if artifacts != "all" and (left := _not_asked_for(done.path) - len(done.left_out)) > 0:
         say(
             f"note: left out {count(left, 'blob')} (files that steps saved, and logs): "
-            f"--artifacts takes them along",
+            f"--artifacts takes them along"
+            + (", --artifacts=needed those that a step to run may load" * (artifacts == "none")),
             err=True,
         )
     say(

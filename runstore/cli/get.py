@@ -11,7 +11,7 @@ import click
 from runstore.cli.console import hand_out, say
 from runstore.cli.exits import DONE
 from runstore.cli.options import store_option
-from runstore.cli.place import Place
+from runstore.cli.place import Place, is_exported
 
 if TYPE_CHECKING:
     from runstore.history import History
@@ -43,12 +43,37 @@ def command(
     or not at all, executable if it was.
     """
     from runstore.cli.sources import existing_run, tell_salvaged
-    from runstore.cli.text import amount, named
-    from runstore.errors import RefusedError
+    from runstore.errors import BlobMissingError
 
     run = existing_run(store, run_id, salvage=True)
     tell_salvaged(run)
     found = _chosen(run, run.history(), address, attempt)
+    try:
+        return _fetch(run, found, output)
+    except BlobMissingError as error:
+        raise BlobMissingError(_absent(run, found, store), **error.facts) from None
+
+
+def _absent(run: Run, found: _Artifact, store: Place) -> str:
+    """Why a file that a record names is not to be had, and what helps."""
+    from runstore.cli.text import verb_line
+
+    if is_exported(run.storage.url):
+        helps = "export the run again, with --artifacts"
+    else:
+        forced = [*store.words(), "--force", found.path]
+        again = verb_line("retry", run.run_id, options=forced)
+        helps = (
+            f"import it again from an export with --artifacts, push or pull it from a store that "
+            f"has the file, or make it again: `{again}`"
+        )
+    return f"{found} is not in {run.storage.url}: {helps}"
+
+
+def _fetch(run: Run, found: _Artifact, output: str | None) -> int:
+    from runstore.cli.text import amount, named
+    from runstore.errors import RefusedError
+
     if output == "-":
         _print(run, found.blob)
         return DONE
@@ -118,7 +143,8 @@ def _chosen(run: Run, history: History, address: str, attempt: int | None) -> _A
             f"{len(chosen):,} artifacts are called {address!r}: say which: {listed}{more}"
         )
     show = command_line("runstore", "show", run.run_id)
-    names = ", ".join(dict.fromkeys(each.name for each in everything[:_LISTED])) or "none"
+    some = dict.fromkeys(each.name for each in everything)
+    names = ", ".join(map(repr, list(some)[:_LISTED])) or "none"
     raise RefusedError(
         f"run {run.run_id!r} has no artifact {address!r}; there is {names}: `{show}` lists them all"
     )

@@ -34,7 +34,8 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     code, out, err = made("export", "bad", "-o", "run.json")
     assert code == 0
     assert err == (
-        "note: left out 3 blobs (files that steps saved, and logs): --artifacts takes them along\n"
+        "note: left out 3 blobs (files that steps saved, and logs): --artifacts takes them along, "
+        "--artifacts=needed those that a step to run may load\n"
     )
     assert re.fullmatch(r"run bad: \d+ records, 0 blobs, \d.* in run.json\n", out)
     return made
@@ -114,7 +115,13 @@ def test_artifacts_go_along(moved: Shell, option: tuple[str, ...], blobs: int) -
     assert f"{blobs} blob" in out
     code, _, err = moved("get", "s.json", "a.csv", "-o", "-")
     assert (code == 0) == bool(blobs)
-    assert bool(blobs) or "blob" in err
+    if not blobs:
+        assert "a/a.csv (attempt 1) is not in " in err
+        assert "export the run again, with --artifacts" in err
+        assert moved("import", "s.json", "--store", "without")[0] == 0
+        code, _, err = moved("get", "saves", "a.csv", "-o", "-", "--store", "without")
+        assert code == 3
+        assert "runstore retry --store without --force a saves" in err
 
 
 def test_export_takes_a_json_file(moved: Shell) -> None:
@@ -132,7 +139,7 @@ def test_get(moved: Shell) -> None:
     assert "a/a.csv (attempt 1)" in err
     assert (moved.folder / "a.csv").read_text() == "hello\n"
     assert "-o" in moved.refused(2, "get", "saves", "a.csv")
-    assert "there is a.csv" in moved.refused(2, "get", "saves", "nothing")
+    assert "there is 'a.csv'" in moved.refused(2, "get", "saves", "nothing")
     assert "no artifact" in moved.refused(2, "get", "saves", "a.csv", "--attempt", "2")
 
 
