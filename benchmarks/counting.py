@@ -17,8 +17,12 @@ __all__ = ["Counting"]
 class Counting:
     """Passes everything on, and counts: ``requests`` by verb, ``keys`` and ``bytes`` that moved."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, url: str = "") -> None:
+        """
+        :param url: what it calls itself: of a disk more is read than of a bucket.
+        """
         self._storage = storage
+        self.url = url or storage.url
         self.requests: Counter[str] = Counter()
         """``create``, ``read``, ``info``, ``stream``, ``list``; of ``read_many``, each key."""
         self.created: list[str] = []
@@ -27,10 +31,6 @@ class Counting:
         """The prefixes."""
         self.bytes_created = 0
         self.bytes_read = 0
-
-    @property
-    def url(self) -> str:
-        return self._storage.url
 
     @property
     def durable(self) -> bool:

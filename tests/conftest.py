@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -16,9 +17,20 @@ pytest_plugins = ["tests.servers.plugin"]
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Let hypothesis draw from the seed of this run, unless the command line says another."""
+    _heed_signals()
     config.addinivalue_line("markers", "explored: draws at random without hypothesis")
     if exploration.PROFILE != "default" and config.getoption("hypothesis_seed", None) is None:
         config.option.hypothesis_seed = str(exploration.SEED)
+
+
+def _heed_signals() -> None:
+    """A shell starts background jobs with SIGINT ignored, nohup with SIGHUP, and every process that
+    a test starts, and then interrupts, would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_report_header() -> str:

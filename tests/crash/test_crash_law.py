@@ -118,7 +118,8 @@ def test_interrupted_anywhere_and_resumed(name, how):
             check(case, expected, inner, how)
         except AssertionError as error:
             raise AssertionError(f"{how} {breaking.broke} ({at}/{total}): {error}") from error
-    assert met["create"] > met["read"]
+    # Threads do not keep an order: an operation may be met twice, and another one not at all.
+    assert 2 * met["create"] > len(list(counting.storage.list("runs/")))
 
 
 @pytest.mark.parametrize("how", HOWS)

@@ -42,7 +42,8 @@ def test_a_line_is_what_a_json_parser_says(inner, end):
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 def test_the_first_line_names_its_run(run_id):
-    assert head(head_line(run_id, "none")) == (run_id, "none")
+    nonce = "0" * 32
+    assert head(head_line(run_id, nonce, "none")) == (run_id, nonce, "none")
 
 
 @pytest.mark.parametrize(
@@ -50,12 +51,17 @@ def test_the_first_line_names_its_run(run_id):
     [
         b"",
         b"{",
-        b'{"format":"runstore-export/2","run_id":"r","artifacts":"none","objects":[\n',
-        b'{"format":"runstore-export/1","run_id":"r","objects":[\n',
-        b'{"format":"runstore-export/1","run_id":"r","artifacts":1,"objects":[\n',
-        b'{"format":"runstore-export/1","run_id":"r","artifacts":"none","x":1,"objects":[\n',
-        b'{"format":"runstore-export/1","run_id":"r","artifacts":"none","objects":[]\n',
-        b'{"format":"runstore-export/1","run_id":"' + b"r" * 40_000 + b'","objects":[\n',
+        b'{"format":"runstore-export/2","run_id":"r","run_nonce":"n","artifacts":"none","objects":[\n',
+        b'{"format":"runstore-export/1","run_id":"r","run_nonce":"n","objects":[\n',
+        b'{"format":"runstore-export/1","run_id":"r","artifacts":"none","objects":[\n',
+        b'{"format":"runstore-export/1","run_id":"r","run_nonce":1,"artifacts":"none","objects":[\n',
+        b'{"format":"runstore-export/1","run_id":"r","run_nonce":"n","artifacts":1,"objects":[\n',
+        b'{"format":"runstore-export/1","run_id":"r","run_nonce":"n","artifacts":"none","x":1,'
+        b'"objects":[\n',
+        b'{"format":"runstore-export/1","run_id":"r","run_nonce":"n","artifacts":"none",'
+        b'"objects":[]\n',
+        b'{"format":"runstore-export/1","run_id":"' + b"r" * 40_000 + b'","run_nonce":"n",'
+        b'"artifacts":"none","objects":[\n',
     ],
 )
 def test_another_first_line_is_none_of_ours(line):
@@ -85,4 +91,4 @@ def test_a_long_line_takes_no_more_than_a_few_times_its_size(end):
 
 
 def test_the_format_is_the_one_of_the_first_line():
-    assert head_line("r", "none").startswith(b'{"format":"' + FORMAT.encode() + b'"')
+    assert head_line("r", "0" * 32, "none").startswith(b'{"format":"' + FORMAT.encode() + b'"')
