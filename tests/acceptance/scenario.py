@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def _function(
         if attempt.path in invocation.get("fail", ()):
             raise Told(f"{attempt.path} was told to fail")
         if attempt.path == invocation.get("kill"):
-            _die_when_alone(attempt.run, dag, attempt.path)
+            _die_when_alone(attempt.run, dag, attempt.path, invocation["expect"].get("ran") or ())
         values = {
             name: eval(returns[name], {}, dict(params)) if name in returns else None
             for name in names
@@ -88,17 +88,20 @@ def _function(
     return function
 
 
-def _die_when_alone(run: Run, dag: Dag, path: str) -> None:
+def _die_when_alone(run: Run, dag: Dag, path: str, ran: Collection[str]) -> None:
     """SIGKILL, once everything else that can finish has finished.
 
     What waits for this one is not asked for: a failure waits for the handler that is at it, so who
-    waits until nothing else waits would wait for ever.
+    waits until nothing else waits would wait for ever. For the same reason what is to run beside a
+    handler may not be ready any more, nor have begun yet: it is waited for by name.
     """
     planner = Planner(dag)
     while True:
         history = run.history()
-        begun = {start.path for start in history.open()}
-        if begun == {path} and not planner.plan(history, run.invocation).ready:
+        known = (attempt for attempts in history.attempts.values() for attempt in attempts)
+        mine = {each.path for each in known if each.invocation == run.invocation}
+        alone = {start.path for start in history.open()} == {path} and mine.issuperset(ran)
+        if alone and not planner.plan(history, run.invocation).ready:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.01)
 
