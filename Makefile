@@ -36,7 +36,7 @@ demo: $(VENV)/.installed  ## a run that fails, the plan, the fix, the retry: on 
 	@$(BIN)/python examples/census/demo.py
 
 test: $(VENV)/.dev  ## every test, on every core
-	@$(BIN)/python -m pytest -q -n auto --dist loadfile
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile --timeout 300
 
 bench: $(VENV)/.dev  ## what it costs, against floors measured in the same run
 	@$(BIN)/python -m benchmarks

@@ -79,7 +79,7 @@ def test_loose_records_that_stand_in_a_pack_are_read_again_on_a_disk_alone(store
     store.run(RUN_ID).plan()
     assert storage.requests == {"list": 3, "read": 3 + 2 * ENDS}
     store, storage = counting(stores["both"])
-    storage._storage.url = "s3://bucket/prefix"
+    storage.url = "s3://bucket/prefix"
     store.run(RUN_ID).plan()
     assert storage.requests == {"list": 3, "read": 3}
 
