@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,8 @@ def test_of_a_bucket_what_is_under_way_is_held_and_no_more(engine: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in running.environment.items():
             patch.setenv(name, value)
-        store = runstore.open(f"s3://{running.bucket()}/x", engine=engine)
-        run = store.create_run(DAG, run_id="r")
+        url = f"s3://{running.bucket()}/x"
+        run = runstore.open(url, engine="obstore").create_run(DAG, run_id="r")
         run.begin_invocation("start")
 
         def one(number: int) -> None:
@@ -56,7 +57,8 @@ def test_of_a_bucket_what_is_under_way_is_held_and_no_more(engine: str) -> None:
 
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(one, range(1, 801)))
-        assert sum(problem is None for _, problem in run.verify()) == 1603
+        run = runstore.open(url, engine=engine).run("r")
+        assert all(problem is None for _, problem in islice(run.verify(), 200))
         # 12 MB of records; of the clients' own some 2 MB, warm by now.
         with at_most(6 << 20):
-            assert all(problem is None for _, problem in run.verify())
+            assert sum(problem is None for _, problem in run.verify()) == 1603

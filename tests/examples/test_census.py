@@ -7,7 +7,6 @@ import io
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +121,11 @@ def test_the_two_files_differ_in_the_fix_alone() -> None:
 def test_the_demo(tmp_path: Path) -> None:
     """As `make demo` runs it, on the library of this machine. It checks itself."""
     store = tmp_path / "store"
-    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, EXAMPLES / "census/demo.py", store], cwd=tmp_path, timeout=120,
         capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert time.monotonic() - began < 60  # 8 s on two idle cores
     assert "\x1b" not in done.stdout
 
     run = run_folder(store)

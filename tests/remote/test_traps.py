@@ -174,7 +174,7 @@ def test_an_emulator_of_google_is_not_asked_what_it_never_answers(monkeypatch):
     assert storage.engine.name == "fsspec", "emulators do not speak what obstore speaks"
     storage.create("a", b"{}")
     assert storage.read("a") == b"{}"
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 def test_a_body_with_the_boundary_of_gcsfs_in_it_is_kept_whole(monkeypatch):
@@ -200,7 +200,7 @@ def test_a_bucket_that_is_not_there_is_said_at_once(radosgw, engine):
     for call in calls:
         with pytest.raises(StorageError, match="no such bucket"):
             call()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 def test_wrong_credentials_are_said_at_once(radosgw, engine):
@@ -210,4 +210,4 @@ def test_wrong_credentials_are_said_at_once(radosgw, engine):
     for call in (lambda: storage.create("a", b""), lambda: list(storage.list(""))):
         with pytest.raises(StorageError, match="SignatureDoesNotMatch"):
             call()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
