@@ -19,6 +19,7 @@ from runstore.store.clock import new_nonce, now
 from runstore.store.masking import refuse_short
 from runstore.store.reading import read_raw
 from runstore.store.storable import check_values, storable
+from runstore.store.view import NOT_WHOLE
 from runstore.structure import Change, changed, comparable, diff, digest
 
 if TYPE_CHECKING:
@@ -73,19 +74,36 @@ def fork_run(
     keep_unchanged: bool,
 ) -> Run:
     """See :meth:`Store.fork_run`."""
-    dag = dag or origin.dag
+    with origin.read_whole():
+        return _forked(
+            store, origin, dag or origin.dag, parameters or {}, run_id, labels, secrets,
+            keep_unchanged=keep_unchanged,
+        )  # fmt: skip
+
+
+def _forked(
+    store: Store,
+    origin: Run,
+    dag: Dag,
+    parameters: Mapping[str, Any],
+    run_id: str,
+    labels: Mapping[str, str] | None,
+    secrets: Mapping[str, Any] | None,
+    *,
+    keep_unchanged: bool,
+) -> Run:
     history = origin.history()
     compare(origin, dag, history, keep_unchanged=keep_unchanged)
     hidden = dict(secrets or {})
     # What was declared secret stays so, whichever way its new value comes in.
-    for name in parameters or ():
+    for name in parameters:
         if type(origin.record.parameters.get(name)) is Secret:
-            hidden.setdefault(name, (parameters or {})[name])
+            hidden.setdefault(name, parameters[name])
     refuse_short(hidden)
-    merged = {**origin.record.parameters, **(parameters or {})}
+    merged = {**origin.record.parameters, **parameters}
     merged |= {name: Secret(name) for name in hidden}
     document = storable(dag.check(merged))
-    check_values(run_id, parameters or {}, labels or {}, hidden)
+    check_values(run_id, parameters, labels or {}, hidden)
     alone = store.mark()
     if store.exists(run_id):  # before anything is copied
         raise store.taken(run_id)
@@ -101,6 +119,7 @@ def fork_run(
             blobs.put(origin.blobs.read(value))
         plain = type(value) not in (Blob, Secret)
         given[name] = blobs.value(value, f"parameter {name!r}") if plain else value
+    origin.check_there(NOT_WHOLE)
     record = RunRecord(
         run_id, nonce, now(), document, digest(dag), given, dict(labels or {}),
         source, single_writer=alone,

@@ -19,14 +19,12 @@ from runstore.errors import (
     KeyMissingError,
     RecordDamagedError,
     RefusedError,
-    RunRemovedError,
 )
 from runstore.framing import frame
 from runstore.history import Damaged, History
 from runstore.plan import Action, Step, Work
 from runstore.records import MAX_COUNT, Consumed, End, Holder, Invocation, RunRecord, Start
 from runstore.storage import read_all
-from runstore.storage.removing import Dated
 from runstore.store.attempt import Attempt
 from runstore.store.clock import new_invocation_id, new_nonce, now
 from runstore.store.holder import myself
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
-_DIGEST = slice(11, 75)  # in a frame: FORMAT.md, section 3
 _is_invocation = re.compile(r"[a-z0-9-]{1,64}").fullmatch
 
 
@@ -59,10 +56,6 @@ class Run(RunView):
         self.is_new = is_new
         """Whether this object created it, and no invocation of it was begun."""
         self._keeping = Keeping(storage, record)
-        self._digest = record.digest
-        self._version = ""
-        """Of ``run.json``, when it was last seen to be this run's."""
-        self._dated = storage if isinstance(storage, Dated) else None
         self._lock = threading.Lock()
 
     # -- invocations -----------------------------------------------------------------------------
@@ -320,29 +313,6 @@ class Run(RunView):
         self.check_there()
         if type(record) is not Invocation:
             self._keeping.add([data])
-
-    def check_there(self) -> None:
-        """See that the run is still the one that was opened: it may have been removed since.
-
-        :raises RunRemovedError: if it was.
-
-        Cost: at first a read and a stat (HEAD) of ``run.json``; from then on the stat alone.
-        """
-        key = keys.run_key(self.run_id)
-        try:
-            version = self._dated.info(key).version if self._dated else ""
-            if version and version == self._version:
-                return
-            if self.storage.read(key)[_DIGEST] == self._digest.encode():
-                self._version = version
-                return
-        except KeyMissingError:
-            pass
-        raise RunRemovedError(
-            f"run {self.run_id!r} was removed from {self.storage.url} while this process worked on "
-            f"it, and what it did is not kept: stop; `runstore run` starts a new one",
-            run_id=self.run_id,
-        )
 
     def keep_for_pack(self) -> None:
         """From now on keep what is written, for :meth:`write_pack`."""

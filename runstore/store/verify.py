@@ -61,6 +61,8 @@ def check_run(run: RunView) -> Iterator[Checked]:
 
     A log that is missing was left out, by an export or a copy: that is no damage.
 
+    :raises RunRemovedError: at the end, if the run was removed meanwhile.
+
     Reads every record whole, packs one after the other, and every blob in pieces: memory stays
     bounded, by the largest pack (64 MiB), what a storage reads ahead of small records, some 100
     bytes for each object, and 300 more for each attempt's record if there are packs.
@@ -106,6 +108,8 @@ def check_run(run: RunView) -> Iterator[Checked]:
                 yield Checked(key, str(error), _state(error))
         else:
             yield Checked(key)
+    if run.record.digest:  # of one that is damaged only remains are read
+        run.check_there("not all of it was checked")
 
 
 def named_blobs(run: RunView) -> set[str]:

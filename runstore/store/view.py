@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from runstore import keys
@@ -17,12 +18,15 @@ from runstore.errors import (
     ParameterError,
     RecordDamagedError,
     RefusedError,
+    RunRemovedError,
+    StorageError,
 )
 from runstore.framing import log_in_pack, parse_pack
 from runstore.history import Attempt as Known
 from runstore.history import Damaged, History
 from runstore.plan import Plan, Planner, Step
 from runstore.records import Blob, End, RunRecord, Secret, Start
+from runstore.storage.removing import Dated
 from runstore.store.blobs import Blobs
 from runstore.store.masking import mask, refuse_short
 from runstore.store.reading import needed_prefixes, read_history, read_invocations
@@ -30,7 +34,11 @@ from runstore.store.reading import needed_prefixes, read_history, read_invocatio
 if TYPE_CHECKING:
     from runstore.storage import Storage
 
-__all__ = ["RunView"]
+__all__ = ["NOT_WHOLE", "RunView"]
+
+_DIGEST = slice(11, 75)  # in a frame: FORMAT.md, section 3
+_NOT_KEPT = "what it did is not kept: stop; `runstore run` starts a new one"
+NOT_WHOLE = "what was read may not be all of it: nothing counts that was taken along"
 
 
 class RunView:
@@ -49,6 +57,10 @@ class RunView:
         self.blobs = Blobs(storage, self.prefix)
         self.invocation: str | None = None
         """The invocation that new attempts are recorded under."""
+        self._digest = record.digest
+        self._version = ""
+        """Of ``run.json``, when it was last seen to be this run's."""
+        self._dated = storage if isinstance(storage, Dated) else None
         self._dag: Dag | None = None
         self._working: Dag | None = None
         self._planner: Planner | None = None
@@ -74,6 +86,46 @@ class RunView:
             name: self.blobs.load(value, f"parameter {name!r} of run {self.run_id!r}")
             for name, value in self.record.parameters.items()
         }
+
+    def check_there(self, so: str = _NOT_KEPT) -> None:
+        """See that the run is still the one that was opened: it may have been removed since.
+
+        :raises RunRemovedError: if it was, which ends with ``so``: what that means for the caller.
+
+        Cost: at first a read and a stat (HEAD) of ``run.json``; from then on the stat alone.
+        """
+        key = keys.run_key(self.run_id)
+        try:
+            version = self._dated.info(key).version if self._dated else ""
+            if version and version == self._version:
+                return
+            if self.storage.read(key)[_DIGEST] == self._digest.encode():
+                self._version = version
+                return
+        except KeyMissingError:
+            pass
+        raise RunRemovedError(
+            f"run {self.run_id!r} was removed from {self.storage.url} while this process worked on "
+            f"it, and {so}",
+            run_id=self.run_id,
+        )
+
+    @contextmanager
+    def read_whole(self) -> Iterator[None]:
+        """For who takes along all that there is of a run, beside who may remove it, or some of it.
+        At the end they :meth:`check_there`: what was listed may not have been all of it.
+
+        :raises RunRemovedError: if something is gone because the run was removed meanwhile.
+        :raises StorageError: if something is gone from a run that is there.
+        """
+        try:
+            yield
+        except KeyMissingError as error:
+            self.check_there(NOT_WHOLE)
+            raise StorageError(
+                f"{error} It was there a moment ago, so something is removing what this needs: "
+                f"do it again",
+            ) from error
 
     # -- reading ---------------------------------------------------------------------------------
 

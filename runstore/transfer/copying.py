@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from runstore import keys
 from runstore.bodies import parse, to_body
 from runstore.errors import (
-    BlobDamagedError,
     DamagedError,
-    DivergedError,
-    KeyExistsError,
     KeyMissingError,
     RecordDamagedError,
     RefusedError,
-    RunExistsError,
     RunNotFoundError,
+    StorageError,
 )
-from runstore.framing import frame, unframe
+from runstore.framing import frame
 from runstore.history import WORKING
 from runstore.records import MAX_COUNT, Invocation, RunRecord
 from runstore.storage import Storage, is_near, read_all
@@ -32,16 +26,15 @@ from runstore.store import Run, Store
 from runstore.store.clock import new_invocation_id, now
 from runstore.store.holder import myself
 from runstore.store.reading import untrue
-from runstore.transfer.compare import FORK, Divergence, Side, compare, describe
+from runstore.store.view import NOT_WHOLE
+from runstore.transfer.compare import FORK, Side, compare
+from runstore.transfer.copier import Copier, another_run, diverged_error
 from runstore.transfer.progress import Progress, unwatched
 
 __all__ = ["WORKERS", "Arrival", "Transferred", "transfer_run"]
 
 WORKERS = 16
 """Creates that are under way at once."""
-
-_SHOWN = 50
-"""Diverged attempts that a message lists; the error's ``attempts`` has them all."""
 
 
 class Arrival(NamedTuple):
@@ -64,7 +57,7 @@ class Transferred:
     present: int = 0
     """Objects that the target had already."""
     left_out: Sequence[str] = ()
-    """Digests of blobs that the source holds damaged: the steps that made them can run again."""
+    """Digests of blobs that the source holds damaged, or no longer: their steps can run again."""
 
 
 def transfer_run(
@@ -86,13 +79,15 @@ def transfer_run(
         pulls does: nothing that the records of others name is executed on their word
         (docs/security.md).
     :raises RunNotFoundError: if the source has no such run.
+    :raises RunRemovedError: if the run was removed meanwhile, here or there.
     :raises RunExistsError: if the target has another run under this id.
     :raises DivergedError: if both sides made attempts under one number with different content. All
         are named, and nothing was written.
     :raises RecordDamagedError: for a record that is damaged, on either side. If one of the two is
         no bucket, also for records that contradict each other, or are of another run.
 
-    Cost: a listing of each side, one read and one create for each missing object; where both sides
+    Cost: a listing of each side, and two more of a target that lacks the run: whether all is there
+    before it counts, and after. One read and one create for each missing object; where both sides
     have attempts, what :func:`runstore.transfer.compare.compare` says. Memory does not grow with
     sizes, and by some 500 bytes for each object. Records on a disk are read twice.
     """
@@ -119,10 +114,28 @@ def copy_run(
             run_id=run_id,
         ) from None
     record = _the_run(data, key, run_id, source)
+    origin = Run(source.storage, record)
+    with origin.read_whole():
+        return _copied(source, origin, data, target, workers, progress, arrival, pack=pack)
+
+
+def _copied(
+    source: Store,
+    origin: Run,
+    itself: bytes,
+    target: Store,
+    workers: int,
+    progress: Progress | None,
+    arrival: Arrival | None,
+    *,
+    pack: bool,
+) -> Transferred:
+    record, run_id = origin.record, origin.run_id
+    key = keys.run_key(run_id)
     try:
         known = _the_run(target.storage.read(key), key, run_id, target)
         if known.digest != record.digest:
-            raise _another_run(run_id, target)
+            raise another_run(run_id, target)
     except KeyMissingError:
         known = None
     here = Side(source.storage, record, there=True)
@@ -133,11 +146,12 @@ def copy_run(
         torn = there.forget_torn()
     diverged = compare(here, there)
     if diverged:
-        raise _diverged(diverged, run_id)
+        raise diverged_error(diverged, run_id)
 
     missing = here.keys - there.keys
     done = Transferred(run_id, present=len(here.keys & there.keys))
     if not missing:
+        origin.check_there(NOT_WHOLE)
         return done
     looks_first = is_near(source.storage) and not pack  # of an import all was checked
     if looks_first:
@@ -151,7 +165,7 @@ def copy_run(
     run = Run(target.storage, record)
     if pack:
         run.keep_for_pack()
-    with _Copier(here, there, run, workers, torn, arrived) as copier:
+    with Copier(here, there, run, workers, torn, arrived) as copier:
         copier.watch(progress or unwatched, len(missing))
         copier.blobs(sorted(key for key in missing if key.startswith(keys.BLOBS)))
         # Until the run itself is there nobody is told of its records: they may be made durable
@@ -163,7 +177,13 @@ def copy_run(
             run.write_pack()
         elif not looks_first and is_near(target.storage):
             _refuse_untrue(target, record)
-        copier.records([keys.RUN] if keys.RUN in missing else [], target.storage)
+        origin.check_there(NOT_WHOLE)
+        if keys.RUN in missing:
+            _refuse_incomplete(there, missing, copier.left_out)
+            copier.itself(key, itself, target.storage)
+            _refuse_incomplete(there, missing, copier.left_out, counts=True)
+        else:
+            run.check_there()
     names = [key for key in missing if not key.startswith(keys.BLOBS)]
     done.left_out = copier.left_out
     done.blobs = len(missing) - len(names) - len(done.left_out)
@@ -177,9 +197,7 @@ def _only_arrivals(here: Side, missing: set[str]) -> bool:
     were that worth a record, two stores that pull from one another would never be done."""
     if not all(name.startswith(keys.INVOCATIONS) for name in missing):
         return False
-    for key, data in here.storage.read_many([here.key(name) for name in missing]):
-        if not isinstance(data, bytes):
-            raise data
+    for key, data in read_all(here.storage, [here.key(name) for name in missing]):
         try:
             record = parse(data, key)
         except DamagedError:
@@ -207,6 +225,26 @@ def _record_arrival(here: Side, there: Side, run: RunRecord, arrival: Arrival) -
     data, _ = frame(to_body(invocation))
     there.storage.create(keys.invocation_key(there.prefix, invocation.id), data)
     return invocation.number
+
+
+def _refuse_incomplete(
+    there: Side, missing: set[str], left_out: Iterable[str], *, counts: bool = False
+) -> None:
+    """Until ``run.json`` is there, what was copied is of no run, and `gc` with an age of zero
+    removes it. One listing.
+
+    :param counts: whether ``run.json`` is there.
+    :raises StorageError: if something of it is gone. Doing it again brings it.
+    """
+    now_there = {there.name(key) for key in there.storage.list(there.prefix)}
+    left = {f"{keys.BLOBS}{sha256[:2]}/{sha256}" for sha256 in left_out}
+    gone = (missing | there.keys) - now_there - left - {keys.RUN}
+    if gone:
+        raise StorageError(
+            f"{len(gone):,} of the objects that were copied to {there.storage.url} are gone, "
+            f"{there.key(min(gone))} among them: was `runstore gc` at work there? "
+            f"{'The run there lacks them' if counts else 'There is no run of them'}: do it again"
+        )
 
 
 def _refuse_untrue(store: Store, run: RunRecord) -> None:
@@ -237,25 +275,6 @@ def _the_run(data: bytes, key: str, run_id: str, store: Store) -> RunRecord:
     return record
 
 
-def _another_run(run_id: str, target: Store) -> RunExistsError:
-    return RunExistsError(
-        f"{target.url} has another run under the id {run_id!r}: use another store, or remove that "
-        f"run first",
-        run_id=run_id,
-    )
-
-
-def _diverged(attempts: Sequence[Divergence], run_id: str) -> DivergedError:
-    listed = "; ".join(map(str, attempts[:_SHOWN]))
-    more = f"; and {len(attempts) - _SHOWN} more" if len(attempts) > _SHOWN else ""
-    return DivergedError(
-        f"run {run_id!r} went on in both stores, and nothing was written: {listed}{more}. "
-        f"Go on in one of them, or fork the run in the other",
-        run_id=run_id,
-        attempts=list(attempts),
-    )
-
-
 def _phases(missing: set[str]) -> Iterator[list[str]]:
     """The records but for the run itself, in an order that may be cut anywhere.
 
@@ -270,139 +289,3 @@ def _phases(missing: set[str]) -> Iterator[list[str]]:
     yield [key for key in attempts if not key.endswith(".end.json")]
     # Last: should somebody claim one of these attempts meanwhile, no pack contradicts him.
     yield sorted(key for key in missing if key.startswith(keys.PACKS))
-
-
-class _Copier:
-    """Reads in this thread, as the source likes it best, and creates in many."""
-
-    def __init__(
-        self,
-        source: Side,
-        target: Side,
-        run: Run,
-        workers: int,
-        torn: Container[str],
-        arrived: int | None,
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._run = run
-        self._torn = torn
-        self._arrived = arrived
-        """The number of the invocation that says so: no one's work that comes is as high."""
-        self._pool = ThreadPoolExecutor(workers, "runstore-copy")
-        self._most = workers * 4  # read, and not created yet
-        self._progress: Progress = unwatched
-        self._done = self._total = 0
-        self.left_out: list[str] = []
-
-    def watch(self, progress: Progress, total: int) -> None:
-        self._progress, self._total = progress, total
-
-    def __enter__(self) -> _Copier:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def records(self, wanted: Iterable[str], storage: Storage) -> None:
-        """Copy records and packs, each checked against its own digest."""
-        source = self._source
-
-        def jobs() -> Iterator[Callable[[], object]]:
-            for key, data in read_all(source.storage, [source.key(name) for name in wanted]):
-                try:
-                    unframe(data, key)
-                except RecordDamagedError as error:
-                    url = source.storage.url
-                    raise RecordDamagedError(f"in {url}, {error}{FORK}", key=key) from None
-                if self._arrived is not None and source.name(key).startswith(keys.INVOCATIONS):
-                    self._check_order(key, data, self._arrived)
-                yield lambda key=key, data=data: self._create(storage, key, data)  # type: ignore[misc]
-
-        self._all(jobs())
-
-    def _check_order(self, key: str, data: bytes, arrived: int) -> None:
-        """A store may give another answer than when it was asked for its highest number."""
-        try:
-            record = parse(data, key)
-        except DamagedError:
-            return  # and so it will be for every reader
-        if not isinstance(record, Invocation) or record.mode not in WORKING:
-            return
-        if record.number >= arrived:
-            raise RefusedError(
-                f"{key} in {self._source.storage.url} became another one while it was copied, and "
-                f"no record ever changes: see whose store that is",
-                run_id=self._run.run_id,
-            )
-
-    def blobs(self, wanted: Iterable[str]) -> None:
-        """Copy blobs, in pieces; those that are damaged are left out."""
-        self._all((lambda key=key: self._blob(key)) for key in wanted)  # type: ignore[misc]
-
-    def _all(self, jobs: Iterable[Callable[[], object]]) -> None:
-        """Do jobs in threads, some at a time; the first error ends it."""
-        running: deque[Future[object]] = deque()
-        try:
-            for job in jobs:
-                running.append(self._pool.submit(job))
-                if len(running) >= self._most:
-                    self._one(running)
-            while running:
-                self._one(running)
-        finally:
-            for future in running:
-                future.cancel()
-
-    def _one(self, running: deque[Future[object]]) -> None:
-        running.popleft().result()
-        self._done += 1
-        self._progress("copy", self._done, self._total)
-
-    def _create(self, storage: Storage, key: str, data: bytes) -> None:
-        rest = self._target.name(key)
-        try:
-            storage.create(key, data, repair=rest in self._torn)
-            if rest.startswith(keys.ATTEMPTS):
-                self._run.keep([data])
-        except KeyExistsError:
-            if rest == keys.RUN:
-                raise _another_run(self._run.run_id, Store(storage)) from None
-            if not rest.startswith(keys.ATTEMPTS):
-                raise
-            # Made a moment ago, after we compared.
-            found = describe(self._source, self._target, rest)
-            raise _diverged([found], self._run.run_id) from None
-        if self._run.pack_due:
-            self._run.write_pack()
-
-    def _blob(self, key: str) -> None:
-        sha256 = key.rpartition("/")[2]
-        with self._source.storage.stream(self._source.prefix + key) as file:
-            checked = _Checked(file, sha256, self._source.storage.url)
-            try:
-                self._target.storage.create(self._target.prefix + key, checked, repair=True)  # type: ignore[arg-type]
-            except BlobDamagedError:
-                self.left_out.append(sha256)
-
-
-class _Checked:
-    """A blob's bytes on their way; the end of them raises if they are not what its name says."""
-
-    def __init__(self, file: BinaryIO, sha256: str, url: str) -> None:
-        self._file = file
-        self._sha256 = sha256
-        self._url = url
-        self._digest = hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        chunk = self._file.read(size)
-        self._digest.update(chunk)
-        if (not chunk or size < 0) and self._digest.hexdigest() != self._sha256:
-            raise BlobDamagedError(
-                f"blob {self._sha256} in {self._url} does not match its digest: restore it, or "
-                f"make it again: retry, with --force for its step",
-                sha256=self._sha256,
-            )
-        return chunk

@@ -13,7 +13,13 @@ from typing import IO, Literal, get_args
 from runstore import keys
 from runstore.bodies import parse, parse_attempt
 from runstore.dag import Dag
-from runstore.errors import InputError, KeyMissingError, RecordDamagedError, StorageError
+from runstore.errors import (
+    InputError,
+    KeyMissingError,
+    RecordDamagedError,
+    RunstoreError,
+    StorageError,
+)
 from runstore.framing import parse_pack, unframe
 from runstore.history import History
 from runstore.plan import Action, Planner
@@ -23,6 +29,7 @@ from runstore.storage.lines import PIECE_BYTES, Manifest, head_line, piece_line,
 from runstore.storage.local_disk import flush_folder
 from runstore.store import Run
 from runstore.store.reading import Ended, is_of, needed_prefixes
+from runstore.store.view import NOT_WHOLE
 from runstore.transfer.compare import FORK, record_key
 from runstore.transfer.progress import Progress, unwatched
 
@@ -63,6 +70,7 @@ def export_run(
 
     :raises RecordDamagedError: for a record that is damaged, or that another one contradicts:
         without it the run would mean something else.
+    :raises RunRemovedError: if the run was removed meanwhile: there is no file then.
     :raises StorageError: if the store cannot be read, or the file cannot be written.
 
     Cost: three or four listings, one read for each pack, invocation and blob, and for each record
@@ -77,8 +85,9 @@ def export_run(
     try:
         try:
             with open(temp, "xb+") as file:
-                writer = _Writer(run, file, progress or unwatched)
-                done = writer.write(artifacts)
+                with run.read_whole():
+                    done = _Writer(run, file, progress or unwatched).write(artifacts)
+                    run.check_there(NOT_WHOLE)
                 file.flush()
                 os.fsync(file.fileno())
                 done.size = file.tell()
@@ -87,7 +96,7 @@ def export_run(
             with suppress(FileNotFoundError):
                 os.unlink(temp)
     except OSError as error:
-        if isinstance(error, StorageError):
+        if isinstance(error, RunstoreError):
             raise
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
     try:

@@ -77,13 +77,13 @@ def made(folder: Path) -> Path:
 
 def loose_digest(at: Path) -> str:
     end = at / f"{C}.end.json"
-    end.write_bytes(forged(end, start="0" * 64, outputs={"z": 666}))
+    end.write_bytes(forged(end, start="0" * 64, outputs={"z": "forged"}))
     return f"{C}.end.json"
 
 
 def loose_nonce(at: Path) -> str:
     end = at / f"{C}.end.json"
-    end.write_bytes(forged(end, nonce="f" * 32, outputs={"z": 666}))
+    end.write_bytes(forged(end, nonce="f" * 32, outputs={"z": "forged"}))
     return f"{C}.end.json"
 
 
@@ -121,7 +121,7 @@ def packed_start_and_loose_end(at: Path) -> str:
 def pack_and_loose(at: Path) -> str:
     """What a full history of a bucket does not see."""
     end, start = at / f"{C}.end.json", at / f"{C}.start.json"
-    return put_pack(at, start.read_bytes(), forged(end, outputs={"z": 666}))
+    return put_pack(at, start.read_bytes(), forged(end, outputs={"z": "forged"}))
 
 
 def pack_and_loose_start(at: Path) -> str:
@@ -137,7 +137,7 @@ def two_packs(at: Path) -> str:
     end, start = at / f"{C}.end.json", at / f"{C}.start.json"
     names = [
         put_pack(at, start.read_bytes(), end.read_bytes()),
-        put_pack(at, start.read_bytes(), forged(end, outputs={"z": 666})),
+        put_pack(at, start.read_bytes(), forged(end, outputs={"z": "forged"})),
     ]
     end.unlink()
     return max(names)
@@ -242,7 +242,7 @@ def test_the_commands_tell_and_a_retry_makes_it_again(case, tmp_path):
         code, out, err = shell(verb, "r", "--store", url)
         assert code == 3, (verb, out, err)
         assert "c.000001" in out + err or key in out + err
-        assert "666" not in out
+        assert "forged" not in out
     run = opened(at)
     history = run.history()
     run.begin_invocation("retry", history=history)

@@ -150,20 +150,22 @@ def test_what_it_reads_and_writes() -> None:
     mine.write_pack()
     source, target = Counting(one.storage), Counting(other.storage)
     transfer_run(Store(source), "r", Store(target))
-    # run.json on both sides, the pack, and its copy; one invocation, five attempts; the attempt
-    # that both have is in no pack: its end is read on either side.
-    assert source.count("read") == 1 + 1 + 1 + 1 + 10 + 1
+    # run.json on both sides, and again at the end, whether it is there; the pack, and its copy; one
+    # invocation, five attempts; the attempt that both have is in no pack: its end is read on
+    # either side.
+    assert source.count("read") == 2 + 1 + 1 + 1 + 10 + 1
     assert source.count("list") == target.count("list") == 1
-    assert target.count("read") == 1 + 1 + 1  # run.json, the end of a, the marker
+    assert target.count("read") == 2 + 1 + 1  # run.json, the end of a, the marker
     assert target.count("create") == 1 + 10 + 1
 
     source, target = Counting(one.storage), Counting(other.storage)
     transfer_run(Store(source), "r", Store(target))
-    assert source.count("read") == 1 + 1 + 1  # run.json, the pack, the end of a
+    assert source.count("read") == 2 + 1 + 1  # run.json, the pack, the end of a
     assert target.count("read") == 1 + 1
     assert target.count("create") == 0
 
     source, target = Counting(one.storage), Counting(memory().storage)
     transfer_run(Store(source), "r", Store(target))
+    assert target.count("list") == 1 + 2  # whether all is there, before run.json and after
     assert source.count("read") == len(of_run(objects(one))) + 1
     assert runstore.transfer.Transferred("r").records == 0

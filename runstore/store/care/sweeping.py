@@ -108,8 +108,19 @@ class Sweep:
             else:
                 # All of it or nothing: an import that is under way has written something just now.
                 there = list(self.storage.list(part))
-                if len(self._old(there)) == len(there) == len(list(self.storage.list(part))):
+                old = len(self._old(there)) == len(there) == len(list(self.storage.list(part)))
+                if old and not self._has_come(own, part):
                     yield from self._give(there, "of a run that is not there", dry_run=dry_run)
+
+    def _has_come(self, own: str, part: str) -> bool:
+        """Whether the run is there by now: an import makes ``run.json`` last."""
+        try:
+            found = parse(self.storage.read(own), own)
+        except KeyMissingError:
+            return False
+        except (DamagedError, StorageError):
+            return True
+        return isinstance(found, RunRecord) and part.endswith(f"/{found.nonce}/")
 
     def _blobs(self, record: RunRecord, prefix: str, *, dry_run: bool) -> Iterator[Litter]:
         found = list(self.storage.list(prefix))
