@@ -217,7 +217,8 @@ def _from_python(path: str, name: str, source: str, digest: str) -> Pipeline:
     found = {
         key: value
         for key, value in vars(module).items()
-        if isinstance(value, Dag | Pipeline) and not key.startswith("_")
+        # Not isinstance: a proxy that stands for something not made yet would be asked its class.
+        if issubclass(type(value), Dag | Pipeline) and not key.startswith("_")
     }
     if name:
         if name not in found:

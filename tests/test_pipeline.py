@@ -115,6 +115,18 @@ def test_a_python_file_that_does_not_import(tmp_path: Path, text: str, told: str
     assert "broken_pipeline" not in sys.modules
 
 
+def test_a_proxy_among_the_globals_is_not_woken(tmp_path: Path) -> None:
+    proxy = (
+        "class Proxy:\n"
+        "    @property\n"
+        "    def __class__(self):\n"
+        "        raise RuntimeError('asked outside of a request')\n"
+        "request = Proxy()\n"
+    )
+    pipeline = _load(tmp_path, "lazy.py", PYTHON + proxy)
+    assert [node.name for node in pipeline.dag.nodes] == ["a"]
+
+
 @pytest.mark.parametrize("name", ["colorsys", "json", "yaml"])
 def test_a_file_named_like_a_module_replaces_none(tmp_path: Path, name: str) -> None:
     before = sys.modules.pop("colorsys", None)

@@ -113,15 +113,13 @@ def _in_words(data: bytes, error: ValueNotJsonError) -> str:
 
 
 def with_advice(error: ValueNotJsonError, *outputs: object) -> ValueNotJsonError:
-    """An error about values that were returned, with what to return instead."""
+    """An error about values that were returned, with what to return instead. They are asked what
+    they are, and may raise anything."""
     values: list[object] = []
     for given in outputs:
         if issubclass(type(given), dict):
             values += dict.values(given)  # type: ignore[arg-type]
-    try:
-        advice = _advice(values)
-    except Exception:  # noqa: BLE001 - advice only, on objects of the task's own making
-        advice = ""
+    advice = _advice(values)
     return ValueNotJsonError(f"{error}; {advice}", **error.facts) if advice else error
 
 

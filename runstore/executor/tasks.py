@@ -145,10 +145,14 @@ def _ended(
             return attempt.succeed(outputs)
         except (AttemptEndedError, RunRemovedError, StorageError):
             raise
-        except ValueNotJsonError as error:
-            failure = with_advice(error, attempt.outputs, outputs)
-        except Exception as error:  # noqa: BLE001 - no attempt stays open for want of its values
+        except BaseException as error:  # noqa: BLE001 - no attempt stays open for want of its values
             failure = error
+    if type(failure) is ValueNotJsonError:
+        try:
+            failure = with_advice(failure, attempt.outputs, outputs)
+        except BaseException as error:  # noqa: BLE001 - advice only, on objects of the task's own making
+            if _interrupted(error, shell):
+                failure = error
     if _interrupted(failure, shell):
         return attempt.cancel("interrupted")
     return _fail(attempt, failure)

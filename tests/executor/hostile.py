@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
+import tests.executor.hostile_hooks  # noqa: F401 - its tasks are among NODES
 from runstore import Attempt, Dag, task
 from tests.executor.hostile_values import CASES, NODES, Meta, Text, boom, hostile
 
