@@ -8,11 +8,12 @@ and edges for the graphs people write, and nothing recurses.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from runstore.errors import DagError
+from runstore.interfaces import bound, reads, refuse, returns, unclear
 from runstore.wellformed import check_node, index_names
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def wire(nodes: Sequence[AnyNode]) -> Wiring:
             before[up].append(i)
     wiring.before = tuple(map(tuple, before))
     wiring.order = _order(nodes, wiring)
-    wiring.bound = _bound(nodes)
-    wiring.returns = tuple(_returns(node) for node in nodes)
+    wiring.bound = bound(nodes)
+    wiring.returns = tuple(returns(node) for node in nodes)
     _resolve(nodes, wiring)
     return wiring
 
@@ -107,118 +108,6 @@ def _order(nodes: Sequence[AnyNode], wiring: Wiring) -> tuple[int, ...]:
     return tuple(order)
 
 
-# -- what composites bind, read and return -------------------------------------------------------
-
-
-def _bound(nodes: Sequence[AnyNode]) -> frozenset[str]:
-    """The names of items and iterations. Inside, nothing else may give the name: whoever reads it
-    there gets the item."""
-    found: set[frozenset[str]] = set()
-    for node in nodes:
-        inside = [body.wiring.bound for body in node.bodies.values()]
-        found.update(inside)
-        if (node.kind != "map" and node.kind != "loop") or node.as_ is None:
-            continue
-        if node.as_ in node.body.wiring.exports or node.as_ in node.body.wiring.unclear:
-            path = _find(node, node.as_)
-            raise DagError(
-                f"task {path!r} returns {node.as_!r}, which inside {node.kind} {node.name!r} is "
-                f"the name of its {_BINDS[node.kind]} (as): rename one of them",
-                nodes=(path, node.name),
-                parameter=node.as_,
-            )
-        if node.as_ in inside[0]:
-            path = _find(node, node.as_)
-            raise DagError(
-                f"{path!r} calls its items or iterations {node.as_!r}, as {node.kind} "
-                f"{node.name!r} around it does, whose {_BINDS[node.kind]} nothing in it could "
-                f"read: give one of them another `as`",
-                nodes=(node.name, path),
-                parameter=node.as_,
-            )
-        found.add(frozenset((node.as_,)))
-    return next(iter(found)) if len(found) == 1 else frozenset().union(*found)
-
-
-_BINDS = {"map": "item", "loop": "iteration"}
-
-
-def _find(around: AnyNode, name: str) -> str:
-    """The path of a node inside another one that returns or binds a name, for a message."""
-    stack = [(around.name, around)]
-    while True:
-        path, node = stack.pop()
-        if node is not around and (
-            name in node.returns if node.kind == "task" else getattr(node, "as_", None) == name
-        ):
-            return path
-        for branch, body in node.bodies.items():
-            inside = f"{path}:{branch}/" if branch else f"{path}/"
-            stack += [(inside + each.name, each) for each in reversed(body.nodes)]
-
-
-def _returns(node: AnyNode) -> dict[str, bool]:
-    if node.kind == "task":
-        return dict.fromkeys(node.returns, True)
-    given: dict[str, bool] = {}
-    bodies = [body.wiring for body in node.bodies.values()]
-    for body in bodies:
-        for name in [*body.exports, *body.unclear]:
-            if node.kind == "parallel" and name in given:
-                raise DagError(
-                    f"two branches of parallel {node.name!r} return {name!r}: rename one",
-                    nodes=(node.name,),
-                    parameter=name,
-                )
-            given[name] = name in body.sure and given.get(name, True)
-    if node.kind == "map":
-        return dict.fromkeys(given, True)
-    if node.kind == "conditional":
-        return {n: sure and all(n in body.sure for body in bodies) for n, sure in given.items()}
-    return given
-
-
-def _unclear(node: AnyNode, name: str) -> tuple[str, str] | None:
-    """Two nodes inside a composite that both give a name, neither following the other."""
-    for branch, body in node.bodies.items():
-        pair = body.wiring.unclear.get(name)
-        if pair:
-            inside = f"{node.name}:{branch}/" if branch else f"{node.name}/"
-            return inside + pair[0], inside + pair[1]
-    return None
-
-
-def _reads(node: AnyNode) -> Iterator[tuple[str, str, bool]]:
-    """``(name, reader, nothing inside gives it)`` for all that a node reads from its graph."""
-    if node.kind == "task":
-        for name in node.params:
-            yield name, node.name, True
-        return
-    if node.kind == "map":
-        yield node.over, node.name, True
-    elif node.kind == "conditional":
-        yield node.on, node.name, True
-    bound = node.as_ if node.kind in ("map", "loop") else None
-    for branch, body in node.bodies.items():
-        inside = f"{node.name}:{branch}/" if branch else f"{node.name}/"
-        for name, reader in body.wiring.reads.items():
-            if name != bound:
-                yield name, inside + reader, name in body.wiring.needs
-    if node.kind == "loop":
-        wiring = node.body.wiring
-        for name in (node.until, *wiring.reads):
-            if name in wiring.unclear and name != bound:
-                _refuse(name, *wiring.unclear[name], reader=node.name)
-        if node.until not in wiring.exports:
-            raise DagError(
-                f"loop {node.name!r} runs until {node.until!r}, which nothing in its body returns",
-                nodes=(node.name,),
-                parameter=node.until,
-            )
-
-
-# -- sources -------------------------------------------------------------------------------------
-
 # The returners of one name that a node follows, nearest first: a linked list with its length, so
 # that chains share their tails. `_Unclear` instead of one: several nearest, none after another.
 _Chain = tuple[int, Any, int]
@@ -243,7 +132,7 @@ def _resolve(nodes: Sequence[AnyNode], wiring: Wiring) -> None:
             givers.setdefault(name, []).append(i)
     readers: dict[str, dict[int, tuple[str, bool]]] = {}
     for i, node in enumerate(nodes):
-        for name, reader, needed in _reads(node):
+        for name, reader, needed in reads(node):
             known = readers.setdefault(name, {}).get(i)
             readers[name][i] = (reader, needed or (known is not None and known[1]))
     sources: list[dict[str, tuple[int, ...]]] = [{} for _ in nodes]
@@ -369,14 +258,14 @@ def _flatten(
     out: list[int] = []
     while isinstance(chain, tuple):
         out.append(chain[0])
-        inside = _unclear(nodes[chain[0]], name)
+        inside = unclear(nodes[chain[0]], name)
         if inside:
-            _refuse(name, *inside, reader=reader)
+            refuse(name, *inside, reader=reader)
         if chain[0] in required and wiring.returns[chain[0]][name]:
             return tuple(out), True
         chain = chain[1]
     if isinstance(chain, _Unclear):
-        _refuse(name, *chain.pair(nodes), reader=reader)
+        refuse(name, *chain.pair(nodes), reader=reader)
     return tuple(out), False
 
 
@@ -391,7 +280,7 @@ def _exported(
     """The givers of a name that is visible at the end of a graph, nearest first; or two of them of
     which neither follows the other."""
     for giver in givers:
-        inside = _unclear(nodes[giver], name)
+        inside = unclear(nodes[giver], name)
         if inside:
             return inside
     if len(givers) == 1:
@@ -405,12 +294,3 @@ def _exported(
         if isinstance(chain, _Unclear) and out[-1] in surely:
             return out
     return chain.pair(nodes) if isinstance(chain, _Unclear) else out
-
-
-def _refuse(name: str, one: str, other: str, *, reader: str) -> NoReturn:
-    raise DagError(
-        f"parameter {name!r} of {reader!r} may come from {one!r} or from {other!r}, and neither "
-        f"follows the other: order them with `after`, or rename one",
-        nodes=(one, other, reader),
-        parameter=name,
-    )

@@ -38,7 +38,7 @@ from runstore.plan import Plan, Planner, Step
 from runstore.records import Blob
 from runstore.store import Attempt, Run
 from runstore.store.holder import abandon
-from runstore.store.reading import deciding_names
+from runstore.store.needs import deciding_names
 
 __all__ = ["Loop"]
 

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from runstore import keys
+from runstore.bodies import parse_attempt
 from runstore.dag import Dag
 from runstore.errors import DamagedError, KeyMissingError, StructureChangedError
-from runstore.framing import to_pack
+from runstore.framing import parse_pack, to_pack
 from runstore.history import History
 from runstore.paths import template
 from runstore.plan import Planner, Reason
 from runstore.records import Blob, End, RunRecord, Secret
+from runstore.storage import read_all
 from runstore.store.blobs import Blobs
 from runstore.store.clock import new_nonce, now
 from runstore.store.masking import refuse_short
-from runstore.store.reading import read_raw
 from runstore.store.storable import check_values, storable
-from runstore.store.view import NOT_WHOLE
+from runstore.store.view import NOT_WHOLE, RunView
 from runstore.structure import Change, changed, comparable, diff, digest
 
 if TYPE_CHECKING:
     from runstore.store.run import Run
     from runstore.store.store import Store
 
-__all__ = ["adoptable", "compare", "fork_run"]
+__all__ = ["adoptable", "compare", "fork_run", "read_raw"]
 
 _THREADS = 16
 _LOG_BYTES = 16 << 20
@@ -214,3 +215,22 @@ def adoptable(origin: Run, history: History, dag: Dag) -> Iterator[End]:
             continue
         if end.outcome == "succeeded" or path in handled:
             yield end
+
+
+def read_raw(run: RunView, ends: Iterable[End]) -> Iterator[bytes]:
+    """The bytes of some ends, framed, verbatim: from packs, else from their own objects.
+
+    :raises RecordDamagedError: if one is not to be had any more.
+    """
+    wanted = {end.digest: end for end in ends}
+    storage, prefix = run.storage, run.prefix
+    for key, data in storage.read_many(list(storage.list(prefix + keys.PACKS))):
+        if isinstance(data, bytes):
+            for framed in parse_pack(data, key).records:
+                if wanted.pop(framed[11:75].decode("ascii", "replace"), None) is not None:
+                    parse_attempt(framed, key)
+                    yield framed
+    loose = [keys.attempt_key(prefix, end.path, end.attempt, "end") for end in wanted.values()]
+    for key, data in read_all(storage, loose):
+        parse_attempt(data, key)
+        yield data

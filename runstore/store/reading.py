@@ -2,49 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from runstore import keys
 from runstore.bodies import parse, parse_attempt
-from runstore.dag import Dag, walk
+from runstore.dag import Dag
 from runstore.errors import DamagedError, PathError
 from runstore.framing import Pack, parse_pack, unframe
 from runstore.history import Damaged, History, no_collection
-from runstore.plan import needed
 from runstore.records import Blob, End, Invocation, RunRecord, Start
 from runstore.storage import Storage, is_near, read_all
 from runstore.store.blobs import Blobs
 from runstore.store.clock import may_force
+from runstore.store.needs import deciding_names
+from runstore.store.pairing import A_START, has_nonce, is_of
 
-if TYPE_CHECKING:
-    from runstore.store.view import RunView
-
-__all__ = [
-    "Ended",
-    "deciding_names",
-    "is_of",
-    "needed_prefixes",
-    "read_history",
-    "read_invocations",
-    "read_raw",
-    "untrue",
-]
-
-
-def deciding_names(dag: Dag) -> frozenset[str]:
-    """Names whose values the planner itself must see: map lists, branch choices, loop ends."""
-    names: set[str] = set()
-    for _, node in walk(dag):
-        match node.kind:
-            case "map":
-                names.add(node.over)
-            case "conditional":
-                names.add(node.on)
-            case "loop":
-                names.add(node.until)
-    return frozenset(names)
+__all__ = ["read_history", "read_invocations", "untrue"]
 
 
 def read_history(
@@ -186,7 +161,7 @@ class _Reader:
         history = self.history
         starts: list[bytes] = []
         for framed in records:
-            if framed[86:124] == _A_START:
+            if framed[86:124] == A_START:
                 starts.append(framed)
                 continue
             try:
@@ -216,7 +191,7 @@ class _Reader:
         ended = {end.start: end.nonce for end in self.packed.values()}
         for framed in starts:
             nonce = ended.get(framed[11:75].decode("ascii", "replace"))
-            if nonce is not None and _has_nonce(framed, nonce):
+            if nonce is not None and has_nonce(framed, nonce):
                 continue
             try:
                 start = parse_attempt(framed, key, trusted=trusted)
@@ -358,7 +333,7 @@ class _Reader:
             end = done[stem]
             known = end.digest if kind == "end" else end.start
             same = known is not None and data[11:75] == known.encode()
-            if same and (kind == "end" or _has_nonce(data, end.nonce)):
+            if same and (kind == "end" or has_nonce(data, end.nonce)):
                 continue
             try:
                 record = parse_attempt(data, key)
@@ -377,7 +352,7 @@ class _Reader:
             except DamagedError as error:
                 self._damage(key, error)
                 continue
-            nonce = end.nonce if _has_nonce(data, end.nonce) else ""
+            nonce = end.nonce if has_nonce(data, end.nonce) else ""
             if not is_of(end, digest, nonce):
                 self._contradict(end, f"it is not the end of {key}")
 
@@ -417,73 +392,6 @@ class _Reader:
             except DamagedError as error:
                 history.missing.add(digest)
                 self._damage(blobs.key(digest), error)
-
-
-def read_raw(run: RunView, ends: Iterable[End]) -> Iterator[bytes]:
-    """The bytes of some ends, framed, verbatim: from packs, else from their own objects.
-
-    :raises RecordDamagedError: if one is not to be had any more.
-    """
-    wanted = {end.digest: end for end in ends}
-    storage, prefix = run.storage, run.prefix
-    for key, data in storage.read_many(list(storage.list(prefix + keys.PACKS))):
-        if isinstance(data, bytes):
-            for framed in parse_pack(data, key).records:
-                if wanted.pop(framed[11:75].decode("ascii", "replace"), None) is not None:
-                    parse_attempt(framed, key)
-                    yield framed
-    loose = [keys.attempt_key(prefix, end.path, end.attempt, "end") for end in wanted.values()]
-    for key, data in read_all(storage, loose):
-        parse_attempt(data, key)
-        yield data
-
-
-class Ended(NamedTuple):
-    """What an end says of its start."""
-
-    start: str | None
-    nonce: str
-    outcome: str
-
-
-def _has_nonce(framed: bytes, nonce: str) -> bool:
-    """Whether a start, which is not parsed for that, is of this claim."""
-    return b'"nonce":"%b"' % nonce.encode() in framed
-
-
-def is_of(end: End | Ended, digest: str, nonce: str) -> bool:
-    """Whether an end is that of a start. One that was given up because its start could not be read
-    names none."""
-    if end.start is None:
-        return end.outcome == "lost"
-    return end.start == digest and end.nonce == nonce
-
-
-_A_START = b'{"format":"runstore/1","kind":"start",'
-
-
-_MARK = {"map": "[", "conditional": ":", "parallel": ":", "loop": "@"}
-
-
-def needed_prefixes(dag: Dag, paths: Iterable[str]) -> list[str]:
-    """Prefixes of attempt names that the planner needs for some paths: theirs, and all that they
-    follow, in their own graph and in those around it. Their number depends on the DAG alone."""
-    found: set[str] = set()
-    for path, kind in needed(dag, paths):
-        if kind == "task":
-            found.add(keys.encode(path) + ".")
-        else:
-            found.add(keys.prefix(path + _MARK[kind]))
-    return _fewest(found)
-
-
-def _fewest(prefixes: set[str]) -> list[str]:
-    """Without those that another one covers."""
-    out: list[str] = []
-    for prefix in sorted(prefixes):
-        if not out or not prefix.startswith(out[-1]):
-            out.append(prefix)
-    return out
 
 
 def _latest(ends: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from runstore.errors import BlobMissingError, DamagedError, KeyMissingError, Sto
 from runstore.framing import log_in_pack, parse_pack
 from runstore.records import Blob, End, Invocation, Marker, RunRecord, Start
 from runstore.store.blobs import Blobs
-from runstore.store.reading import Ended, is_of
+from runstore.store.pairing import Ended, is_of
 
 if TYPE_CHECKING:
     from runstore.store.view import RunView

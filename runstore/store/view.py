@@ -29,7 +29,8 @@ from runstore.records import Blob, End, RunRecord, Secret, Start
 from runstore.storage.removing import Dated
 from runstore.store.blobs import Blobs
 from runstore.store.masking import mask, refuse_short
-from runstore.store.reading import needed_prefixes, read_history, read_invocations
+from runstore.store.needs import needed_prefixes
+from runstore.store.reading import read_history, read_invocations
 
 if TYPE_CHECKING:
     from runstore.storage import Storage

@@ -28,7 +28,8 @@ from runstore.storage import is_near, read_all
 from runstore.storage.lines import PIECE_BYTES, Manifest, head_line, piece_line, record_line
 from runstore.storage.local_disk import flush_folder
 from runstore.store import Run
-from runstore.store.reading import Ended, is_of, needed_prefixes
+from runstore.store.needs import needed_prefixes
+from runstore.store.pairing import Ended, is_of
 from runstore.store.view import NOT_WHOLE
 from runstore.transfer.compare import FORK, record_key
 from runstore.transfer.progress import Progress, unwatched

@@ -12,7 +12,7 @@ from runstore.framing import frame, parse_pack, to_pack
 from runstore.records import Consumed, End, Holder, Start
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
-from runstore.store.reading import _A_START
+from runstore.store.pairing import A_START
 from tests.places import NONCE, prefix
 
 
@@ -79,7 +79,7 @@ def test_a_newer_or_foreign_pack_is_a_problem_and_no_crash():
 
 def test_starts_are_known_by_how_their_bodies_begin():
     started = Start("r", "a", 1, NONCE, "i", Holder("h"), "t", Consumed())
-    assert to_body(started).startswith(_A_START)
+    assert to_body(started).startswith(A_START)
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -1,0 +1,132 @@
+"""What a node binds, reads and returns in the graph that it stands in.
+
+For a composite, that follows from the graphs inside it, which were resolved when they were built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from runstore.errors import DagError
+
+if TYPE_CHECKING:
+    from runstore.dag import AnyNode
+
+__all__ = ["bound", "reads", "refuse", "returns", "unclear"]
+
+
+def bound(nodes: Sequence[AnyNode]) -> frozenset[str]:
+    """The names of items and iterations. Inside, nothing else may give the name: whoever reads it
+    there gets the item."""
+    found: set[frozenset[str]] = set()
+    for node in nodes:
+        inside = [body.wiring.bound for body in node.bodies.values()]
+        found.update(inside)
+        if (node.kind != "map" and node.kind != "loop") or node.as_ is None:
+            continue
+        if node.as_ in node.body.wiring.exports or node.as_ in node.body.wiring.unclear:
+            path = _find(node, node.as_)
+            raise DagError(
+                f"task {path!r} returns {node.as_!r}, which inside {node.kind} {node.name!r} is "
+                f"the name of its {_BINDS[node.kind]} (as): rename one of them",
+                nodes=(path, node.name),
+                parameter=node.as_,
+            )
+        if node.as_ in inside[0]:
+            path = _find(node, node.as_)
+            raise DagError(
+                f"{path!r} calls its items or iterations {node.as_!r}, as {node.kind} "
+                f"{node.name!r} around it does, whose {_BINDS[node.kind]} nothing in it could "
+                f"read: give one of them another `as`",
+                nodes=(node.name, path),
+                parameter=node.as_,
+            )
+        found.add(frozenset((node.as_,)))
+    return next(iter(found)) if len(found) == 1 else frozenset().union(*found)
+
+
+_BINDS = {"map": "item", "loop": "iteration"}
+
+
+def _find(around: AnyNode, name: str) -> str:
+    """The path of a node inside another one that returns or binds a name, for a message."""
+    stack = [(around.name, around)]
+    while True:
+        path, node = stack.pop()
+        if node is not around and (
+            name in node.returns if node.kind == "task" else getattr(node, "as_", None) == name
+        ):
+            return path
+        for branch, body in node.bodies.items():
+            inside = f"{path}:{branch}/" if branch else f"{path}/"
+            stack += [(inside + each.name, each) for each in reversed(body.nodes)]
+
+
+def returns(node: AnyNode) -> dict[str, bool]:
+    if node.kind == "task":
+        return dict.fromkeys(node.returns, True)
+    given: dict[str, bool] = {}
+    bodies = [body.wiring for body in node.bodies.values()]
+    for body in bodies:
+        for name in [*body.exports, *body.unclear]:
+            if node.kind == "parallel" and name in given:
+                raise DagError(
+                    f"two branches of parallel {node.name!r} return {name!r}: rename one",
+                    nodes=(node.name,),
+                    parameter=name,
+                )
+            given[name] = name in body.sure and given.get(name, True)
+    if node.kind == "map":
+        return dict.fromkeys(given, True)
+    if node.kind == "conditional":
+        return {n: sure and all(n in body.sure for body in bodies) for n, sure in given.items()}
+    return given
+
+
+def unclear(node: AnyNode, name: str) -> tuple[str, str] | None:
+    """Two nodes inside a composite that both give a name, neither following the other."""
+    for branch, body in node.bodies.items():
+        pair = body.wiring.unclear.get(name)
+        if pair:
+            inside = f"{node.name}:{branch}/" if branch else f"{node.name}/"
+            return inside + pair[0], inside + pair[1]
+    return None
+
+
+def reads(node: AnyNode) -> Iterator[tuple[str, str, bool]]:
+    """``(name, reader, nothing inside gives it)`` for all that a node reads from its graph."""
+    if node.kind == "task":
+        for name in node.params:
+            yield name, node.name, True
+        return
+    if node.kind == "map":
+        yield node.over, node.name, True
+    elif node.kind == "conditional":
+        yield node.on, node.name, True
+    bound = node.as_ if node.kind in ("map", "loop") else None
+    for branch, body in node.bodies.items():
+        inside = f"{node.name}:{branch}/" if branch else f"{node.name}/"
+        for name, reader in body.wiring.reads.items():
+            if name != bound:
+                yield name, inside + reader, name in body.wiring.needs
+    if node.kind == "loop":
+        wiring = node.body.wiring
+        for name in (node.until, *wiring.reads):
+            if name in wiring.unclear and name != bound:
+                refuse(name, *wiring.unclear[name], reader=node.name)
+        if node.until not in wiring.exports:
+            raise DagError(
+                f"loop {node.name!r} runs until {node.until!r}, which nothing in its body returns",
+                nodes=(node.name,),
+                parameter=node.until,
+            )
+
+
+def refuse(name: str, one: str, other: str, *, reader: str) -> NoReturn:
+    raise DagError(
+        f"parameter {name!r} of {reader!r} may come from {one!r} or from {other!r}, and neither "
+        f"follows the other: order them with `after`, or rename one",
+        nodes=(one, other, reader),
+        parameter=name,
+    )
