@@ -20,7 +20,6 @@ from runstore.errors import RecordDamagedError
 from runstore.framing import BODY, FORMAT, damaged, load_body, unframe
 from runstore.records import (
     Blob,
-    Consumed,
     End,
     Holder,
     Invocation,
@@ -31,7 +30,7 @@ from runstore.records import (
     Start,
 )
 
-__all__ = ["parse", "parse_attempt", "parse_consumed", "to_body"]
+__all__ = ["parse", "parse_attempt", "to_body"]
 
 _KINDS: dict[str, type[Record]] = {
     "start": Start,
@@ -135,22 +134,6 @@ def parse_attempt(data: bytes, key: str, *, trusted: bool = False) -> Start | En
     if type(record) is not End and type(record) is not Start:
         damaged(key, "is neither a start nor an end")
     return record
-
-
-def parse_artifacts(raw: Mapping[str, Any]) -> dict[str, Blob]:
-    """What an end record has as ``artifacts``, by itself.
-
-    :raises ValueError: if it is none.
-    """
-    return msgspec.convert(raw, dict[str, Blob])
-
-
-def parse_consumed(raw: Mapping[str, Any]) -> Consumed:
-    """What :meth:`Consumed.to_json` gave.
-
-    :raises ValueError: for anything else.
-    """
-    return msgspec.convert(raw, Consumed)
 
 
 def _split(values: Mapping[str, Any]) -> dict[str, Any]:

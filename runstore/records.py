@@ -19,16 +19,21 @@ __all__ = [
     "NOTHING",
     "Blob",
     "Consumed",
+    "Count",
+    "Digest",
     "End",
     "MAX_COUNT",
     "Holder",
     "Invocation",
     "Loaded",
     "Marker",
+    "Nonce",
+    "Number",
     "Record",
     "RunRecord",
     "Secret",
     "Start",
+    "end_of",
 ]
 
 MAX_COUNT = 2**31 - 1
@@ -210,6 +215,31 @@ class End(Struct, eq=False, gc=False):
     def names_blobs(self) -> bool:
         """Of one that was read: whether an output, an artifact or its error names a blob."""
         return bool(self.large or self.artifacts or (self.error and "sha256" in self.error))
+
+
+def end_of(
+    start: Start,
+    outcome: str,
+    ended: str,
+    *,
+    consumed: Consumed | None = None,
+    outputs: Mapping[str, Any] = NOTHING,
+    artifacts: Mapping[str, Blob] = NOTHING,
+    metrics: Mapping[str, Any] = NOTHING,
+    error: Mapping[str, str] | None = None,
+    log: Blob | None = None,
+    ended_by: Holder | None = None,
+) -> End:
+    """An end of the attempt that a start began, with all that ends repeat of their starts.
+
+    :param consumed: if that is more than the start says.
+    """
+    return End(
+        start.run_id, start.path, start.attempt, start.nonce, start.invocation, outcome,
+        start.consumed if consumed is None else consumed, start.digest or None,
+        outputs, artifacts, metrics, error, log, start.time, ended, ended_by,
+        code_digest=start.code_digest, try_=start.try_, of=start.of, run_nonce=start.run_nonce,
+    )  # fmt: skip
 
 
 class RunRecord(Struct, eq=False):

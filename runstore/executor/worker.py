@@ -28,7 +28,7 @@ from runstore.history import Damaged, History
 from runstore.paths import template
 from runstore.pipeline import Pipeline, load_pipeline
 from runstore.plan import Action, Plan, Reason, Step, Work
-from runstore.records import Blob, Consumed, End, RunRecord, Start
+from runstore.records import Blob, Consumed, End, RunRecord, Start, end_of
 from runstore.signal_handlers import install
 from runstore.signatures import attempt_parameters
 from runstore.storage import Storage
@@ -128,12 +128,9 @@ class Sender:
 
     def end_for(self, start: Start, outcome: str, kind: str, message: str) -> End | Damaged:
         """:meth:`Run.end_for`, with what was printed there so far."""
-        end = End(
-            start.run_id, start.path, start.attempt, start.nonce, start.invocation, outcome,
-            start.consumed, start.digest, error={"type": kind, "message": message},
-            log=self._printed(start), began=start.time, ended=now(), ended_by=myself(),
-            run_nonce=start.run_nonce,
-        )  # fmt: skip
+        error = {"type": kind, "message": message}
+        log = self._printed(start)
+        end = end_of(start, outcome, now(), error=error, log=log, ended_by=myself())
         return self._run.end_or_other(end)
 
     def cancelled(self, steps: Sequence[Step]) -> Iterator[End | Damaged]:

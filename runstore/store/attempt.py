@@ -16,7 +16,7 @@ from runstore.errors import (
     StorageError,
 )
 from runstore.plan import Work
-from runstore.records import Blob, Consumed, End, Start
+from runstore.records import Blob, Consumed, End, Start, end_of
 from runstore.store.artifacts import Artifacts
 from runstore.store.blobs import checked
 from runstore.store.clock import now
@@ -206,26 +206,16 @@ class Attempt(Artifacts):
                 f"attempt {self.number} at {self.path} was ended as {self._end.outcome}",
                 path=self.path,
             )
-        end = End(
-            self.start.run_id,
-            self.path,
-            self.number,
-            self.start.nonce,
-            self.start.invocation,
+        end = end_of(
+            self.start,
             outcome,
-            self._consumed(),
-            self.start.digest or None,
-            outputs or {},
-            dict(self._saved),
-            metrics,
-            error,
-            self.log,
-            self.start.time,
             now(),
-            code_digest=self.start.code_digest,
-            try_=self.start.try_,
-            of=self.start.of,
-            run_nonce=self.start.run_nonce,
+            consumed=self._consumed(),
+            outputs=outputs or {},
+            artifacts=dict(self._saved),
+            metrics=metrics,
+            error=error,
+            log=self.log,
         )
         try:
             self.run.write_attempt(end)

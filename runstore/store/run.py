@@ -23,7 +23,7 @@ from runstore.errors import (
 from runstore.framing import frame
 from runstore.history import Damaged, History
 from runstore.plan import Action, Step, Work
-from runstore.records import MAX_COUNT, Consumed, End, Holder, Invocation, RunRecord, Start
+from runstore.records import MAX_COUNT, Consumed, End, Holder, Invocation, RunRecord, Start, end_of
 from runstore.storage import read_all
 from runstore.store.attempt import Attempt
 from runstore.store.clock import new_invocation_id, new_nonce, now
@@ -276,12 +276,8 @@ class Run(RunView):
 
     def end_for(self, start: Start, outcome: str, kind: str, message: str) -> End | Damaged:
         """End an attempt that another process began; if it was ended meanwhile, that end."""
-        end = End(
-            start.run_id, start.path, start.attempt, start.nonce, start.invocation, outcome,
-            start.consumed, start.digest, error={"type": kind, "message": message},
-            began=start.time, ended=now(), ended_by=myself(), run_nonce=start.run_nonce,
-        )  # fmt: skip
-        return self.end_or_other(end)
+        error = {"type": kind, "message": message}
+        return self.end_or_other(end_of(start, outcome, now(), error=error, ended_by=myself()))
 
     def end_or_other(self, end: End) -> End | Damaged:
         """Create an end; if the attempt has another one already, that one."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from runstore import keys
 from runstore.errors import InputError
 from runstore.history import Damaged, History
-from runstore.records import Consumed, End, Start
+from runstore.records import Consumed, End, Start, end_of
 from runstore.store.clock import new_nonce, now
 from runstore.store.folder import left_files
 from runstore.store.holder import is_dead, myself, was_abandoned
@@ -78,12 +78,8 @@ def _settle(
     left: list[Start | Damaged] = []
     for start in list(history.open()):
         if is_dead(start.by) or was_abandoned(start.nonce) or _given_up(start.time, takeover):
-            end = End(
-                run_id, start.path, start.attempt, start.nonce, start.invocation, "lost",
-                start.consumed, start.digest,
-                error=_lost(f"declared dead: {start.by}{left_files(start.nonce)}"),
-                began=start.time, ended=now(), ended_by=myself(), run_nonce=nonce,
-            )  # fmt: skip
+            why = f"declared dead: {start.by}{left_files(start.nonce)}"
+            end = end_of(start, "lost", now(), error=_lost(why), ended_by=myself())
             history.add(ended(end))
         else:
             left.append(start)

@@ -3,18 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 
-from runstore.bodies import parse_artifacts, parse_consumed
 from runstore.errors import InputError
-from runstore.records import Blob, Consumed, RunRecord, Start
+from runstore.records import (
+    Blob,
+    Consumed,
+    Count,
+    Digest,
+    Nonce,
+    Number,
+    RunRecord,
+    Start,
+)
 from runstore.store.holder import myself
 
 __all__ = ["Claim", "read_token", "to_token"]
 
-_TEXTS = ("run_id", "run_nonce", "path", "nonce", "invocation", "time", "start")
+
+class _Token(msgspec.Struct):
+    """What is in a token: checked as records are, since an end is made from it."""
+
+    run_id: str
+    run_nonce: Nonce
+    path: str
+    attempt: Number
+    nonce: Nonce
+    invocation: str
+    time: str
+    start: Digest
+    consumed: Consumed
+    returns: list[str] | None
+    code_digest: Digest | None
+    tries: tuple[Count | None, Count | None]
+    artifacts: dict[str, Blob]
+
+
+_read: Any = msgspec.json.Decoder(_Token).decode
 
 
 class Claim(NamedTuple):
@@ -61,38 +89,25 @@ def read_token(token: str, run: RunRecord) -> Claim:
     :raises InputError: if it is no token, or one of another run.
     """
     try:
-        raw = orjson.loads(token)
-        texts = [raw[name] for name in _TEXTS]
-        number, returns = raw["attempt"], raw["returns"]
-        if (
-            not all(type(text) is str for text in (*texts, *(returns or ())))
-            or type(number) is not int
-            or not 1 <= number <= 999_999
-        ):
-            raise TypeError("a field is of another type")
-        consumed = parse_consumed(raw["consumed"])
-        saved = parse_artifacts(raw["artifacts"])
-        tries = raw["tries"]
-        if len(tries) != 2 or not all(one is None or type(one) is int for one in tries):
-            raise TypeError("a field is of another type")
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        told = _read(token)
+    except (TypeError, ValueError) as error:
         raise InputError(
             f"{token!r:.60} is not what Attempt.token gave ({error}): pass it on as it is"
         ) from None
-    if raw["run_id"] != run.run_id:
+    if told.run_id != run.run_id:
         raise InputError(
-            f"the token is of an attempt in run {raw['run_id']!r}, and this is run {run.run_id!r}: "
+            f"the token is of an attempt in run {told.run_id!r}, and this is run {run.run_id!r}: "
             f"open that one",
-            run_id=raw["run_id"],
+            run_id=told.run_id,
         )
-    if raw["run_nonce"] != run.nonce:
+    if told.run_nonce != run.nonce:
         raise InputError(
             f"the token is of an attempt in an earlier run {run.run_id!r}, which was removed: its "
             f"result cannot be kept",
             run_id=run.run_id,
         )
     start = Start(
-        run.run_id, raw["path"], number, raw["nonce"], raw["invocation"], myself(), raw["time"],
-        consumed, None, raw["start"], raw["code_digest"], tries[0], tries[1], run.nonce,
+        run.run_id, told.path, told.attempt, told.nonce, told.invocation, myself(), told.time,
+        told.consumed, None, told.start, told.code_digest, told.tries[0], told.tries[1], run.nonce,
     )  # fmt: skip
-    return Claim(start, None if returns is None else tuple(returns), saved)
+    return Claim(start, None if told.returns is None else tuple(told.returns), told.artifacts)

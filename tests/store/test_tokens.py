@@ -77,6 +77,11 @@ def tokens():
         yield token.replace(f'"{field}":"', f'"{field}":5,"was":"')
     yield token.replace('"attempt":1', '"attempt":0')
     yield token.replace('"attempt":1', '"attempt":true')
+    for field in ("nonce", "start", "run_nonce"):
+        yield token.replace(f'"{field}":"', f'"{field}":"G')
+    yield token.replace('"code_digest":null', '"code_digest":"abc"')
+    for tries in ("[0,1]", "[1]", "[1,2,3]", "[true,1]", "[1,2147483648]", "5"):
+        yield token.replace('"tries":[null,null]', f'"tries":{tries}')
     yield token.replace('"consumed":{}', '"consumed":{"params":{"x":1}}')
     yield token.replace('"consumed":{}', '"consumed":[1]')
     yield token.replace('"returns":["x"]', '"returns":[5]')
