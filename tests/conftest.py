@@ -53,6 +53,21 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture(autouse=True)
+def _signals_stay() -> Iterator[None]:
+    """What a test leaves behind here, the children of later ones inherit."""
+    before = [signal.getsignal(number) for number in _SIGNALS]
+    yield
+    after = [signal.getsignal(number) for number in _SIGNALS]
+    for number, handler in zip(_SIGNALS, before, strict=True):
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+    assert after == before, "the test leaves other signal handlers than it found"
+
+
 @pytest.fixture(autouse=True)
 def _memory_ends() -> Iterator[None]:
     """A store in memory lives as long as its process: a session would keep every one."""

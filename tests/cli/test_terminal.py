@@ -19,10 +19,10 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from runstore import Dag, Task
-from runstore.cli import commands
 from runstore.cli.console import console
 from runstore.cli.text import command_line, visible
 from runstore.store import open_store
+from tests.cli import inside
 
 # From the standards, and not from the code: C0, DEL, C1, the bidi controls of UAX 9, the line and
 # paragraph separators, and what has no width.
@@ -44,10 +44,7 @@ def call(*words: str, terminal: bool = True) -> tuple[int, str, str]:
     kind = Terminal if terminal else io.TextIOWrapper
     out, err = (kind(io.BytesIO(), "utf-8", newline="\n") for _ in range(2))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            commands.main(list(words))
-        except SystemExit as left:
-            code = int(left.code or 0)
+        code = inside.call(*words)
     out.flush()
     err.flush()
     raw = [stream.buffer.getvalue() for stream in (out, err)]  # type: ignore[attr-defined]

@@ -9,8 +9,8 @@ import pytest
 
 import runstore
 from runstore import Attempt, Dag, Map, Parallel, Task, sequence, start, task
-from runstore.cli import commands
 from runstore.errors import InputError
+from tests.cli import inside
 
 DAG = sequence(Task(name="a"), Task(name="b"))
 
@@ -57,11 +57,8 @@ def test_nor_does_it_when_it_is_fetched(run, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path / "here")
     before = everything(tmp_path)
     for output in ([], ["-o", "."]):
-        with pytest.raises(SystemExit) as left:
-            commands.main(["get", "r", *output, "--store", str(tmp_path / "s"), "--", name])
-        assert left.value.code == 2
-    with pytest.raises(SystemExit):
-        commands.main(["get", "r", "--store", str(tmp_path / "s"), "--", "../up"])
+        assert inside.call("get", "r", *output, "--store", str(tmp_path / "s"), "--", name) == 2
+    inside.call("get", "r", "--store", str(tmp_path / "s"), "--", "../up")
     assert everything(tmp_path) - before == {"here/up"}
 
 
