@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -134,6 +135,34 @@ def test_logs_beyond_the_bound_and_artifacts_are_blobs(tmp_path):
     for _ in Sweep(store.storage, timedelta(0)).run(dry_run=False):
         pass
     assert {name: fork.logs(name) for name in logs} == logs
+
+
+class Together(MemoryStorage):
+    """Creates blobs only four at once: who comes alone waits in vain."""
+
+    def __init__(self) -> None:
+        super().__init__("together")
+        self.others = threading.Barrier(4)
+        self.together = False
+
+    def create(self, key, data, *, repair=False):
+        if self.together and "/blobs/" in key:
+            self.others.wait(60)
+        super().create(key, data, repair=repair)
+
+
+def test_large_values_and_artifacts_are_copied_side_by_side():
+    storage = Together()
+    run = Store(storage).create_run(MAP, run_id="r")
+    run.begin("list").succeed({"items": list(range(4))})
+    for step in run.plan().ready:
+        attempt = run.begin(step)
+        attempt.save_bytes("f", step.path.encode())
+        attempt.succeed({"y": step.path * 5_000})
+    storage.together = True
+    fork = Store(storage).fork_run(run, run_id="f")
+    assert len(list(storage.list(f"{fork.prefix}blobs/"))) == 8
+    assert fork.plan().status == "succeeded"
 
 
 def test_nothing_is_written_for_an_id_that_is_taken(tmp_path: Path):
