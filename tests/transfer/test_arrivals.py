@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import pytest
 from runstore.cli.copying import without_credentials
 from runstore.errors import RefusedError, RunNotFoundError, StorageError
 from runstore.storage import Storage
-from runstore.store import Run, Store
+from runstore.store import Run, Store, open_store
 from runstore.transfer import Arrival, export_run, import_run, transfer_run
 from tests.transfer.counting import Counting
 from tests.transfer.forging import SMALL, small
@@ -188,3 +191,47 @@ def test_the_forged_run_is_one(tmp_path: Path) -> None:
     run = strange()
     assert Store(run.storage).run("r").dag == SMALL
     assert not [problem for _, problem in run.verify() if problem]
+
+
+def killed_at(link: int, root: Path, file: Path) -> bool:
+    """Import a file in a child that is killed when it is to give its ``link``-th object a name."""
+    child = os.fork()
+    if child == 0:
+        named = itertools.count(1)
+        real = os.link
+
+        def kill_or_link(*words: Any, **options: Any) -> None:
+            if next(named) == link:
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(*words, **options)
+
+        code = 1
+        try:
+            os.link = kill_or_link
+            import_run(open_store(root), file, workers=1)
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert status in (0, signal.SIGKILL)
+    return status != 0
+
+
+def test_killed_at_any_object_on_a_disk(tmp_path: Path) -> None:
+    """What is there of a run then is no run, or has the import as its latest invocation."""
+    export_run(strange(), tmp_path / "r.json", artifacts="all")
+    for link in itertools.count(1):
+        root = tmp_path / str(link)
+        if not killed_at(link, root, tmp_path / "r.json"):
+            break
+        assert not (root / "runs/r/run.json").exists() or latest_on_disk(root) == "import"
+        if link > 2:  # the marker, and then that
+            assert latest_on_disk(root) == "import"
+    assert link > 5
+    assert latest_on_disk(root) == "import"
+
+
+def latest_on_disk(root: Path) -> str:
+    found = [json.loads(f.read_bytes())["record"] for f in root.glob("runs/r/*/invocations/*.json")]
+    mode: str = max(found, key=lambda one: (one["number"], one["id"]))["mode"]
+    return mode
