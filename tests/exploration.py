@@ -34,7 +34,7 @@ _ALWAYS: dict[str, Any] = {
     "print_blob": True,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
-settings.register_profile("default", max_examples=100, derandomize=True, **_ALWAYS)
+settings.register_profile("default", max_examples=60, derandomize=True, **_ALWAYS)
 settings.register_profile("ci", max_examples=200, derandomize=False, **_ALWAYS)
 settings.register_profile("explore", max_examples=300, derandomize=False, **_ALWAYS)
 

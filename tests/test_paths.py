@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -222,10 +221,10 @@ def test_values_are_never_wrong(make: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("unit", ['/\\"', '/"', "[", "]/", '","', "\\\\", "é%"])
-def test_time_is_linear(unit: str) -> None:
-    item = unit * 20_000
+def test_the_longest_texts_end(unit: str) -> None:
+    # The square of this would take hours.
+    item = unit * 200_000
     text = str(NodePath((Segment.for_item("m", item, 2), Segment("x"))))
-    began = time.perf_counter()
     assert NodePath.parse(text).segments[0].item == canonical.dumps(item).decode()
     assert paths.template(text) == "m/x"
     assert len(paths.segments(text)) == 2
@@ -233,7 +232,6 @@ def test_time_is_linear(unit: str) -> None:
         paths.template(broken)
         with pytest.raises(PathError):
             NodePath.parse(broken)
-    assert time.perf_counter() - began < 2
 
 
 @pytest.mark.parametrize("run_id", ["a/b", "..", "A", "a", "é", "e\u0301", " ", "CON", "x" * 1000])

@@ -120,9 +120,9 @@ def test_digests_of_two_versions_are_incomparable() -> None:
     assert not structure.comparable("1:aa", "2:aa")
 
 
-def test_a_hundred_thousand_nodes() -> None:
+def test_thousands_of_nodes() -> None:
     graph = Dag(
         Task(name=f"n{i}", after=(f"n{i - 1}",) if i else (), params=("x",), returns=("x",))
-        for i in range(100_000)
+        for i in range(20_000)
     )
     assert structure.digest(graph) == independent(graph.to_json())

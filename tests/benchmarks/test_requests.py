@@ -132,7 +132,7 @@ def test_every_measure_runs_small(tmp_path):
         "artifacts": lambda f: figures.artifacts(f, 20, 1),
         "structure": lambda f: figures.structure_digest(f, 300, 1_000),
         "executor": lambda f: figures.executor(f, 5),
-        "linear": lambda f: figures.linear(f, 3),
+        "linear": lambda f: figures.linear(f, 1),
         "import": lambda f: figures.imports(f, 1),
         "help": lambda f: figures.command_line(f, 1),
         # Left out, with a note, where there is no radosgw.

@@ -47,7 +47,8 @@ def report(case: Case, storage):
     assert not list(history.open())
     assert not history.damaged
     # As the invocation that was last: what it tried is settled.
-    run.invocation = max(history.invocations.values(), key=lambda each: each.time).id
+    assert history.latest_invocation is not None
+    run.invocation = history.latest_invocation.id
     plan = run.plan(case.dag, history=history)
     outcomes = {
         path: [end.outcome for end in history.ends(path) if isinstance(end, End)]

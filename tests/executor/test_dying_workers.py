@@ -28,7 +28,6 @@ from tests.executor.test_signals import alive
 def test_a_worker_that_died_is_said_to_have_died_of_what_it_died_of(tmp_path, how, said):
     """At once, though a child of it goes on and holds whatever it inherited."""
     marker = tmp_path / "marker"
-    began = time.monotonic()
     try:
         result = start(
             Dag([task(f.dies, returns="x")]), {"how": how, "marker": str(marker)},
@@ -38,8 +37,7 @@ def test_a_worker_that_died_is_said_to_have_died_of_what_it_died_of(tmp_path, ho
         child = int(marker.read_text())
         lived = alive(child)
         os.kill(child, signal.SIGKILL)
-    assert time.monotonic() - began < 50, "the child sleeps for a minute"
-    assert lived
+    assert lived, "the child sleeps for an hour"
     assert result.status == "failed"
     error = result.run.read_end("dies", 1).error
     assert error["type"] == "WorkerDied"

@@ -21,7 +21,7 @@ from tests.executor import tasks as t
 from tests.executor.test_signals import alive
 from tests.places import home
 
-COMMAND = "echo $$ > {marker}; sleep 60 & wait"
+COMMAND = "echo $$ > {marker}; sleep 3600 & wait"
 
 
 def waits(folder):
@@ -57,7 +57,7 @@ def until(condition) -> None:
 def parameters(folder: Path, long: str) -> dict[str, object]:
     given: dict[str, object] = {"folder": str(folder)}
     if long == "python":
-        given |= {"seconds": 60.0, "marker": str(folder / "long")}
+        given |= {"seconds": 3600.0, "marker": str(folder / "long")}
     return given
 
 
@@ -91,14 +91,12 @@ def test_it_stops_and_says_so(tmp_path, long, processes, anew):
 
     other = threading.Thread(target=removes)
     other.start()
-    began = time.monotonic()
     with pytest.raises(RunRemovedError, match=r"run 'r' was removed .* stop") as caught:
         start(
             dag, parameters(tmp_path, long), store=url, run_id="r", processes=processes, workers=2,
             environment={},
         )  # fmt: skip
     other.join()
-    assert time.monotonic() - began < 50, "the other step takes a minute"
     assert caught.value.run_id == "r"
     pid = int((tmp_path / "long").read_text())
     until(lambda: not alive(pid))

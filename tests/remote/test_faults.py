@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from runstore.errors import KeyExistsError, OutcomeUnknownError, StorageError
@@ -97,10 +95,11 @@ def test_endless_503_ends_within_the_budget_and_says_how_long_it_tried(proxy, en
         storage.create("a", b"1")
     assert raised.value.key == "a"
     assert raised.value.seconds < 20, "a minute is the default"
-    began = time.monotonic()
+    proxy.log()
     found = dict(storage.read_many([f"k/{n}" for n in range(100)]))
     assert all(isinstance(error, StorageError) for error in found.values())
-    assert time.monotonic() - began < 60, "the keys of one call share one budget"
+    # With a budget of its own each key would be asked for some seven times.
+    assert len(proxy.log()) < 400, "the keys of one call share one budget"
 
 
 def test_a_refusal_after_a_lost_answer_stays_unknown(proxy, engine):
@@ -130,7 +129,6 @@ def test_a_server_that_hangs_does_not_hang_the_client(proxy, engine, monkeypatch
     bucket = proxy.upstream.bucket()
     storage = open_storage(f"s3://{bucket}", engine=engine, budget=20)
     proxy.hurt("hang_response", methods=("PUT", "HEAD"), times=1)
-    began = time.monotonic()
+    # The server holds its answer for an hour.
     storage.create("a", b"1")
     assert storage.read("a") == b"1"
-    assert time.monotonic() - began < 20, "the server holds its answer for longer"

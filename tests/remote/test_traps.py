@@ -8,8 +8,8 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 
+import gcsfs.core
 import pytest
 
 from runstore.errors import KeyMissingError, StorageError
@@ -157,7 +157,7 @@ def test_processes_end_cleanly_and_quietly(radosgw, engine):
         "print(len(list(s.read_many(s.list('')))))"
     )
     url = f"s3://{radosgw.bucket()}"
-    for n in range(8):
+    for n in range(8 if engine == "obstore" else 2):
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", code, url, engine, f"k{n}"],
             capture_output=True, check=False, text=True, timeout=60,
@@ -166,15 +166,14 @@ def test_processes_end_cleanly_and_quietly(radosgw, engine):
 
 
 def test_an_emulator_of_google_is_not_asked_what_it_never_answers(monkeypatch):
-    # gcsfs' extended class stalls 77 s at its first call.
+    # gcsfs' extended class asks it for the kind of the bucket, and tries for 77 s.
     running = server("fake-gcs")
     enter(monkeypatch, running)
-    began = time.monotonic()
     storage = open_storage(f"gs://{running.bucket()}/x")
     assert storage.engine.name == "fsspec", "emulators do not speak what obstore speaks"
+    assert type(storage.engine._fs) is gcsfs.core.GCSFileSystem
     storage.create("a", b"{}")
     assert storage.read("a") == b"{}"
-    assert time.monotonic() - began < 60
 
 
 def test_a_body_with_the_boundary_of_gcsfs_in_it_is_kept_whole(monkeypatch):
@@ -189,9 +188,8 @@ def test_a_body_with_the_boundary_of_gcsfs_in_it_is_kept_whole(monkeypatch):
         storage.create("record", body)
 
 
-def test_a_bucket_that_is_not_there_is_said_at_once(radosgw, engine):
+def test_a_bucket_that_is_not_there_is_said_at_once(proxy, engine):
     storage = open_storage("s3://no-such-bucket-here/x", engine=engine)
-    began = time.monotonic()
     calls = (
         lambda: storage.create("a", b""),
         lambda: list(storage.list("")),
@@ -200,14 +198,14 @@ def test_a_bucket_that_is_not_there_is_said_at_once(radosgw, engine):
     for call in calls:
         with pytest.raises(StorageError, match="no such bucket"):
             call()
-    assert time.monotonic() - began < 30
+        assert len(proxy.log()) <= 2, "nothing is tried again"
 
 
-def test_wrong_credentials_are_said_at_once(radosgw, engine):
+def test_wrong_credentials_are_said_at_once(proxy, engine):
     options = {"key": "test", "secret": "wrong"}
-    storage = open_storage(f"s3://{radosgw.bucket()}/x", engine=engine, storage_options=options)
-    began = time.monotonic()
+    url = f"s3://{proxy.upstream.bucket()}/x"
+    storage = open_storage(url, engine=engine, storage_options=options)
     for call in (lambda: storage.create("a", b""), lambda: list(storage.list(""))):
         with pytest.raises(StorageError, match="SignatureDoesNotMatch"):
             call()
-    assert time.monotonic() - began < 30
+        assert len(proxy.log()) <= 2, "nothing is tried again"

@@ -17,8 +17,9 @@ from tests.storage.conftest import BACKENDS
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 
-CONFLICTS = 100
 SIZE = 10 << 20
+A_HUNDRED = {"local", "fsspec-radosgw", "obstore-radosgw"}
+"""The others know other words for a conflict: 30 show whether one of those keeps a body."""
 
 
 def resident() -> int:
@@ -37,7 +38,10 @@ def no_collection() -> Iterator[None]:
         gc.enable()
 
 
-def test_a_hundred_conflicts_with_large_bodies_keep_memory_flat(storage: Storage) -> None:
+def test_a_hundred_conflicts_with_large_bodies_keep_memory_flat(
+    request: pytest.FixtureRequest, storage: Storage
+) -> None:
+    conflicts = 100 if request.node.callspec.params["backend"] in A_HUNDRED else 30
     storage.create("a", b"first" * 1000)
     kept = []
 
@@ -49,7 +53,7 @@ def test_a_hundred_conflicts_with_large_bodies_keep_memory_flat(storage: Storage
         for number in range(5):  # buffers and pools find their size
             conflict(number)
         before = resident()
-        for number in range(CONFLICTS):
+        for number in range(conflicts):
             conflict(number)
             if number % 10 == 9:
                 kept.append((resident() - before) >> 20)
