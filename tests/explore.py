@@ -16,7 +16,7 @@ import time
 PROPERTIES = ["-m", "hypothesis or explored"]
 ROUNDS = [
     # Scenarios that the suite plays on disk alone. First: a round of properties may be cut off.
-    ["tests/remote/test_acceptance_remote.py"],
+    ["tests/remote/test_acceptance_remote.py", "tests/transfer/test_scenarios.py"],
     [*PROPERTIES, "tests"],
 ]
 """What each round runs, in this order: arguments to pytest. The profile is ``explore``."""

@@ -18,11 +18,14 @@ from hypothesis import strategies as st
 import runstore
 from runstore import keys
 from runstore.records import Blob, End
+from runstore.transfer import import_run
 from tests import independent_reader
 from tests.data import make_store
 from tests.places import home
 
-STORES = sorted((Path(__file__).parent / "data/stores").iterdir())
+DATA = Path(__file__).parent / "data"
+STORES = sorted((DATA / "stores").iterdir())
+EXPORTS = sorted((DATA / "exports").iterdir())
 
 
 def by_library(root: Path) -> dict[str, dict[str, tuple]]:
@@ -93,6 +96,27 @@ def test_a_frozen_store_is_whole():
         for path in (root / "runs").rglob("*.json"):
             data = path.read_bytes()
             assert json.loads(data)["sha256"] == independent_reader.sha256(data[86:-1]), path
+
+
+@pytest.mark.parametrize("file", EXPORTS, ids=lambda path: path.name)
+def test_a_frozen_export_is_read_in_place_and_imported(file, tmp_path):
+    """Its run is that of the frozen store, to the byte."""
+    frozen = runstore.open(DATA / "stores" / file.stem).run("Nightly 1")
+    imported = import_run(runstore.open(tmp_path / "s"), file)
+    for run in (runstore.open(file).run("Nightly 1"), imported):
+        assert run.plan(make_store.DAG).status == "succeeded"
+        assert run.values() == frozen.values()
+        assert run.logs('Scan %25["eu"]/score') == b"scoring eu\n"
+        assert not [key for key, problem in run.verify() if problem]
+    here, there = (
+        home(tmp_path / "s", "_unightly_s1"),
+        home(DATA / "stores" / file.stem, "_unightly_s1"),
+    )
+    for folder in ("attempts", "blobs"):
+        names = {path.relative_to(there) for path in (there / folder).rglob("*") if path.is_file()}
+        assert len(names) > 3
+        for name in names:
+            assert (here / name).read_bytes() == (there / name).read_bytes(), name
 
 
 def test_a_store_of_today_is_read_by_both(tmp_path):

@@ -1,4 +1,5 @@
-"""Writes the frozen store of this version: ``python -m tests.data.make_store FOLDER``.
+"""Writes the frozen store of this version, and an exported file of a run in it:
+``python -m tests.data.make_store FOLDER FILE``.
 
 Done once for each release; a store that was written is never written again."""
 
@@ -10,6 +11,7 @@ from pathlib import Path
 import runstore
 from runstore import Attempt, Conditional, Dag, Loop, Map, fork, retry, sequence, start, task
 from runstore.records import Consumed
+from runstore.transfer import export_run
 
 
 def regions():
@@ -80,3 +82,4 @@ def main(root: str) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1])
+    export_run(runstore.open(sys.argv[1]).run("Nightly 1"), sys.argv[2], artifacts="all")

@@ -38,15 +38,16 @@ def lived(dag: Dag, seed: int, *, last: bool = True, judging: bool = False) -> J
         ]
         paths = known(sim)
         weak = [path for path in paths if template(path) in handled]
+        idle = [path for path in paths if path in sim.before_idle]
         sim.go(
             fail=[*some(choose, paths, choose.choice([0, 2])), *some(choose, weak, 3)],
             force=force,
             code=choose.choice([0, 0, turn]),
-            stop=choose.choice([None, choose.randint(0, 8)]),
+            stop=choose.choice([None, choose.randint(0, 8), *some(choose, idle, 2)]),
             order=choose.choice([None, seed]),
             dag=edited(sim.dag, seed + turn) if turn and choose.random() < 0.1 else None,
             workers=choose.choice([1, 1, 3]),
-            death=choose.choice(["dies", "dies", "cancelled", "lost"]),
+            death=choose.choice(["dies", "dies", "cancelled", "lost", "lost"]),
             alive=choose.random() < 0.3,
         )
         if choose.random() < 0.15:

@@ -95,7 +95,7 @@ class Judged(Simulation):
         fail: Collection[str] = (),
         force: Sequence[str] = (),
         code: int = 0,
-        stop: int | None = None,
+        stop: int | str | None = None,
         order: int | None = None,
         dag: Dag | None = None,
         workers: int = 1,
@@ -105,9 +105,9 @@ class Judged(Simulation):
         """One invocation.
 
         :param fail: paths that fail.
-        :param stop: end in that attempt. ``death`` says how: it ``dies``, and leaves its attempts
-            open; or it is ``cancelled``, and says so; or they are ``lost`` to somebody else while
-            the invocation goes on.
+        :param stop: end in that attempt, by its count or its path. ``death`` says how: it ``dies``,
+            and leaves its attempts open; or it is ``cancelled``, and says so; or they are ``lost``
+            to somebody else while the invocation goes on.
         :param order: the seed by which steps are chosen and done; as they come by default.
         :param workers: how many attempts are open at once.
         :param alive: the processes of open attempts live, and may end them now.
@@ -131,7 +131,7 @@ class Judged(Simulation):
             step = ready[0] if order is None else choose.choice(ready)
             self.begin(step, invocation)
             begun += 1
-            if stop is not None and begun > stop:
+            if step.path == stop or (type(stop) is int and begun > stop):
                 stop = None
                 if death == "dies":
                     return self.plan(invocation)
