@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -19,8 +20,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let hypothesis draw from the seed of this run, unless the command line says another."""
     _heed_signals()
     config.addinivalue_line("markers", "explored: draws at random without hypothesis")
+    config.addinivalue_line("markers", "at_root: of a bucket, where a store is remote")
     if exploration.PROFILE != "default" and config.getoption("hypothesis_seed", None) is None:
         config.option.hypothesis_seed = str(exploration.SEED)
+
+
+def pytest_collection_finish() -> None:
+    """Modules stay: no collection, here or in what is forked, need look at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _heed_signals() -> None:

@@ -55,7 +55,7 @@ def test_the_parameters_of_a_command_that_was_killed_are_removed_by_the_next(
         "if __name__ == '__main__':\n"
         "    pipeline = runstore.Pipeline(runstore.sequence(node), secrets=['token'])\n"
         f"    runstore.start(pipeline, store={str(tmp_path / 's')!r}, environment={{}}, "
-        f"secrets={{'token': {SECRET!r}}}, processes={processes})\n"
+        f"secrets={{'token': {SECRET!r}}}, workers=1, processes={processes})\n"
     )
     (tmp_path / "script.py").write_text(script)
     child = subprocess.Popen([sys.executable, tmp_path / "script.py"], stdout=subprocess.DEVNULL)

@@ -68,23 +68,26 @@ class Server:
             self.azure().create_container(name)
         return name
 
-    def objects(self, bucket: str) -> dict[str, bytes]:
+    def objects(self, bucket: str, prefix: str = "") -> dict[str, bytes]:
         """Everything in a bucket, seen by another client than the one under test."""
         if self.scheme == "s3":
-            pages = self.s3().get_paginator("list_objects_v2").paginate(Bucket=bucket)
+            pager = self.s3().get_paginator("list_objects_v2")
+            pages = pager.paginate(Bucket=bucket, Prefix=prefix)
             names = [each["Key"] for page in pages for each in page.get("Contents", [])]
             return {
                 name: self.s3().get_object(Bucket=bucket, Key=name)["Body"].read() for name in names
             }
         if self.scheme == "gs":
-            items = json.loads(self._http(f"/storage/v1/b/{bucket}/o")).get("items", [])
+            items = json.loads(self._http(f"/storage/v1/b/{bucket}/o?prefix={prefix}")).get(
+                "items", []
+            )
             quoted = {item["name"]: urllib.parse.quote(item["name"], safe="") for item in items}
             path = f"/storage/v1/b/{bucket}/o"
             return {name: self._http(f"{path}/{q}?alt=media") for name, q in quoted.items()}
         container = self.azure().get_container_client(bucket)
         return {
             blob.name: container.download_blob(blob.name).readall()
-            for blob in container.list_blobs()
+            for blob in container.list_blobs(name_starts_with=prefix)
         }
 
     def s3(self) -> Any:

@@ -7,8 +7,10 @@ that reads what is really there, never through the code under test.
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from unittest import mock
@@ -63,41 +65,64 @@ def _memory(folder: Path) -> Backend:
 class BucketOracle:
     server: Server
     bucket: str
+    prefix: str = ""
 
     def objects(self) -> dict[str, bytes]:
-        return self.server.objects(self.bucket)
+        found = self.server.objects(self.bucket, self.prefix)
+        assert all(name.startswith(self.prefix) for name in found)
+        return {name.removeprefix(self.prefix): body for name, body in found.items()}
 
 
-def _remote(name: str, engine: str) -> Callable[[Path], Backend]:
-    def make(folder: Path) -> Backend:
+_BUCKETS: dict[str, str] = {}
+"""Server -> the bucket of this process: each test has a prefix of its own in it."""
+
+
+def _remote(name: str, engine: str, *, at_root: bool = False) -> Callable[[Path], Backend]:
+    """
+    :param at_root: each store has a bucket, and is all of it.
+    """
+
+    def make(folder: Path, *, at_root: bool = at_root) -> Backend:
         running = server(name)
         for variable, value in running.environment.items():
             os.environ[variable] = value  # undone by the fixture
-        bucket = running.bucket()
-        storage = open_storage(f"{running.scheme}://{bucket}", engine=engine, budget=15)
-        return Backend(storage, BucketOracle(running, bucket))
+        bucket, prefix = "", ""
+        if at_root:
+            bucket = running.bucket()
+        else:
+            bucket = _BUCKETS.get(name) or _BUCKETS.setdefault(name, running.bucket())
+            prefix = f"{uuid.uuid4().hex}/"
+        url = f"{running.scheme}://{bucket}/{prefix}".rstrip("/")
+        storage = open_storage(url, engine=engine, budget=15)
+        return Backend(storage, BucketOracle(running, bucket, prefix))
 
     return make
 
 
-BACKENDS: dict[str, Callable[[Path], Backend]] = {
-    "local": lambda folder: _local(folder, durable=True),
-    "local-not-durable": lambda folder: _local(folder, durable=False),
-    "memory": _memory,
+REMOTE: dict[str, Callable[..., Backend]] = {
     "fsspec-radosgw": _remote("radosgw", "fsspec"),
     "obstore-radosgw": _remote("radosgw", "obstore"),
-    "fsspec-moto": _remote("moto", "fsspec"),
-    "obstore-moto": _remote("moto", "obstore"),
+    "fsspec-moto": _remote("moto", "fsspec", at_root=True),
+    "obstore-moto": _remote("moto", "obstore", at_root=True),
     "fsspec-fake-gcs": _remote("fake-gcs", "fsspec"),
     "fsspec-azurite": _remote("azurite", "fsspec"),
     "obstore-azurite": _remote("azurite", "obstore"),
+}
+BACKENDS: dict[str, Callable[..., Backend]] = {
+    "local": lambda folder: _local(folder, durable=True),
+    "local-not-durable": lambda folder: _local(folder, durable=False),
+    "memory": _memory,
+    **REMOTE,
 }
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
     with mock.patch.dict(os.environ):
-        yield BACKENDS[request.param](tmp_path)
+        make = BACKENDS[request.param]
+        if request.node.get_closest_marker("at_root") and request.param in REMOTE:
+            make = partial(make, at_root=True)
+        yield make(tmp_path)
 
 
 @pytest.fixture

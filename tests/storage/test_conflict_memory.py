@@ -18,7 +18,7 @@ from tests.storage.conftest import BACKENDS
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 
 SIZE = 10 << 20
-A_HUNDRED = {"local", "fsspec-radosgw", "obstore-radosgw"}
+A_HUNDRED = {"local", "fsspec-radosgw"}
 """The others know other words for a conflict: 30 show whether one of those keeps a body."""
 
 
