@@ -91,6 +91,8 @@ class _Reader:
         self.partial = False
         self.loose: dict[tuple[str, int], End] = {}
         """Of a partial history: the ends that stand on their own."""
+        self.superseded: set[str] = set()
+        """Of a partial history: keys of ends that are there, and not read."""
         self.contradictions: list[Damaged] = []
         self.strange: list[Damaged] = []
         """Records of another run."""
@@ -200,9 +202,15 @@ class _Reader:
                 continue
             if start.run_nonce != self.nonce:
                 self._stray(key, f"pack {key} holds a record of {self.another(start)}")
-            elif isinstance(start, Start):
+            elif isinstance(start, Start) and not self._is_superseded(start):
                 history.add(start)
                 self.begun.append(start)
+
+    def _is_superseded(self, start: Start) -> bool:
+        """Whether its end is there and was left out: without it, the start would look open."""
+        if not self.superseded:
+            return False
+        return keys.attempt_key(self.prefix, start.path, start.attempt, "end") in self.superseded
 
     def _contradict(self, record: Start | End, problem: str) -> None:
         """Two records tell of one attempt, and both cannot be true."""
@@ -278,6 +286,7 @@ class _Reader:
         starts = [key for key in listed if key.endswith(".start.json")]
         if prefixes is not None:
             wanted = _latest(wanted)
+            self.superseded = ended.difference(wanted)
         wanted += [key for key in starts if f"{key[:-10]}end.json" not in ended]
         if self.packed:
             # A record that stands in a pack is not read again, nor the start of such an end.

@@ -132,8 +132,10 @@ def test_a_command_and_what_it_started_are_gone_when_the_run_was_cancelled(
     _, err = process.communicate(timeout=50)
     assert process.returncode == 143
     assert _living(group) == []
-    assert "cancelled by SIGTERM: 1 step ran" in err
-    assert shell.json("show", "r")["attempts"][0]["outcome"] == "cancelled"
+    assert "cancelled by SIGTERM" in err
+    if times == 1:  # a second one waits for nothing
+        assert "1 step ran" in err
+        assert shell.json("show", "r")["attempts"][0]["outcome"] == "cancelled"
 
 
 @pytest.mark.parametrize("more", [(), ("--processes",)])

@@ -122,3 +122,28 @@ def test_an_end_that_was_lost_is_taken_from_a_pack_and_not_declared_lost(tmp_pat
     assert said["reason"] == "succeeded"
     assert run.take_over(run.history(["each[1]/work"]), "all") == []
     assert run.plan()["each[1]/work"].reason == "succeeded"
+
+
+def test_a_pack_does_not_open_an_attempt_again_that_a_later_one_superseded():
+    """The end of that attempt is not read, as it decides nothing, and the pack has its start alone:
+    it was written while the attempt was open."""
+    dag = Dag([Task(name="other"), Task(name="a"), Task(name="b", after=("a",))])
+    run = memory().create_run(dag, run_id=RUN_ID)
+    run.begin_invocation("start")
+    run.keep_for_pack()
+    run.begin("other").succeed()
+    run.begin("a")
+    assert run.write_pack()
+    again = Store(run.storage).run(RUN_ID)
+    again.begin_invocation("retry")
+    assert again.take_over(again.history(), "all") == []
+    again.begin("a").succeed()
+    again.begin("b")  # it is open, so packs are read, too
+    for path, reason in (("a", "succeeded"), ("b", "in progress elsewhere")):
+        said, _ = asked(run, path)
+        assert said["reason"] == reason
+        assert said == Store(run.storage).run(RUN_ID).plan()[path].to_json()
+    damaged = keys.attempt_key(run.prefix, "b", 1, "start")
+    run.storage._objects[damaged] = b"{}"
+    said, _ = asked(run, "b")
+    assert said["reason"] == "in progress elsewhere"
