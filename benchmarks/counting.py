@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 from runstore.errors import StorageError
 from runstore.storage import Storage
-from runstore.storage.engine import Info
-from runstore.storage.removing import Dated
+from runstore.storage.capabilities import Dated
+from runstore.storage.client import Info
 
 __all__ = ["Counting"]
 

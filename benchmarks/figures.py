@@ -19,8 +19,7 @@ from benchmarks.fixtures import RUN_ID, finished_map, map_dag
 from benchmarks.measure import Figure, in_turn, median_in_turn, raw_write, timed
 from benchmarks.remote import remote_attempt, remote_history, remote_pack, transfer
 from benchmarks.shapes import LINEAR, SHAPES, growth, map_that_loads
-from runstore import structure
-from runstore.dag import Dag, Map, Parallel, Task, walk
+from runstore.dag import Dag, Map, Parallel, Task, structure, walk
 from runstore.executor import start
 from runstore.pipeline import sequence, task
 from runstore.store import Attempt, Store, open_store

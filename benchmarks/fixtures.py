@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 from runstore.dag import Dag, Map, Task
 from runstore.errors import StorageError
-from runstore.history import History
 from runstore.plan import Planner
+from runstore.plan.history import History
 from runstore.records import Blob
 from runstore.storage.local import LocalStorage
 from runstore.store import Store

@@ -18,8 +18,7 @@ from typing import Any
 
 from benchmarks.fixtures import RUN_ID, finished_map, map_dag
 from benchmarks.measure import Figure, in_turn, median_in_turn, raw_write, timed
-from runstore import keys
-from runstore.records import Consumed
+from runstore.records import Consumed, keys
 from runstore.store import Store, open_store
 
 __all__ = ["remote_attempt", "remote_history", "remote_pack", "transfer"]

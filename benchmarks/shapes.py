@@ -13,8 +13,8 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from runstore.dag import Conditional, Dag, Loop, Map, Parallel, Task
-from runstore.history import Damaged, History
 from runstore.plan import Planner, expand
+from runstore.plan.history import Damaged, History
 from runstore.records import Blob, End, Invocation, Loaded, RunRecord
 
 __all__ = ["LINEAR", "SHAPES", "Shape", "counted", "finish", "growth", "map_that_loads"]

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from runstore.dag import Conditional, Dag, Loop, Map, Parallel, Task
     from runstore.errors import RunstoreError
     from runstore.executor import Result, fork, retry, start
-    from runstore.history import History
     from runstore.pipeline import Pipeline, load_pipeline, sequence, task
     from runstore.plan import Action, Plan, Reason, Step
+    from runstore.plan.history import History
     from runstore.store import Attempt, Run, Store, begin, cancel, fail, succeed
     from runstore.store import open_store as open  # noqa: A004
 
@@ -25,7 +25,7 @@ _HOMES = {
     "runstore.dag": ("Conditional", "Dag", "Loop", "Map", "Parallel", "Task"),
     "runstore.errors": ("RunstoreError",),
     "runstore.executor": ("Result", "fork", "retry", "start"),
-    "runstore.history": ("History",),
+    "runstore.plan.history": ("History",),
     "runstore.pipeline": ("Pipeline", "load_pipeline", "sequence", "task"),
     "runstore.plan": ("Action", "Plan", "Reason", "Step"),
     "runstore.store": ("Attempt", "Run", "Store", "begin", "cancel", "fail", "succeed"),

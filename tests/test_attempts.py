@@ -25,7 +25,7 @@ from runstore.errors import (
     RefusedError,
 )
 from runstore.records import Consumed, Holder
-from runstore.store import holder
+from runstore.store import process as holder
 
 DAG = sequence(Task(name="a", returns=("x",)), Task(name="b", params=("x",), returns=("y",)))
 fork = multiprocessing.get_context("fork")

@@ -16,8 +16,8 @@ from runstore.errors import (
     RecordDamagedError,
     RunNotFailedError,
 )
-from runstore.history import Damaged
 from runstore.plan import Action, Reason
+from runstore.plan.history import Damaged
 from runstore.records import Start
 from tests.places import home
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from runstore import keys
 from runstore.errors import PathError
+from runstore.records import keys
 from tests.exploration import scaled
 from tests.places import NONCE
 

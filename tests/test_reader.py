@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import runstore
-from runstore import keys
-from runstore.records import Blob, End
+from runstore.records import Blob, End, keys
 from runstore.transfer import import_run
 from tests import independent_reader
 from tests.data import make_store

@@ -10,10 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runstore import Dag, keys
-from runstore.bodies import parse, parse_attempt, to_body
+from runstore import Dag
 from runstore.errors import DamagedError, FormatVersionError, RecordDamagedError
-from runstore.framing import frame, parse_pack, to_pack, unframe
 from runstore.records import (
     Blob,
     Consumed,
@@ -25,7 +23,10 @@ from runstore.records import (
     RunRecord,
     Secret,
     Start,
+    keys,
 )
+from runstore.records.codec import parse, parse_attempt, to_body
+from runstore.records.framing import frame, parse_pack, to_pack, unframe
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
 from tests.places import NONCE, prefix

@@ -11,8 +11,7 @@ import pytest
 import rfc8785
 from hypothesis import given
 
-from runstore import structure
-from runstore.dag import Dag, Task
+from runstore.dag import Dag, Task, structure
 from tests.planning.build import dag, mp, par, t
 from tests.planning.generate import dags
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runstore.errors import PipelineError
-from runstore.yaml12 import parse_yaml
+from runstore.pipeline.yaml12 import parse_yaml
 
 
 def read(text: str) -> Any:

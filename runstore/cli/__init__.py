@@ -15,7 +15,7 @@ import click
 
 from runstore import __version__
 
-__all__ = ["commands", "main"]
+__all__ = ["main", "program"]
 
 VERBS = {
     "run": "Run a pipeline, as a new run.",
@@ -65,7 +65,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(f"runstore.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        name = _MODULES.get(cmd_name, cmd_name)
+        module = importlib.import_module(f"runstore.cli.commands.{name}")
         command: click.Command = module.command
         return command
 
@@ -75,7 +76,7 @@ class Commands(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> Any:
-        from runstore.cli.exits import leave, perform
+        from runstore.cli.exit_codes import leave, perform
 
         arguments = sys.argv[1:] if args is None else list(args)
         leave(perform(lambda state: self._call(arguments, state)))
@@ -110,13 +111,13 @@ debug = click.option(
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="runstore")
 @debug
-def commands() -> None:
+def program() -> None:
     """A durable, shared memory for pipeline runs: what every step did, and what is left to do."""
 
 
 def main() -> None:
     """The console script."""
     try:
-        commands.main()
+        program.main()
     except KeyboardInterrupt:  # while the rest was being imported
         sys.exit(130)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from runstore.cli import debug
-from runstore.cli.console import ask
-from runstore.cli.place import DEFAULT_STORE, Place
+from runstore.cli.render.console import ask
+from runstore.cli.store_url import DEFAULT_STORE, Place
 from runstore.errors import InputError, ParameterError
 from runstore.storage import expand_home
 
@@ -284,7 +284,7 @@ def _value(name: str, text: str) -> Any:
 
 
 def _from_file(path: str) -> dict[str, Any]:
-    from runstore.document import parse_document
+    from runstore.pipeline.document import parse_document
 
     try:
         with open(path, "rb") as file:

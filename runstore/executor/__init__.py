@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runstore.dag import Dag, walk
+from runstore.dag.structure import digest
 from runstore.errors import InputError, RunNotFailedError
-from runstore.executor.given import (
+from runstore.executor.checks import (
     check_runnable,
     check_secrets,
     code_of,
@@ -25,20 +26,19 @@ from runstore.executor.given import (
     secrets_of,
     unread,
 )
-from runstore.executor.loop import Loop
 from runstore.executor.main_module import check_sendable, refuse_while_imported
 from runstore.executor.pool import Pool
 from runstore.executor.recorded_code import RECORDED, recorded_dag
 from runstore.executor.reporter import Reporter, Silent
 from runstore.executor.retry_variable import hidden_from_steps, run_to_retry
+from runstore.executor.scheduler import Loop
 from runstore.executor.signals import Cancelled
-from runstore.history import Damaged, History
 from runstore.pipeline import Pipeline
 from runstore.plan import Plan, Planner, expand, select
+from runstore.plan.history import Damaged, History
 from runstore.plan.steps import BY_VALUE
 from runstore.records import Invocation, Secret, Start
 from runstore.store import Run, Store, Takeover, check_takeover, compare, open_store
-from runstore.structure import digest
 
 __all__ = ["Cancelled", "Reporter", "Result", "Silent", "fork", "retry", "start"]
 

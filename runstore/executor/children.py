@@ -8,7 +8,7 @@ import traceback
 from contextlib import suppress
 from typing import NoReturn
 
-from runstore.executor.capture import flush
+from runstore.executor.stdout import flush
 
 __all__ = ["leave_child"]
 

@@ -18,7 +18,7 @@ from collections.abc import (
 from contextlib import suppress
 from typing import Any
 
-from runstore.signatures import inside
+from runstore.pipeline.signatures import inside
 
 __all__ = ["is_async", "promised", "result_of"]
 

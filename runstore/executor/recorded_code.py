@@ -13,14 +13,13 @@ import os
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from runstore import keys
 from runstore.errors import RecordedCodeError
-from runstore.history import WORKING, History
 from runstore.pipeline import is_there
-from runstore.records import Invocation
+from runstore.plan.history import WORKING, History
+from runstore.records import Invocation, keys
 from runstore.storage.exported import ExportedStorage
 from runstore.store import Run
-from runstore.store.holder import myself
+from runstore.store.process import myself
 
 __all__ = ["RECORDED", "recorded_dag", "recorded_file"]
 

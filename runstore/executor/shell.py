@@ -14,11 +14,11 @@ from typing import Any
 
 from runstore.canonical import exact
 from runstore.dag import Task
+from runstore.executor.environment import environment_of, spelt
 from runstore.executor.failure import TaskFailedError, killed_by
-from runstore.executor.log import Log
-from runstore.executor.returned import from_file
+from runstore.executor.outputs import from_file
 from runstore.executor.scratch import scratch
-from runstore.executor.variables import environment_of, spelt
+from runstore.executor.step_log import Log
 from runstore.store import Attempt
 
 __all__ = ["GRACE_SECONDS", "Shell", "patterns", "run_command"]

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from runstore.errors import RunstoreError
 from runstore.executor.failure import DIED_OR_ANOTHER, how_it_died, what_died
-from runstore.history import Damaged
 from runstore.plan import Step
+from runstore.plan.history import Damaged
 from runstore.records import End, Start
 from runstore.store import Run
 from runstore.store.folder import left_files

@@ -10,16 +10,17 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from runstore.collector import no_collection
 from runstore.dag import Dag
-from runstore.history import History, no_collection
+from runstore.dag.structure import changed
 from runstore.plan.composite import exports
 from runstore.plan.evaluate import Evaluation, Kept
 from runstore.plan.focus import focus, needed
-from runstore.plan.force import expand, select
-from runstore.plan.prepare import Graph, prepare
+from runstore.plan.graph import Graph, prepare
+from runstore.plan.history import History
+from runstore.plan.selection import expand, select
 from runstore.plan.state import DONE, FAILED
 from runstore.plan.steps import Action, Evidence, Plan, Reason, Step, Values, Work
-from runstore.structure import changed
 
 __all__ = [
     "Action",

@@ -16,7 +16,7 @@ from runstore.paths import segment_end
 from runstore.plan.state import DONE, Frame, Saved, Scope, State
 
 if TYPE_CHECKING:
-    from runstore.plan.prepare import Graph, Vertex
+    from runstore.plan.graph import Graph, Vertex
 
 __all__ = ["AMBIGUOUS", "Index", "Sight", "find", "hand_on"]
 

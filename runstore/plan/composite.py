@@ -10,6 +10,7 @@ from runstore.canonical import digest, dumps
 from runstore.paths import escape
 from runstore.plan.artifacts import hand_on
 from runstore.plan.context import Context, emit
+from runstore.plan.digests import composite_result, ends_digest, shown
 from runstore.plan.state import (
     DONE,
     FAILED,
@@ -23,11 +24,10 @@ from runstore.plan.state import (
     order,
 )
 from runstore.plan.steps import Action, Reason, Step
-from runstore.plan.values import composite_result, ends_digest, shown
 from runstore.records import Blob, Secret
 
 if TYPE_CHECKING:
-    from runstore.plan.prepare import Graph, Vertex
+    from runstore.plan.graph import Graph, Vertex
 
 __all__ = ["Composites", "exports"]
 

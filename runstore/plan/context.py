@@ -7,9 +7,10 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from runstore.history import Attempt, Damaged, History
 from runstore.paths import escape
-from runstore.plan.prepare import Graph, Vertex
+from runstore.plan.digests import ends_digest, state_result, value_digest
+from runstore.plan.graph import Graph, Vertex
+from runstore.plan.history import Attempt, Damaged, History
 from runstore.plan.state import (
     DONE,
     FAILED,
@@ -21,7 +22,6 @@ from runstore.plan.state import (
     Valued,
 )
 from runstore.plan.steps import Action, Reason, Step, cuts
-from runstore.plan.values import ends_digest, state_result, value_digest
 from runstore.records import Start
 
 __all__ = ["Context", "is_torn_start", "known"]
@@ -296,7 +296,7 @@ def _given(vertex: Vertex, frame: Frame, name: str) -> Valued | None:
 
 
 def known(result: str | None) -> str:
-    """A result that :func:`~runstore.plan.prepare.prepare` found somebody will ask for."""
+    """A result that :func:`~runstore.plan.graph.prepare` found somebody will ask for."""
     assert result is not None
     return result
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from runstore.plan.composite import Composites
+from runstore.plan.graph import Vertex
 from runstore.plan.handlers import Handlers
-from runstore.plan.prepare import Vertex
 from runstore.plan.state import (
     DONE,
     FAILED,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from runstore.dag import Dag
 from runstore.paths import NodePath, Segment, template
-from runstore.plan.prepare import Graph, Vertex, prepare
+from runstore.plan.graph import Graph, Vertex, prepare
 from runstore.plan.steps import within
 
 __all__ = ["focus", "needed"]

@@ -11,7 +11,7 @@ from runstore.plan.state import DONE, FAILED, PENDING, State
 from runstore.records import End, Start
 
 if TYPE_CHECKING:
-    from runstore.plan.prepare import Graph, Vertex
+    from runstore.plan.graph import Graph, Vertex
 
 __all__ = ["Handlers"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from runstore.plan.digests import value_digest
 from runstore.plan.steps import Action, Step
-from runstore.plan.values import value_digest
 from runstore.records import Blob, End
 
 if TYPE_CHECKING:
     from runstore.plan.artifacts import Index
-    from runstore.plan.prepare import Graph, Vertex
+    from runstore.plan.graph import Graph, Vertex
 
 __all__ = [
     "DONE",

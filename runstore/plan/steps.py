@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runstore.copies import copied
-from runstore.history import Attempt, Damaged
+from runstore.plan.history import Attempt, Damaged
 from runstore.records import Blob, Consumed, End, Loaded, Start
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from runstore.history import Attempt, Damaged
 from runstore.plan.artifacts import AMBIGUOUS, Sight, find
 from runstore.plan.context import Context
-from runstore.plan.prepare import Vertex
+from runstore.plan.digests import end_result, task_result
+from runstore.plan.graph import Vertex
+from runstore.plan.history import Attempt, Damaged
 from runstore.plan.state import DONE, FAILED, PENDING, UPSTREAM_FAILED, Frame, State
 from runstore.plan.steps import Action, Reason, Step, Values, Work, cuts, not_loaded
-from runstore.plan.values import end_result, task_result
 from runstore.records import Consumed, End, Start
 
 __all__ = ["Tasks"]

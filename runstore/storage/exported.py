@@ -16,8 +16,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, BinaryIO, NoReturn
 
-from runstore import keys
 from runstore.errors import ImportRefusedError, KeyMissingError, PathError, StorageError
+from runstore.records import keys
 from runstore.storage import check_key, check_prefix
 from runstore.storage.lines import (
     FORMAT,

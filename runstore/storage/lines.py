@@ -18,7 +18,7 @@ from typing import IO, Any, NamedTuple, NoReturn
 
 import orjson
 
-from runstore import keys
+from runstore.records import keys
 
 __all__ = [
     "FORMAT",

@@ -1,4 +1,4 @@
-"""Many creates on a local disk, made durable together: `runstore.storage.removing.Batching`.
+"""Many creates on a local disk, made durable together: `runstore.storage.capabilities.Batching`.
 
 One ``syncfs(2)`` in place of an fsync for each file, where it is known to promise the same: "Linux
 waits for I/O completions, and thus sync() or syncfs() provide the same guarantees as fsync() called
@@ -56,7 +56,7 @@ class _Batch(LocalStorage):
 
 @contextmanager
 def batch(storage: LocalStorage) -> Iterator[Storage]:
-    """See `runstore.storage.removing.Batching.batch`."""
+    """See `runstore.storage.capabilities.Batching.batch`."""
     if not storage.durable:
         yield storage
         return

@@ -1,4 +1,4 @@
-"""Deleting in a folder of a local disk, and telling what is old: `runstore.storage.removing`."""
+"""Deleting on a local disk, and telling what is old: see :mod:`runstore.storage.capabilities`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runstore.storage.unfinished import TEMP, abandoned
 
 if TYPE_CHECKING:
     from runstore.errors import StorageError
-    from runstore.storage.engine import Info
+    from runstore.storage.client import Info
 
 __all__ = ["LocalCare"]
 
@@ -80,7 +80,7 @@ class LocalCare:
     def info(self, key: str) -> Info:
         from datetime import UTC, datetime
 
-        from runstore.storage.engine import Info
+        from runstore.storage.client import Info
 
         check_key(key, self.url)
         try:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from runstore.errors import KeyExistsError, KeyMissingError, StorageError
 from runstore.storage import CHUNK_BYTES, check_key, check_prefix
-from runstore.storage.engine import Info
+from runstore.storage.client import Info
 
 __all__ = ["MemoryStorage", "named_store"]
 
@@ -79,12 +79,12 @@ class MemoryStorage:
         return iter({at + "".join(key[len(at) :].partition("/")[:2]) for key in keys})
 
     def info(self, key: str) -> Info:
-        """See `runstore.storage.removing`. When it was written is not known."""
+        """See `runstore.storage.capabilities`. When it was written is not known."""
         size = len(self.read(key))
         return Info(size, None, str(self._versions.get(key, "")))
 
     def remove(self, keys: Iterable[str]) -> None:
-        """See `runstore.storage.removing`."""
+        """See `runstore.storage.capabilities`."""
         for key in keys:
             check_key(key, self.url)
             with self._lock:

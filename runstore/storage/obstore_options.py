@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from runstore.storage.address import Address
+from runstore.storage.url import Address
 
 __all__ = ["Translated", "Untranslatable", "translate"]
 

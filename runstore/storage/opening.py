@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from runstore.errors import StorageError
-from runstore.storage.address import PACKAGES, Address, parse_address
-from runstore.storage.engine import Engine
+from runstore.storage.client import Engine
 from runstore.storage.remote import BUDGET_SECONDS, RemoteStorage
+from runstore.storage.url import PACKAGES, Address, parse_address
 
 __all__ = ["ENGINES", "open_remote"]
 
@@ -81,7 +81,7 @@ def _choose(address: Address, options: Mapping[str, Any], engine: str | None) ->
 
 def _connect(chosen: str, address: Address, options: Mapping[str, Any]) -> Engine:
     if chosen == "obstore":
-        from runstore.storage.obstore_engine import ObstoreEngine, is_forked
+        from runstore.storage.obstore_client import ObstoreEngine, is_forked
 
         if not is_forked():
             return ObstoreEngine(address, options)
@@ -94,14 +94,14 @@ def _connect(chosen: str, address: Address, options: Mapping[str, Any]) -> Engin
                 f"Start processes with 'spawn' or 'forkserver'. ({error})",
                 url=address.url,
             ) from None
-    from runstore.storage.fsspec_engine import FsspecEngine
+    from runstore.storage.fsspec_client import FsspecEngine
 
     return FsspecEngine(address, options)
 
 
 def _check_installed(address: Address) -> None:
     if not address.family:
-        from runstore.storage.fsspec_engine import check_scheme
+        from runstore.storage.fsspec_client import check_scheme
 
         check_scheme(address)
         return

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from runstore.errors import KeyExistsError, StorageError
 from runstore.storage import Storage, has_single_writer
-from runstore.storage.engine import NotExclusive
+from runstore.storage.client import NotExclusive
 
 __all__ = ["Probe", "probe", "require"]
 

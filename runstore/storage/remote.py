@@ -23,11 +23,11 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from runstore.errors import KeyExistsError, KeyMissingError, OutcomeUnknownError, StorageError
 from runstore.storage import MAX_KEY_BYTES, check_key, check_prefix, open_storage
-from runstore.storage.address import Address
-from runstore.storage.engine import Answer, Engine, Info, Verdict, forget_frames
-from runstore.storage.patience import Patience
+from runstore.storage.client import Answer, Engine, Info, Verdict, forget_frames
 from runstore.storage.remote_care import RemoteCare
-from runstore.storage.transfer import RangeFile, Spool
+from runstore.storage.retry import Patience
+from runstore.storage.streams import RangeFile, Spool
+from runstore.storage.url import Address
 
 __all__ = ["BUDGET_SECONDS", "EXCLUSIVE_BYTES", "RemoteStorage"]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runstore.errors import StorageError
 from runstore.storage import check_prefix
-from runstore.storage.engine import Answer
+from runstore.storage.client import Answer
 
 if TYPE_CHECKING:
-    from runstore.storage.engine import Engine
+    from runstore.storage.client import Engine
 
 __all__ = ["RemoteCare"]
 
@@ -40,7 +40,7 @@ class RemoteCare:
         ) -> Iterator[_Got]: ...
 
     def remove(self, keys: Iterable[str]) -> None:
-        """See `runstore.storage.removing.Removing`. One request for each, some at a time."""
+        """See `runstore.storage.capabilities.Removing`. One request for each, some at a time."""
         keys = list(keys)
         for key in keys:
             self._check(key)
@@ -59,7 +59,7 @@ class RemoteCare:
                 raise
 
     def entries(self, prefix: str) -> Iterator[tuple[str, str]]:
-        """See `runstore.storage.removing.Tagged`. The requests of a listing."""
+        """See `runstore.storage.capabilities.Tagged`. The requests of a listing."""
         check_prefix(prefix, self.url)
         return self._pages(
             prefix, lambda engine, after: engine.entries(prefix, after=after), itemgetter(0)

@@ -12,7 +12,7 @@ from typing import Any
 from runstore.plan import Step
 from runstore.records import Consumed, End
 from runstore.store.attempt import Attempt
-from runstore.store.forking import compare
+from runstore.store.fork import compare
 from runstore.store.run import Run
 from runstore.store.store import Store, open_store
 from runstore.store.takeover import Takeover, check_takeover

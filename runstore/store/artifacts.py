@@ -10,10 +10,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from runstore.errors import BlobMissingError, InputError, RefusedError
-from runstore.keys import encode
 from runstore.paths import segments, wildcard
 from runstore.plan import Work
 from runstore.records import Blob, Loaded, Start
+from runstore.records.keys import encode
 from runstore.store.files import MAX_FILES, artifact_name, find, open_file
 from runstore.store.folder import make_folder, place_in, remove
 

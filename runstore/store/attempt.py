@@ -19,10 +19,10 @@ from runstore.plan import Work
 from runstore.records import Blob, Consumed, End, Start, end_of
 from runstore.store.artifacts import Artifacts
 from runstore.store.blobs import checked
-from runstore.store.clock import now
-from runstore.store.ending import check_names, clean, described, measured, plain
-from runstore.store.masking import refuse_names, refuse_secrets
+from runstore.store.ids import now
+from runstore.store.secrets import refuse_names, refuse_secrets
 from runstore.store.token import to_token
+from runstore.store.validation import check_names, clean, described, measured, plain
 
 if TYPE_CHECKING:
     from types import TracebackType

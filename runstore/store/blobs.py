@@ -9,7 +9,6 @@ from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
-from runstore import keys
 from runstore.canonical import dumps, exact, loads
 from runstore.copies import copied, snapshot
 from runstore.errors import (
@@ -20,7 +19,7 @@ from runstore.errors import (
     StorageError,
     ValueNotJsonError,
 )
-from runstore.records import Blob
+from runstore.records import Blob, keys
 from runstore.storage import CHUNK_BYTES, Storage
 
 __all__ = ["INLINE_BYTES", "Blobs", "Value", "checked", "inline"]
@@ -63,7 +62,7 @@ def inline(value: Value) -> tuple[Any] | None:
 class Blobs:
     """The blobs of one run.
 
-    :param prefix: the run's, as :func:`runstore.keys.run_prefix` gives it.
+    :param prefix: the run's, as :func:`runstore.records.keys.run_prefix` gives it.
     """
 
     def __init__(self, storage: Storage, prefix: str) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runstore import keys
-from runstore.bodies import parse
 from runstore.errors import (
     KeyMissingError,
     PathError,
@@ -14,7 +12,8 @@ from runstore.errors import (
     RunstoreError,
     StorageError,
 )
-from runstore.records import RunRecord
+from runstore.records import RunRecord, keys
+from runstore.records.codec import parse
 from runstore.storage import Storage
 
 __all__ = ["listed"]

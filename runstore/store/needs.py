@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from runstore import keys
 from runstore.dag import Dag, walk
 from runstore.plan import needed
+from runstore.records import keys
 
 __all__ = ["deciding_names", "needed_prefixes"]
 

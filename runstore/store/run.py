@@ -7,8 +7,6 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from runstore import keys
-from runstore.bodies import parse, parse_attempt, to_body
 from runstore.dag import Dag
 from runstore.errors import (
     AttemptEndedError,
@@ -20,15 +18,26 @@ from runstore.errors import (
     RecordDamagedError,
     RefusedError,
 )
-from runstore.framing import frame
-from runstore.history import Damaged, History
 from runstore.plan import Action, Step, Work
-from runstore.records import MAX_COUNT, Consumed, End, Holder, Invocation, RunRecord, Start, end_of
+from runstore.plan.history import Damaged, History
+from runstore.records import (
+    MAX_COUNT,
+    Consumed,
+    End,
+    Holder,
+    Invocation,
+    RunRecord,
+    Start,
+    end_of,
+    keys,
+)
+from runstore.records.codec import parse, parse_attempt, to_body
+from runstore.records.framing import frame
 from runstore.storage import read_all
 from runstore.store.attempt import Attempt
-from runstore.store.clock import new_invocation_id, new_nonce, now
-from runstore.store.holder import myself
-from runstore.store.keeping import Keeping
+from runstore.store.ids import new_invocation_id, new_nonce, now
+from runstore.store.pack_buffer import Keeping
+from runstore.store.process import myself
 from runstore.store.takeover import Takeover, take_over
 from runstore.store.token import read_token
 from runstore.store.view import RunView
@@ -84,7 +93,7 @@ class Run(RunView):
         read of each invocation besides. Processes that work together, as the pods of one workflow,
         :meth:`join` one.
         """
-        from runstore.structure import digest
+        from runstore.dag.structure import digest
 
         if history is not None:
             latest = history.latest_invocation

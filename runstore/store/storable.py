@@ -11,7 +11,7 @@ from runstore.canonical import dumps
 from runstore.dag import Dag, walk
 from runstore.errors import DagError, ValueNotJsonError
 from runstore.records import Secret
-from runstore.store.masking import refuse_secrets
+from runstore.store.secrets import refuse_secrets
 
 __all__ = ["check_values", "storable"]
 

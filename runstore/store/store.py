@@ -6,10 +6,9 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from runstore import keys
-from runstore.bodies import parse, to_body
 from runstore.canonical import dumps
 from runstore.dag import Dag
+from runstore.dag.structure import digest
 from runstore.errors import (
     KeyExistsError,
     KeyMissingError,
@@ -17,9 +16,10 @@ from runstore.errors import (
     RunExistsError,
     RunNotFoundError,
 )
-from runstore.framing import damaged, frame
 from runstore.paths import check_run_id
-from runstore.records import Marker, RunRecord, Secret
+from runstore.records import Marker, RunRecord, Secret, keys
+from runstore.records.codec import parse, to_body
+from runstore.records.framing import damaged, frame
 from runstore.storage import (
     Storage,
     assume_single_writer,
@@ -27,12 +27,11 @@ from runstore.storage import (
     prove,
 )
 from runstore.store.blobs import Blobs
-from runstore.store.clock import new_id, new_nonce, now
+from runstore.store.ids import new_id, new_nonce, now
 from runstore.store.listing import listed
-from runstore.store.masking import refuse_short
 from runstore.store.run import Run
+from runstore.store.secrets import refuse_short
 from runstore.store.storable import check_values, storable
-from runstore.structure import digest
 
 __all__ = ["Store", "open_store"]
 
@@ -261,7 +260,7 @@ class Store:
         Cost: the history of the origin, a read of each log, and two creates, ``run.json`` and a
         pack, whatever is taken over; and a copy of each artifact, large value and large log.
         """
-        from runstore.store.forking import fork_run
+        from runstore.store.fork import fork_run
 
         run_id = check_run_id(run_id) if run_id is not None else new_id()
         return fork_run(

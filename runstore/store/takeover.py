@@ -6,13 +6,12 @@ import datetime
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
-from runstore import keys
 from runstore.errors import InputError
-from runstore.history import Damaged, History
-from runstore.records import Consumed, End, Start, end_of
-from runstore.store.clock import new_nonce, now
+from runstore.plan.history import Damaged, History
+from runstore.records import Consumed, End, Start, end_of, keys
 from runstore.store.folder import left_files
-from runstore.store.holder import is_dead, myself, was_abandoned
+from runstore.store.ids import new_nonce, now
+from runstore.store.process import is_dead, myself, was_abandoned
 
 if TYPE_CHECKING:
     from runstore.store.run import Run

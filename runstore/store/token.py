@@ -19,7 +19,7 @@ from runstore.records import (
     RunRecord,
     Start,
 )
-from runstore.store.holder import myself
+from runstore.store.process import myself
 
 __all__ = ["Claim", "read_token", "to_token"]
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from runstore import keys
-from runstore.bodies import parse, parse_attempt
 from runstore.errors import BlobMissingError, DamagedError, KeyMissingError, StorageError
-from runstore.framing import log_in_pack, parse_pack
-from runstore.records import Blob, End, Invocation, Marker, RunRecord, Start
+from runstore.records import Blob, End, Invocation, Marker, RunRecord, Start, keys
+from runstore.records.codec import parse, parse_attempt
+from runstore.records.framing import log_in_pack, parse_pack
 from runstore.store.blobs import Blobs
 from runstore.store.pairing import Ended, is_of
 

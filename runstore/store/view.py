@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from runstore import keys
-from runstore.bodies import parse_attempt
 from runstore.copies import copied
 from runstore.dag import Dag
 from runstore.errors import (
@@ -21,16 +19,17 @@ from runstore.errors import (
     RunRemovedError,
     StorageError,
 )
-from runstore.framing import log_in_pack, parse_pack
-from runstore.history import Attempt as Known
-from runstore.history import Damaged, History
 from runstore.plan import Plan, Planner, Step
-from runstore.records import Blob, End, RunRecord, Secret, Start
-from runstore.storage.removing import Dated
+from runstore.plan.history import Attempt as Known
+from runstore.plan.history import Damaged, History
+from runstore.records import Blob, End, RunRecord, Secret, Start, keys
+from runstore.records.codec import parse_attempt
+from runstore.records.framing import log_in_pack, parse_pack
+from runstore.storage.capabilities import Dated
 from runstore.store.blobs import Blobs
-from runstore.store.masking import mask, refuse_short
+from runstore.store.load import read_history, read_invocations
 from runstore.store.needs import needed_prefixes
-from runstore.store.reading import read_history, read_invocations
+from runstore.store.secrets import mask, refuse_short
 
 if TYPE_CHECKING:
     from runstore.storage import Storage

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from runstore.storage.lines import Limits
 from runstore.transfer.compare import Divergence
-from runstore.transfer.copying import Arrival, Transferred, transfer_run
+from runstore.transfer.copy import Arrival, Transferred, transfer_run
 from runstore.transfer.export import Artifacts, Exported, export_run
-from runstore.transfer.importing import import_run
+from runstore.transfer.import_run import import_run
 from runstore.transfer.progress import Progress
 
 __all__ = [

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from runstore import keys
-from runstore.bodies import parse, parse_attempt
 from runstore.errors import DamagedError, KeyMissingError, RecordDamagedError
-from runstore.framing import parse_pack, unframe
-from runstore.records import End, Invocation, RunRecord, Start
+from runstore.records import End, Invocation, RunRecord, Start, keys
+from runstore.records.codec import parse, parse_attempt
+from runstore.records.framing import parse_pack, unframe
 from runstore.storage import Storage, read_all
 
 __all__ = ["FORK", "Divergence", "Side", "compare", "describe", "record_key"]

@@ -8,8 +8,6 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO
 
-from runstore import keys
-from runstore.bodies import parse
 from runstore.errors import (
     BlobDamagedError,
     DamagedError,
@@ -20,9 +18,10 @@ from runstore.errors import (
     RefusedError,
     RunExistsError,
 )
-from runstore.framing import unframe
-from runstore.history import WORKING
-from runstore.records import Invocation
+from runstore.plan.history import WORKING
+from runstore.records import Invocation, keys
+from runstore.records.codec import parse
+from runstore.records.framing import unframe
 from runstore.storage import Storage, read_all
 from runstore.store import Run, Store
 from runstore.transfer.compare import FORK, Divergence, Side, describe

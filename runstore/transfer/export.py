@@ -10,8 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Literal, get_args
 
-from runstore import keys
-from runstore.bodies import parse, parse_attempt
 from runstore.dag import Dag
 from runstore.errors import (
     InputError,
@@ -20,10 +18,11 @@ from runstore.errors import (
     RunstoreError,
     StorageError,
 )
-from runstore.framing import parse_pack, unframe
-from runstore.history import History
 from runstore.plan import Action, Planner
-from runstore.records import Blob, End, Invocation, RunRecord
+from runstore.plan.history import History
+from runstore.records import Blob, End, Invocation, RunRecord, keys
+from runstore.records.codec import parse, parse_attempt
+from runstore.records.framing import parse_pack, unframe
 from runstore.storage import is_near, read_all
 from runstore.storage.lines import PIECE_BYTES, Manifest, head_line, piece_line, record_line
 from runstore.storage.local_disk import flush_folder

@@ -11,10 +11,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from runstore import keys
 from runstore.errors import PathError
 from runstore.paths import NodePath
-from runstore.records import MAX_COUNT
+from runstore.records import MAX_COUNT, keys
 
 __all__ = ["ShapeError", "check_shape"]
 

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import runstore
-from runstore import keys
 from runstore.canonical import dumps
 from runstore.dag import Dag, walk
 from runstore.errors import RunstoreError
 from runstore.executor import Result
 from runstore.paths import template
 from runstore.plan import Action, Plan, Planner
+from runstore.records import keys
 from runstore.store import Attempt, Run, Store
 
 RUN_ID = "scenario"

@@ -17,14 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runstore import keys
 from runstore.dag import Dag
 from runstore.errors import KeyMissingError, StorageError
+from runstore.records import keys
 from runstore.storage import open_storage
 from runstore.storage.cached import CachedStorage, cached, default_folder
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
-from runstore.store.care import pack_run, remove_run
+from runstore.upkeep import pack_run, remove_run
 from tests.care.test_packing import LINE
 from tests.exploration import SEEDS, reached, reaches, scaled
 from tests.planning.generate import dags

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 
 import runstore
-from runstore import keys
-from runstore.bodies import parse_attempt
 from runstore.dag import Dag
 from runstore.errors import AttemptEndedError, AttemptLostError, AttemptTakenError, StorageError
-from runstore.framing import parse_pack
+from runstore.records import keys
+from runstore.records.codec import parse_attempt
+from runstore.records.framing import parse_pack
 from runstore.storage import Storage
 from runstore.store import Run, Store
-from runstore.store.care import pack_run
 from runstore.transfer import export_run
+from runstore.upkeep import pack_run
 from tests.care.interrupted import Interrupted
 from tests.crash.breaking import Death, How
 from tests.exploration import SEEDS, reached, reaches

@@ -15,10 +15,10 @@ from runstore.dag import Dag
 from runstore.errors import RunNotFoundError
 from runstore.storage import open_storage
 from runstore.storage.cached import cached
+from runstore.storage.capabilities import Removing, Tagged
 from runstore.storage.remote import RemoteStorage
-from runstore.storage.removing import Removing, Tagged
 from runstore.store import Store
-from runstore.store.care import Sweep, pack_run, remove_run
+from runstore.upkeep import Sweep, pack_run, remove_run
 from tests.care.test_packing import LINE, records
 from tests.servers import server
 from tests.transfer.lives import live, told

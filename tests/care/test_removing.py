@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import runstore
-from runstore import keys
 from runstore.dag import Dag
 from runstore.errors import (
     InputError,
@@ -19,10 +18,11 @@ from runstore.errors import (
     RunRemovedError,
     StorageError,
 )
+from runstore.records import keys
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
-from runstore.store.care import Sweep, open_attempts, pack_run, remove_run
 from runstore.transfer import export_run, transfer_run
+from runstore.upkeep import Sweep, open_attempts, pack_run, remove_run
 from tests.care.interrupted import Interrupted
 from tests.care.test_packing import LINE
 from tests.crash.breaking import Death

@@ -15,8 +15,8 @@ from runstore.dag import Dag
 from runstore.errors import RefusedError
 from runstore.storage.unfinished import TEMP, machine
 from runstore.store import Store
-from runstore.store.care import Sweep, remove_run
 from runstore.transfer import export_run, transfer_run
+from runstore.upkeep import Sweep, remove_run
 from tests.care.interrupted import Interrupted
 from tests.care.test_packing import LINE
 from tests.crash.breaking import Death

@@ -16,7 +16,7 @@ import pytest
 
 from runstore.storage import unfinished
 from runstore.storage.local import LocalStorage
-from runstore.store.care import Sweep
+from runstore.upkeep import Sweep
 
 FORK = multiprocessing.get_context("fork")
 KEY = "runs/r/attempts/a.000001.start.json"

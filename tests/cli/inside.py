@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unittest import mock
 
-from runstore.cli import commands
+from runstore.cli import program
 
 __all__ = ["call"]
 
@@ -12,9 +12,9 @@ __all__ = ["call"]
 def call(*words: str) -> int:
     """Run a command; its exit code. What a command does last, when its process ends, is left out:
     no signal is to be heard then."""
-    with mock.patch("runstore.cli.exits._end_quietly"):
+    with mock.patch("runstore.cli.exit_codes._end_quietly"):
         try:
-            commands.main(list(words))
+            program.main(list(words))
         except SystemExit as left:
             return int(left.code or 0)
     raise AssertionError("the command came back")

@@ -18,7 +18,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 def test_help_loads_nothing_but_click() -> None:
     code = (
         "import sys, json, runstore.cli\n"
-        "try: runstore.cli.commands.main(['--help'])\n"
+        "try: runstore.cli.program.main(['--help'])\n"
         "except SystemExit: pass\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
@@ -27,8 +27,9 @@ def test_help_loads_nothing_but_click() -> None:
     ).stdout
     loaded = json.loads(out.splitlines()[-1])
     assert {m for m in loaded if m.startswith("runstore")} <= {
-        "runstore", "runstore.errors", "runstore.cli", "runstore.cli.console",
-        "runstore.cli.exits", "runstore.cli.text", "runstore.signal_handlers",
+        "runstore", "runstore.errors", "runstore.signal_handlers", "runstore.cli",
+        "runstore.cli.exit_codes", "runstore.cli.render", "runstore.cli.render.console",
+        "runstore.cli.render.text",
     }  # fmt: skip
     assert not {"rich", "pydantic", "yaml", "fsspec", "orjson"} & set(loaded)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runstore.cli.folding import Fold, fold
+from runstore.cli.render.collapse import Fold, fold
 from tests.cli.conftest import Shell
 from tests.places import home
 

@@ -19,8 +19,8 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from runstore import Dag, Task
-from runstore.cli.console import console
-from runstore.cli.text import command_line, visible
+from runstore.cli.render.console import console
+from runstore.cli.render.text import command_line, visible
 from runstore.store import open_store
 from tests.cli import inside
 
@@ -54,7 +54,7 @@ def call(*words: str, terminal: bool = True) -> tuple[int, str, str]:
 @contextlib.contextmanager
 def machine(evil: str) -> Iterator[pytest.MonkeyPatch]:
     """This process on a host, and in a pod, of a hostile name."""
-    from runstore.store import holder
+    from runstore.store import process as holder
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TERM", "dumb")  # no colours of our own

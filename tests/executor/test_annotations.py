@@ -7,7 +7,7 @@ import pytest
 import runstore
 from runstore import Dag, sequence, start, task
 from runstore.errors import DagError
-from runstore.signatures import attempt_parameters
+from runstore.pipeline.signatures import attempt_parameters
 from tests.executor import annotated
 
 

@@ -15,7 +15,7 @@ import pytest
 
 import runstore
 from runstore import Dag, start, task
-from runstore.history import no_collection
+from runstore.collector import no_collection
 from tests.executor import forking as f
 
 BOTH = pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])

@@ -18,7 +18,7 @@ import pytest
 import runstore
 from runstore import Dag, Map, Task, sequence, start, task
 from runstore.errors import StorageError
-from runstore.executor.log import Log
+from runstore.executor.step_log import Log
 from runstore.storage.local import LocalStorage
 from tests.executor import printing as p
 from tests.executor.test_signals import wait_for
@@ -267,7 +267,7 @@ import sys
 sys.stdout = sys.stderr = None
 import logging
 from runstore import sequence, start, task
-from runstore.executor.capture import routed
+from runstore.executor.stdout import routed
 def prints():
     print("of the task")
 with routed():

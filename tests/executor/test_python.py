@@ -67,7 +67,7 @@ def test_a_task_that_leaves_shows_where():
     error = end_of(run(sequence(task(t.leaves))), "leaves").error
     assert error["type"] == "TaskFailedError"
     assert 'sys.exit("bye")' in error["traceback"]
-    assert "runstore/executor/tasks.py" not in error["traceback"].replace("tests/executor", "")
+    assert "runstore/executor/step.py" not in error["traceback"].replace("tests/executor", "")
     assert "in do" not in error["traceback"]
 
 

@@ -16,7 +16,7 @@ import pytest
 import runstore
 from runstore import Dag, Task, start, task
 from runstore.errors import RunRemovedError
-from runstore.store.care import remove_run
+from runstore.upkeep import remove_run
 from tests.executor import tasks as t
 from tests.executor.test_signals import alive
 from tests.places import home
@@ -147,7 +147,7 @@ def test_the_command_says_it_in_one_sentence(tmp_path, options):
 
 REMOVES = """
 import runstore
-from runstore.store.care import remove_run
+from runstore.upkeep import remove_run
 
 parameters = {"store": STORE, "fails": False}
 

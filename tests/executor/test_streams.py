@@ -203,7 +203,7 @@ def test_a_stream_of_the_users_own_may_say_nothing_of_how_much_it_wrote(tmp_path
             pass
 
     monkeypatch.setattr(sys, "stdout", Own())
-    with runstore.executor.capture.routed():
+    with runstore.executor.stdout.routed():
         assert sys.stdout.write("abc") == 3
         assert sys.stdout.encoding == "utf-8"
         assert not sys.stdout.closed

@@ -9,9 +9,9 @@ import pytest
 import runstore
 from runstore import Dag, Map, fork, retry, sequence, start, task
 from runstore.errors import FormatVersionError, ParameterError, StorageError
-from runstore.executor.given import may_run
-from runstore.framing import frame
+from runstore.executor.checks import may_run
 from runstore.pipeline import Pipeline
+from runstore.records.framing import frame
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Run, Store
 from tests.executor import tasks as t

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from runstore import Pipeline, Task, sequence, start
-from runstore.executor.variables import ONE_BYTES, TOTAL_BYTES, environment_of
+from runstore.executor.environment import ONE_BYTES, TOTAL_BYTES, environment_of
 
 PROBE = """
 import json, os

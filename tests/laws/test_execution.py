@@ -7,9 +7,9 @@ import random
 from hypothesis import given, settings
 
 from runstore.dag import Dag
-from runstore.history import History
 from runstore.paths import template
 from runstore.plan import Action, Planner, Reason
+from runstore.plan.history import History
 from runstore.records import End
 from tests.exploration import SEEDS, reached, reaches, scaled
 from tests.laws.lived import known, lived, some

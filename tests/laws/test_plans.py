@@ -8,11 +8,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runstore import structure
-from runstore.dag import Dag
-from runstore.history import History
+from runstore.dag import Dag, structure
 from runstore.paths import NodePath
 from runstore.plan import Plan, Planner, Step
+from runstore.plan.history import History
 from runstore.records import Start
 from tests.exploration import SEEDS, reached, reaches, scaled
 from tests.laws.lived import lived

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 
 from runstore.dag import Dag
-from runstore.history import Damaged, History
 from runstore.plan import Action, Planner, Reason
+from runstore.plan.history import Damaged, History
 from runstore.records import End, Holder, Invocation, Start
 from tests.exploration import SEEDS, reached, reaches, scaled
 from tests.laws.lived import lived

@@ -9,9 +9,9 @@ from typing import Any
 
 from runstore.canonical import dumps
 from runstore.dag import Dag, walk
-from runstore.history import Damaged, History
 from runstore.paths import template
 from runstore.plan import Plan, Planner, Step
+from runstore.plan.history import Damaged, History
 from runstore.records import Blob, End, Loaded, Start
 from tests.planning.generate import PARAMETERS, returns
 from tests.planning.oracle import Oracle

@@ -1,7 +1,7 @@
 """The semantics of the design, sections 3, 7 and 8, in the most obvious recursive way: an
 independent judge of the planner. Nothing here is quick, and nothing comes from ``runstore.plan``.
 
-``runstore.resolution`` is asked for one thing: which nodes are *possible* sources of a name.
+``runstore.dag.wiring`` is asked for one thing: which nodes are *possible* sources of a name.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runstore.dag import AnyNode, Dag
-from runstore.history import Attempt, Damaged
 from runstore.paths import template
+from runstore.plan.history import Attempt, Damaged
 from runstore.records import End, Start
 from tests.planning.composites import OMITTED, Composites, tell
 from tests.planning.world import (

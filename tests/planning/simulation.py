@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from runstore.dag import Dag
-from runstore.history import History
 from runstore.paths import template
 from runstore.plan import Plan, Planner, Step, expand
+from runstore.plan.history import History
 from runstore.records import Blob, Consumed, End, Holder, Invocation, RunRecord, Start
 
 Behaviour = Callable[[Step], Mapping[str, Any]]

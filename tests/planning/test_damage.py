@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from runstore.history import Damaged, History
-from runstore.keys import encode
 from runstore.paths import NodePath, Segment
 from runstore.plan import Plan, Planner
+from runstore.plan.history import Damaged, History
 from runstore.records import End
+from runstore.records.keys import encode
 from tests.planning.build import Run, blob, cond, loop, mp, t
 
 

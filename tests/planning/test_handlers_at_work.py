@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from runstore.history import Damaged
-from runstore.keys import encode
 from runstore.plan import Planner
+from runstore.plan.history import Damaged
+from runstore.records.keys import encode
 from tests.planning.build import Run, cond, mp, par, t
 
 HANDLES: Mapping[str, Any] = {"trigger": "one_failed", "handles": True}

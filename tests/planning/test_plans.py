@@ -6,10 +6,9 @@ import gc
 
 import pytest
 
-from runstore import structure
-from runstore.dag import Dag, Map, Parallel, Task, walk
-from runstore.history import History
+from runstore.dag import Dag, Map, Parallel, Task, structure, walk
 from runstore.plan import Action, Planner, Reason
+from runstore.plan.history import History
 from runstore.records import Consumed, End, RunRecord
 from tests.planning.build import Run, dag, g, loop, mp, par, t
 from tests.planning.simulation import Simulation

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import runstore
 from runstore.errors import AttemptEndedError
-from runstore.store import holder
+from runstore.store import process as holder
 
 __all__ = ["tell", "wait_for"]
 

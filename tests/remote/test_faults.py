@@ -124,8 +124,8 @@ def test_a_refusal_after_a_lost_answer_stays_unknown(proxy, engine):
 
 
 def test_a_server_that_hangs_does_not_hang_the_client(proxy, engine, monkeypatch):
-    monkeypatch.setattr("runstore.storage.fsspec_engine.REQUEST_SECONDS", 1.0)
-    monkeypatch.setattr("runstore.storage.obstore_engine.REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr("runstore.storage.fsspec_client.REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr("runstore.storage.obstore_client.REQUEST_SECONDS", 1.0)
     bucket = proxy.upstream.bucket()
     storage = open_storage(f"s3://{bucket}", engine=engine, budget=20)
     proxy.hurt("hang_response", methods=("PUT", "HEAD"), times=1)

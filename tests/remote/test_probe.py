@@ -14,9 +14,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 import runstore
 from runstore.errors import AttemptTakenError, KeyExistsError, StorageError
 from runstore.storage import has_single_writer, open_storage
-from runstore.storage.doctor import examine
 from runstore.storage.probe import probe
 from runstore.transfer import transfer_run
+from runstore.upkeep.doctor import examine
 from tests.places import prefix
 from tests.remote.conftest import enter
 from tests.servers import server

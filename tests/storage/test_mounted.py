@@ -14,8 +14,8 @@ import pytest
 
 from runstore.errors import KeyExistsError
 from runstore.storage import in_place
-from runstore.storage.doctor import examine
 from runstore.storage.local import LocalStorage
+from runstore.upkeep.doctor import examine
 
 FORK = multiprocessing.get_context("fork")
 RACERS, KEYS = 4, 100

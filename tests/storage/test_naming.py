@@ -19,8 +19,8 @@ import pytest
 
 from runstore.errors import KeyExistsError, StorageError
 from runstore.storage import in_place, local_disk
-from runstore.storage.doctor import examine
 from runstore.storage.local import LocalStorage
+from runstore.upkeep.doctor import examine
 
 FORK = multiprocessing.get_context("fork")
 KEY = "runs/k/attempts/n.000001.start.json"

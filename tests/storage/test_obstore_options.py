@@ -9,9 +9,9 @@ import pytest
 
 from runstore.errors import StorageError
 from runstore.storage import open_storage
-from runstore.storage.address import parse_address
 from runstore.storage.obstore_options import Untranslatable, translate
 from runstore.storage.opening import _choose
+from runstore.storage.url import parse_address
 
 pytest.importorskip("obstore")
 S3, GS, AZ = (parse_address(url) for url in ("s3://b/x", "gs://b/x", "az://b/x"))

@@ -16,9 +16,9 @@ from runstore.records import Consumed
 from runstore.storage import read_all
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Run, Store
-from runstore.store.care import pack_run
-from runstore.store.forking import read_raw
+from runstore.store.fork import read_raw
 from runstore.transfer import export_run, transfer_run
+from runstore.upkeep import pack_run
 
 DAG = Dag([Task(name=name, returns=("x",)) for name in "abc"])
 

@@ -12,8 +12,8 @@ import pytest
 from runstore.errors import KeyMissingError, StorageError
 from runstore.storage import Storage
 from runstore.storage.cached import CachedStorage
+from runstore.storage.capabilities import Dated, Removing, Tagged
 from runstore.storage.local import LocalStorage
-from runstore.storage.removing import Dated, Removing, Tagged
 
 _TICK = 0.03
 """Longer than a file system takes for one moment."""

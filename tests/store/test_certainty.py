@@ -14,7 +14,7 @@ from msgspec.structs import replace
 import runstore
 from runstore import Dag, Task
 from runstore.records import Holder, Start
-from runstore.store import holder
+from runstore.store import process as holder
 
 DAG = Dag([Task(name="a")])
 
@@ -123,7 +123,7 @@ def test_another_clock_is_another_place(store):
 @pytest.fixture
 def gone() -> Holder:
     """A process of this machine that is dead, as its records name it."""
-    code = "from runstore.store.holder import myself; print(myself().to_json())"
+    code = "from runstore.store.process import myself; print(myself().to_json())"
     return Holder(**eval(said(sys.executable, "-c", code)))
 
 

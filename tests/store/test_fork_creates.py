@@ -17,8 +17,8 @@ from runstore.records import Consumed
 from runstore.storage import open_storage
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Run, Store
-from runstore.store.care import Sweep, remove_run
 from runstore.transfer import export_run, import_run, transfer_run
+from runstore.upkeep import Sweep, remove_run
 from tests.cli.conftest import Shell
 from tests.places import home
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from runstore import Dag, Task
-from runstore.bodies import to_body
 from runstore.errors import StructureChangedError
-from runstore.framing import frame, to_pack
 from runstore.records import Consumed, End
+from runstore.records.codec import to_body
+from runstore.records.framing import frame, to_pack
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store, compare
 from tests.places import NONCE, prefix

@@ -6,9 +6,7 @@ import orjson
 import pytest
 
 from runstore import Dag, Task
-from runstore.bodies import parse, to_body
 from runstore.errors import RecordDamagedError
-from runstore.framing import frame
 from runstore.records import (
     Blob,
     Consumed,
@@ -21,6 +19,8 @@ from runstore.records import (
     Secret,
     Start,
 )
+from runstore.records.codec import parse, to_body
+from runstore.records.framing import frame
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
 from tests.places import NONCE, prefix

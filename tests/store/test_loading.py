@@ -181,7 +181,7 @@ def test_names_with_brackets_from_a_maps_items():
     result = start(pipeline, {"items": ["a [1]/b", 2], "other": ""}, store="memory://brackets")
     assert result.status == "succeeded", result.plan.to_json()
     values = result.values
-    key = {"a [1]/b": runstore.keys.encode('each["a [1]/b"]'), 2: "each_i2_j"}
+    key = {"a [1]/b": runstore.records.keys.encode('each["a [1]/b"]'), 2: "each_i2_j"}
     assert values["found"] == {
         f"{folder}/{name}": f"{item}  {name}" for item, folder in key.items() for name in NAMES
     }

@@ -12,7 +12,7 @@ from runstore import Dag, Task
 from runstore.errors import InputError
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
-from runstore.store.masking import mask, mask_pieces, mask_rest
+from runstore.store.secrets import mask, mask_pieces, mask_rest
 
 DAG = Dag([Task(name="a", params=("key",), returns=("x",))])
 KEY = 'hunter2"\n/tail'

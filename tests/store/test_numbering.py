@@ -27,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Set the clock that ids are made by, to some nanoseconds."""
 
     def put(at: int) -> None:
-        monkeypatch.setattr("runstore.store.clock.time.time_ns", lambda: at)
+        monkeypatch.setattr("runstore.store.ids.time.time_ns", lambda: at)
 
     return put
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runstore import fork, sequence, start, task
-from runstore.bodies import parse_attempt, to_body
-from runstore.framing import frame, parse_pack, to_pack
 from runstore.records import Consumed, End, Holder, Start
+from runstore.records.codec import parse_attempt, to_body
+from runstore.records.framing import frame, parse_pack, to_pack
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
 from runstore.store.pairing import A_START

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 import runstore
 from benchmarks.counting import Counting
-from runstore import keys
 from runstore.dag import Dag, Map, Task
-from runstore.records import End
+from runstore.records import End, keys
 from runstore.store import Run, Store
-from runstore.store.care import pack_run
+from runstore.upkeep import pack_run
 from tests.exploration import SEEDS, reached, reaches, scaled
 from tests.planning.generate import dags
 from tests.transfer.lives import RUN_ID, invoke, live, memory

@@ -11,7 +11,7 @@ from runstore import Dag, Task
 from runstore.errors import RunExistsError, StorageError
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
-from runstore.store.care import Sweep
+from runstore.upkeep import Sweep
 
 DAG = Dag([Task(name="a", returns=("x",)), Task(name="b", after=("a",))])
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from runstore import Dag, Task
 from runstore.errors import InputError
 from runstore.store import open_store
-from runstore.store.masking import hidden_texts, mask, mask_pieces
+from runstore.store.secrets import hidden_texts, mask, mask_pieces
 
 KEY = "päss/w:\"ö rd'\n&tail"
 DAG = Dag([Task(name="a", params=("key",), returns=("x",))])

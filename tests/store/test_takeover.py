@@ -16,7 +16,8 @@ from runstore import Dag, Task, retry
 from runstore.errors import InputError
 from runstore.records import Consumed, Holder, Start
 from runstore.storage.memory import MemoryStorage
-from runstore.store import Store, check_takeover, holder
+from runstore.store import Store, check_takeover
+from runstore.store import process as holder
 
 DAG = Dag([Task(name="a")])
 

@@ -127,7 +127,7 @@ class Packless(MemoryStorage):
 
 
 def test_packing_never_comes_in_the_way_of_an_attempt(monkeypatch):
-    monkeypatch.setattr("runstore.store.keeping._PACK_BYTES", 1)
+    monkeypatch.setattr("runstore.store.pack_buffer._PACK_BYTES", 1)
     run = Store(Packless("no packs")).create_run(DAG, run_id="r")
     run.keep_for_pack()
     run.begin("a").succeed({"x": 1})

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runstore.cli.copying import without_credentials
+from runstore.cli.commands.transfer import without_credentials
 from runstore.errors import RefusedError, RunNotFoundError, StorageError
 from runstore.storage import Storage
 from runstore.store import Run, Store, open_store

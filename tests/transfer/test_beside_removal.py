@@ -15,8 +15,8 @@ from runstore import Dag
 from runstore.errors import RunNotFoundError, RunRemovedError, RunstoreError, StorageError
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Run, Store
-from runstore.store.care import Sweep, pack_run, remove_run
 from runstore.transfer import export_run, import_run, transfer_run
+from runstore.upkeep import Sweep, pack_run, remove_run
 
 DAG = Dag.from_json({"nodes": [{"name": n, "kind": "task", "returns": [n]} for n in "ab"]})
 

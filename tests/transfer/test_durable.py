@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import runstore
-from runstore import keys
 from runstore.errors import KeyExistsError, RunNotFoundError, StorageError
+from runstore.records import keys
 from runstore.storage import local_batch
+from runstore.storage.capabilities import Batching
 from runstore.storage.local import LocalStorage
-from runstore.storage.removing import Batching
 from runstore.store import Run, Store
 from runstore.transfer import export_run, import_run, transfer_run
 from tests.planning.generate import make

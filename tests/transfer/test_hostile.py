@@ -16,7 +16,7 @@ import pytest
 
 import runstore
 from runstore.errors import ImportRefusedError
-from runstore.framing import to_pack
+from runstore.records.framing import to_pack
 from runstore.storage.lines import FORMAT
 from runstore.transfer import Limits, export_run, import_run
 from tests.transfer.forging import (

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from runstore import Dag, Task
-from runstore.bodies import to_body
-from runstore.framing import frame
-from runstore.keys import attempt_key
+from runstore.dag.structure import digest
 from runstore.records import Consumed, End, Holder, RunRecord, Start
+from runstore.records.codec import to_body
+from runstore.records.framing import frame
+from runstore.records.keys import attempt_key
 from runstore.store import Run, Store, open_store
-from runstore.store.care import pack_run
 from runstore.store.token import to_token
-from runstore.structure import digest
 from runstore.transfer import export_run, import_run, transfer_run
+from runstore.upkeep import pack_run
 from tests.places import home
 from tests.transfer.lives import memory
 

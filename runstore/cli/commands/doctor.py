@@ -1,0 +1,44 @@
+"""``runstore doctor``."""
+
+from __future__ import annotations
+
+import click
+
+from runstore.cli.exit_codes import DAMAGED, DONE
+from runstore.cli.options import format_option, store_option
+from runstore.cli.render.console import say_json
+from runstore.cli.store_url import Place
+
+__all__ = ["command"]
+
+_MARKS = {True: ("ok", "green"), False: ("BAD", "bold red"), None: ("", "")}
+
+
+@click.command("doctor")
+@click.argument("url", metavar="[URL]", required=False)
+@format_option
+@store_option
+def command(url: str | None, style: str, store: Place) -> int:
+    """Try out whether a store can be at URL (else at --store): create exclusively, read, list.
+
+    How quick that is, by which engine and versions, and whether the clocks agree. Leaves one small
+    object, which `runstore gc` removes. Exits with 3 if something is wrong.
+    """
+    from runstore.cli.render.tables import print_table
+    from runstore.cli.render.text import clean
+    from runstore.upkeep.doctor import examine
+
+    place = store.at(url or store.url)
+    found = examine(place.url, storage_options=place.storage_options() or None)
+    if style == "json":
+        document = {
+            "url": place.url,
+            "findings": [{**each._asdict(), "facts": dict(each.facts)} for each in found],
+        }
+        say_json(document)
+    else:
+        print_table(
+            ("what", "", "found"),
+            [(each.name, _MARKS[each.ok], clean(each.detail, 600)) for each in found],
+        )
+    return DAMAGED if any(each.ok is False for each in found) else DONE

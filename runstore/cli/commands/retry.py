@@ -1,0 +1,82 @@
+"""``runstore retry``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from runstore.cli.options import (
+    at_work,
+    keep_unchanged_option,
+    names_of_secrets,
+    parameters,
+    recorded_code_option,
+    recorded_command,
+    repeated,
+    secret_values,
+    takeover_option,
+)
+from runstore.cli.store_url import Place
+
+__all__ = ["command"]
+
+_PATTERN = "a path, a template path, or a glob (* matches any text, ? one character); repeatable."
+
+
+@click.command("retry")
+@click.argument("run_id")
+@click.argument("pipeline", required=False)
+@click.option(
+    "--force",
+    multiple=True,
+    metavar="PATTERN",
+    help=f"Run these again, though they succeeded: {_PATTERN} PATH+ takes along what follows.",
+)
+@click.option(
+    "--only", multiple=True, metavar="PATTERN", help=f"Run these, nothing else: {_PATTERN}"
+)
+@click.option(
+    "--until", multiple=True, metavar="PATTERN", help=f"Run these and what comes before: {_PATTERN}"
+)
+@takeover_option
+@keep_unchanged_option
+@recorded_code_option
+@at_work
+def command(
+    ctx: click.Context,
+    /,
+    *,
+    run_id: str,
+    pipeline: str | None,
+    params: tuple[tuple[str, str], ...],
+    params_file: str | None,
+    secrets: tuple[tuple[str, str | None], ...],
+    store: Place,
+    **options: Any,
+) -> int:
+    """Continue run RUN_ID: what succeeded is skipped, the rest runs.
+
+    PIPELINE is the pipeline as it is now; without it, the file that the latest invocation used, if
+    it is here, else what the run itself names: if that was your own work on this machine, else you
+    are asked for it. The original parameters are used, whatever is given.
+    """
+    from runstore.cli.arguments import existing_run, read_pipeline, recorded_pipeline
+    from runstore.cli.render.summary import Hints, work
+    from runstore.executor import retry
+    from runstore.store import Store
+
+    run = existing_run(store, run_id, write=True)
+    allowed = options["recorded_code"]
+    loaded = read_pipeline(pipeline) if pipeline else recorded_pipeline(run, allowed=allowed)
+    hidden = names_of_secrets(run.record.parameters)
+    given = parameters(params, params_file, hidden)
+    again = repeated(options) + (["--keep-unchanged"] if options["keep_unchanged"] else [])
+    return work(
+        lambda reporter: retry(
+            run_id, loaded, given, store=Store(run.storage), reporter=reporter,
+            secrets=secret_values(secrets, hidden),
+            command=recorded_command(ctx.obj["arguments"]), **options,
+        ),
+        Hints(store, pipeline, again, loaded.dag if loaded else None),
+    )  # fmt: skip

@@ -1,0 +1,232 @@
+"""What an invocation is given: tasks that can be run, values of secrets, and parameters."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from runstore.canonical import dumps
+from runstore.copies import copied
+from runstore.dag import Dag, Task, walk
+from runstore.errors import (
+    DagError,
+    InputError,
+    ParameterError,
+    PipelineError,
+    ValueNotJsonError,
+)
+from runstore.paths import escape, segments, template
+from runstore.pipeline import Pipeline, function_of
+from runstore.pipeline.signatures import looks_like_attempt, parameters_of
+from runstore.plan import Action, Plan
+from runstore.plan.digests import value_digest
+from runstore.records import Secret
+from runstore.store import Run
+from runstore.store.secrets import refuse_short
+
+__all__ = [
+    "check_runnable", "check_secrets", "code_of", "defaults_explained", "ignored_of", "lent",
+    "may_run", "secrets_of", "unread",
+]  # fmt: skip
+
+
+def check_runnable(dag: Dag) -> None:
+    """Refuse a DAG some task of which no executor here can run.
+
+    :raises PipelineError: naming the task.
+    """
+    for path, node in walk(dag):
+        if node.kind != "task" or node._function is not None:
+            continue
+        if node.type == "shell":
+            if not isinstance(node.config.get("command"), str):
+                raise PipelineError(
+                    f"shell task {path!r} has no command: give it one (`command:` in YAML, "
+                    f"`config.command` in JSON)"
+                )
+        elif node.type == "python":
+            function_of(node)
+        else:
+            raise PipelineError(
+                f"task {path!r} is of type {node.type!r}: the local executor runs python and shell"
+            )
+
+
+@contextmanager
+def defaults_explained(dag: Dag) -> Iterator[None]:
+    """Tell who wrote ``def a(x=1)`` why ``x`` is given by nobody all the same; and who wrote
+    ``def a(attempt)`` how the attempt is asked for.
+
+    :raises DagError: the one that is raised inside, saying more where there is more to say.
+    """
+    try:
+        yield
+    except DagError as error:
+        parameter, readers = error.facts.get("parameter"), error.facts.get("nodes", ())
+        for path, node in walk(dag):
+            if path in readers and isinstance(node, Task) and node._function is not None:
+                try:
+                    known = parameters_of(node._function).get(str(parameter))
+                except (TypeError, ValueError):
+                    continue  # one that is written in C need not have any
+                if known is None:
+                    continue
+                more = ""
+                if looks_like_attempt(known):
+                    more = (
+                        f"If it is to be the attempt at work, to save and load files, say so: "
+                        f"`{known.name}: runstore.Attempt`"
+                    )
+                elif known.default is not known.empty:
+                    name = getattr(node._function, "__name__", node.name)
+                    more = (
+                        f"The default of {known} is not used, since a run records what each step "
+                        f"was given: have `parameters = {{{parameter!r}: ...}}` beside the "
+                        f"pipeline, or bind it: functools.partial({name}, {parameter}=...)"
+                    )
+                if more:
+                    raise DagError(f"{error}. {more}", **error.facts) from None
+        raise
+
+
+def lent(run: Run) -> Run:
+    """The run as tasks in threads are given it: what they do to its parameters and secrets, the
+    planner and the caller do not see. (In a worker process they have one of their own.)"""
+    other = copy.copy(run)
+    given = {name: copied(value) for name, value in run.record.parameters.items()}
+    other.record = msgspec.structs.replace(run.record, parameters=given)
+    other.secrets = {name: copied(value) for name, value in run.secrets.items()}
+    return other
+
+
+def secrets_of(
+    pipeline: Pipeline, given: Mapping[str, Any] | None, run: Run | None = None
+) -> dict[str, Any]:
+    """The secrets that were given. For a start, all that the pipeline names must be.
+
+    :raises InputError: for one that is missing, or too short to be kept out of logs.
+    """
+    values = dict(given or {})
+    if run is not None:
+        known = run.record.parameters
+        values = {name: v for name, v in values.items() if type(known.get(name)) is Secret}
+    for name, value in values.items():
+        try:
+            dumps(value)
+        except ValueNotJsonError as error:
+            where = error.facts.get("where", "$")  # and no more of it
+            raise ValueNotJsonError(
+                f"the secret {name!r} is no JSON value, at {where}: give a text", where=where
+            ) from None
+    refuse_short(values)
+    if run is not None:
+        return values
+    for name in pipeline.secrets:
+        if name not in values:
+            raise InputError(
+                f"the pipeline asks for the secret {name!r}: give it "
+                f"(secrets={{...}}, or RUNSTORE_SECRET_{name.upper()} for the command line)",
+                parameter=name,
+            )
+    return values
+
+
+def unread(dag: Dag, parameters: Iterable[str]) -> list[str]:
+    """Warnings for parameters that no step reads: misspelt, most likely."""
+    import difflib
+
+    reads = dag.wiring.reads
+    warnings = []
+    for name in parameters:
+        if name not in reads:
+            near = difflib.get_close_matches(name, reads, 1)
+            meant = f": did you mean {near[0]!r}?" if near else ""
+            warnings.append(f"parameter {name!r} is read by no step{meant}")
+    return warnings
+
+
+def check_secrets(run: Run, given: Mapping[str, Any], left: Iterable[str], dag: Dag) -> None:
+    """Refuse to go on without a secret that something left to do reads.
+
+    :param left: template paths.
+    """
+    missing = {
+        name
+        for name, value in run.record.parameters.items()
+        if type(value) is Secret and name not in given
+    }
+    if not missing:
+        return
+    left = set(left)
+    for path, node in walk(dag):
+        if node.kind == "task" and path in left:
+            for name in node.params:
+                if name in missing:
+                    raise ParameterError(
+                        f"{path} reads the secret {name!r}, which is never stored: give it again "
+                        f"(secrets={{...}}, or RUNSTORE_SECRET_{name.upper()} on the command line)",
+                        parameter=name,
+                    )
+
+
+def may_run(plan: Plan, dag: Dag) -> set[str]:
+    """Template paths of what runs, waits, or follows something that does: a result may come out
+    another one, and make what follows stale, or take another branch."""
+    tasks = (step for step in plan.steps if step.kind == "task")
+    seeds = {template(step.path) for step in tasks if step.action in (Action.RUN, Action.WAIT)}
+    holders: set[str] = set()
+    for seed in seeds:
+        prefix = ""
+        for part in segments(seed)[:-1]:
+            holders.add(prefix + part.partition(":")[0])
+            prefix += part + "/"
+    found: set[str] = set()
+    stack: list[tuple[str, Dag, bool]] = [("", dag, False)]
+    while stack:
+        prefix, graph, whole = stack.pop()
+        paths = [prefix + escape(node.name) for node in graph.nodes]
+        first = [i for i, path in enumerate(paths) if path in seeds or path in holders]
+        after: set[int] = set()
+        closing = list(first)
+        while closing:
+            for other in graph.wiring.before[closing.pop()]:
+                if other not in after:
+                    after.add(other)
+                    closing.append(other)
+        for i, node in enumerate(graph.nodes):
+            again = node.kind == "loop" and paths[i] in holders  # its later iterations
+            inside = whole or i in after or again
+            if inside or paths[i] in seeds:
+                found.add(paths[i])
+            if inside or paths[i] in holders:
+                for branch, body in node.bodies.items():
+                    name = f"{paths[i]}:{escape(branch)}/" if branch else f"{paths[i]}/"
+                    stack.append((name, body, inside))
+    return found
+
+
+def ignored_of(run: Run, offered: Mapping[str, Any], explicit: Mapping[str, Any]) -> list[str]:
+    """Names of parameters that were offered and differ from the run's own."""
+    names = []
+    for name, value in offered.items():
+        original = run.record.parameters.get(name)
+        if type(original) is Secret:
+            continue
+        if name not in run.record.parameters:
+            if name in explicit:
+                names.append(name)
+        elif value_digest(value) != value_digest(original):
+            names.append(name)
+    return names
+
+
+def code_of(pipeline: Pipeline) -> dict[str, Any] | None:
+    """The pipeline file, as records name it."""
+    if pipeline.source is None:
+        return None
+    return {"pipeline": os.path.abspath(pipeline.source), "sha256": pipeline.digest}

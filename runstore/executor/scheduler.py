@@ -1,0 +1,386 @@
+"""The one loop: ask the plan what is ready, run it, add the records, ask again."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
+from contextlib import nullcontext
+from typing import Any
+
+from runstore.errors import (
+    AttemptEndedError,
+    BlobDamagedError,
+    BlobMissingError,
+    CodecError,
+    DamagedError,
+    RunRemovedError,
+    RunstoreError,
+    StorageError,
+)
+from runstore.executor.checks import code_of, lent
+from runstore.executor.pool import Pool
+from runstore.executor.process_worker import Sender, do_in_process
+from runstore.executor.reporter import Reporter
+from runstore.executor.scratch import remove_left
+from runstore.executor.shell import Shell
+from runstore.executor.signals import AtOnce, Cancelled, Signals
+from runstore.executor.stdout import routed
+from runstore.executor.step import Done, do
+from runstore.executor.step_log import Log
+from runstore.executor.suspects import Suspects
+from runstore.pipeline import Pipeline
+from runstore.plan import Plan, Planner, Step
+from runstore.plan.history import History
+from runstore.records import Blob
+from runstore.store import Attempt, Run
+from runstore.store.needs import deciding_names
+from runstore.store.process import abandon
+
+__all__ = ["Loop"]
+
+
+_PLANNING = 10
+"""While steps are queued, planning takes at most one part in so many of the time."""
+
+
+class Loop:
+    """One invocation at work."""
+
+    def __init__(
+        self,
+        run: Run,
+        pipeline: Pipeline,
+        planner: Planner,
+        history: History,
+        pool: Pool,
+        reporter: Reporter,
+        chosen: Callable[[str], bool],
+    ) -> None:
+        self.run = run
+        self.planner = planner
+        self.history = history
+        self.pool = pool
+        self.reporter = reporter
+        self.chosen = chosen
+        self.folder = pipeline.folder
+        self.code = code_of(pipeline)
+        self.shell = Shell()
+        self.ran: list[str] = []
+        self.warnings: list[str] = []
+        self.held_back = False
+        self.stuck = False
+        """Something cannot run, for lack of what nothing makes again."""
+        self._lent = lent(run)
+        self._sender: Sender | None = None
+        if pool.in_processes:
+            self._sender = Sender(run, pipeline, self.code, here=pool.here)
+        self._lock = threading.Lock()
+        self._open: dict[str, tuple[Attempt, Log]] = {}
+        self._futures: dict[Future[Done], Step] = {}
+        self._queue: deque[Step] = deque()
+        self._news = False
+        self._planned = self._planning = 0.0
+        self._refused: set[str] = set()
+        self._lacking: set[tuple[str, str]] = set()
+        self._suspects = Suspects(run, (self._sender or run).end_for)
+        self._removed = False
+        """The run is not there any more: nothing is to be written."""
+        self._signals = Signals()
+        self._deciding = deciding_names(planner.dag)
+        self._learn(run.record.parameters)
+
+    def plan(self) -> Plan:
+        """The plan as of now."""
+        return self.planner.plan(self.history, self.run.invocation)
+
+    def go(self) -> Plan:
+        """Run until nothing is ready. The last plan.
+
+        :raises Cancelled: on SIGINT, SIGTERM or SIGHUP, after every attempt in progress was ended.
+        :raises RunRemovedError: if the run was removed: commands and worker processes have ended.
+        """
+        remove_left()
+        with self._signals.noted(), routed(), self._sender or nullcontext():
+            try:
+                try:
+                    return self._go()
+                except Cancelled:
+                    self._cancel()
+                    raise
+                except RunRemovedError:
+                    # Nothing that is at work can be kept.
+                    self._removed = True
+                    self._cancel()
+                    raise
+                except Exception:
+                    # The store failed, or something here did: let what is at work end as it can.
+                    self._drain()
+                    raise
+            except Exception:
+                raise
+            except BaseException as error:
+                self._cancel(now=True)
+                if isinstance(error, AtOnce):
+                    raise Cancelled(error.number) from None
+                raise
+
+    def _go(self) -> Plan:
+        plan = self._replan()
+        self.reporter.planned(plan)
+        looked_again = False
+        while True:
+            self._signals.check()
+            if self._news and (not self._queue or self._is_time_to_plan()):
+                plan = self._replan()
+            self._submit_some()
+            if self._futures:
+                self._news |= self._collect()
+                if self.run.pack_due:
+                    self.pack()
+            elif not self._queue and not self._news:
+                if not plan.waiting or looked_again:
+                    return plan
+                # What others are at may have ended meanwhile: look once more.
+                self._reread()
+                self._news = looked_again = True
+
+    # -- what is next ----------------------------------------------------------------------------
+
+    def _is_time_to_plan(self) -> bool:
+        return time.monotonic() - self._planned > _PLANNING * self._planning
+
+    def _replan(self) -> Plan:
+        """Plan, and queue what is ready: what became so just now comes first, since it may be what
+        most of the run waits for; what was queued stays so, as far as it is to run still."""
+        began = time.monotonic()
+        plan = self.plan()
+        ready = {step.path: step for step in self._startable(plan)}
+        queued = [ready.pop(step.path) for step in self._queue if step.path in ready]
+        self._queue = deque(ready.values())
+        self._queue.extend(queued)
+        self._news = False
+        self._planned = time.monotonic()
+        self._planning = self._planned - began
+        return plan
+
+    def _startable(self, plan: Plan) -> Iterator[Step]:
+        taken = {step.path for step in (*self._futures.values(), *self._suspects.queue)}
+        for step in plan.ready:
+            if step.path in taken or step.path in self._refused:
+                continue
+            if self.chosen(step.path):
+                yield step
+            else:
+                self.held_back = True
+
+    def _submit_some(self) -> None:
+        if self._suspects:
+            if not self._futures and self._suspects.queue:
+                self._submit(self._suspects.queue.popleft())
+            return
+        while self._queue and len(self._futures) < self.pool.workers:
+            if not self._submit(self._queue[0]):
+                return
+            self._queue.popleft()
+
+    def _submit(self, step: Step) -> bool:
+        """Whether it was handed over: not to a broken executor, before all that it had is back."""
+        call: tuple[Any, ...]
+        if self._sender is not None:
+            call = (do_in_process, self._sender.job(step))
+        else:
+            call = (do, self._lent, step, self.folder, self.shell, self._began, self.code)
+        try:
+            future = self.pool.submit(*call)
+        except BrokenExecutor:
+            if self._futures:
+                return False
+            self._renew()
+            future = self.pool.submit(*call)
+        self._futures[future] = step
+        self.reporter.began(step)
+        return True
+
+    def _began(self, attempt: Attempt, log: Log) -> bool:
+        with self._lock:
+            self._open[attempt.path] = (attempt, log)
+            return not self.shell.stopping
+
+    # -- what came of it -------------------------------------------------------------------------
+
+    def _collect(self) -> bool:
+        """Wait for one to be done, and take all that are. Whether there is news."""
+        # A timeout: a signal only leaves a note, and does not end the waiting.
+        finished, _ = wait(self._futures, timeout=0.2, return_when=FIRST_COMPLETED)
+        gone: list[tuple[Step, int | None]] = []
+        broke = self._take_all(finished, gone)
+        if broke and not self.pool.alone:
+            # Whatever else was at work there is gone too, or done.
+            broke += self._take_all(wait(self._futures).done, gone)
+        if gone:
+            guilty = self.pool.alone or (broke == 1 and len(gone) == 1)
+            for step, end in self._suspects.gone(gone, guilty=guilty):
+                self._take(step, Done(step.path, end))
+        if broke:
+            self._renew()
+        return bool(finished)
+
+    def _take_all(self, futures: set[Future[Done]], gone: list[tuple[Step, int | None]]) -> int:
+        """Take what came of each; add to ``gone`` those of which nothing came. How many of them
+        were in an executor that broke."""
+        broke = 0
+        for future in futures:
+            step = self._futures.pop(future)
+            with self._lock:
+                self._open.pop(step.path, None)
+            try:
+                done = future.result()
+            except (BrokenExecutor, CancelledError) as error:
+                gone.append((step, getattr(error, "code", None)))
+                broke += isinstance(error, BrokenExecutor)
+                continue
+            except StorageError as error:
+                _let_go(error)
+                raise
+            self._take(step, done)
+        return broke
+
+    def _renew(self) -> None:
+        if not self.pool.renew():
+            raise RunstoreError(
+                "a worker process died and the executor is broken: give runstore a fresh one, "
+                "or let it make its own"
+            )
+
+    def _learn(self, values: Mapping[str, Any]) -> None:
+        """Fetch what the planner must see (map lists, branch choices) and stands in a blob."""
+        for name, value in values.items():
+            if name not in self._deciding or type(value) is not Blob or value.codec is not None:
+                continue
+            try:
+                self.history.values[value.sha256] = self.run.blobs.load(value)
+            except DamagedError:
+                self.history.missing.add(value.sha256)
+
+    def _take(self, step: Step, done: Done) -> None:
+        self.run.keep(done.records)
+        if lost := self._suspects.cleared(step.path):
+            self.history.add(lost)
+        if done.warning:
+            self.warn(done.warning)
+        if done.end is not None:
+            self.ran.append(step.path)
+            self.history.add(done.end)
+            self._learn(done.end.outputs)
+            sha256 = (done.end.error or {}).get("sha256")
+            if sha256:
+                self.history.missing.add(sha256)
+            elif self.history.missing:
+                self.history.missing -= set(self.history.blobs_of(done.end))
+        elif isinstance(done.error, BlobMissingError | BlobDamagedError):
+            # An input is gone: the next plan makes it again from its producer. If it is gone still
+            # when this step's turn comes again, nothing makes it (a parameter of the run).
+            lacks = (step.path, done.error.facts["sha256"])
+            self.run.check_there()
+            if lacks in self._lacking:
+                self.warn(f"{step.path} cannot run: {done.error}")
+                self._refused.add(step.path)
+                self.stuck = True
+            self._lacking.add(lacks)
+            self.history.missing.add(lacks[1])
+        elif isinstance(done.error, CodecError):
+            self.warn(f"{step.path} cannot run: {done.error}")
+            self._refused.add(step.path)
+            self.stuck = True
+        elif done.error is not None:
+            if isinstance(done.error, AttemptEndedError):
+                self.ran.append(step.path)
+            else:
+                self._refused.add(step.path)
+            self.warn(str(done.error))
+            self._reread()
+        self.reporter.ended(step, done.end, done.error)
+
+    def _reread(self) -> None:
+        """Somebody else writes to this run, or has removed it: see what they did."""
+        self.run.check_there()
+        missing = self.history.missing
+        self.history = self.run.history(dag=self.planner.dag)
+        self.history.missing |= missing
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+        self.reporter.warned(message)
+
+    def pack(self) -> None:
+        """Pack the records for quick reading. They stand on their own: what has come of the run is
+        not to be lost for this."""
+        if self._removed:
+            return
+        try:
+            self.run.write_pack()
+        except StorageError as error:
+            self.warn(f"the records were not packed for quick reading: {error}")
+
+    # -- the end of it ---------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        for future in self._futures:
+            future.cancel()
+        while wait(self._futures, timeout=0.2).not_done:
+            if self._signals.number is not None:
+                self._cancel()
+                return
+        for future in self._futures:
+            if not future.cancelled():
+                _let_go(future.exception())
+
+    def _cancel(self, *, now: bool = False) -> None:
+        """End what is in progress as cancelled. A task that goes on finds its end taken.
+
+        :param now: kill what can be killed, and wait for nothing.
+        """
+        self.shell.stop(signal.SIGKILL if now else signal.SIGTERM)
+        for future in self._futures:
+            future.cancel()
+        for lost in self._suspects.lost:
+            self.history.add(lost)
+        if self._sender is not None:
+            # Those too that have not begun: nobody is to begin after this.
+            self.pool.end_processes(self.shell.grace, now=now)
+            if self._removed:
+                return
+            try:
+                for end in self._sender.cancelled(list(self._futures.values())):
+                    self._cancelled(end)
+            except StorageError as error:
+                self.warn(f"attempts in progress were left open: {error}")
+            return
+        with self._lock:
+            attempts = [] if self._removed else list(self._open.values())
+        for attempt, log in attempts:
+            try:
+                log.settle_so_far(attempt)
+                self._cancelled(attempt.cancel("interrupted"))
+            except (AttemptEndedError, RunRemovedError):  # it was quicker
+                pass
+            except StorageError as error:
+                abandon(attempt.start.nonce)
+                self.warn(f"attempt {attempt.number} at {attempt.path} was left open: {error}")
+        # Recorded first: whoever waits no longer than this may kill this process, too.
+        self.shell.finish()
+
+    def _cancelled(self, end: Any) -> None:
+        self.ran.append(end.path)
+        self.history.add(end)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Of an attempt that a worker process could not end, since the store failed: whoever resumes in
+    this process may take it over, although the worker lives."""
+    if isinstance(error, StorageError) and "abandoned" in error.facts:
+        abandon(error.facts["abandoned"])

@@ -1,0 +1,302 @@
+"""Records: what a store is made of, as values (FORMAT.md, section 5).
+
+:mod:`runstore.records.codec` reads and writes their JSON, :mod:`runstore.records.framing` what
+stands around it. The types of the fields are what is checked when a record is read, by msgspec, so
+nothing above that module meets a half-valid record. A run has one of these for each attempt: those
+that hold no reference to one another are none of the garbage collector's business (``gc=False``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple, NoReturn
+
+from msgspec import Meta, Struct, field
+
+from runstore.records.keys import MAX_ATTEMPT
+
+__all__ = [
+    "NOTHING",
+    "Blob",
+    "Consumed",
+    "Count",
+    "Digest",
+    "End",
+    "MAX_COUNT",
+    "Holder",
+    "Invocation",
+    "Loaded",
+    "Marker",
+    "Nonce",
+    "Number",
+    "Record",
+    "RunRecord",
+    "Secret",
+    "Start",
+    "end_of",
+]
+
+MAX_COUNT = 2**31 - 1
+"""The highest number of an invocation, and of a try."""
+
+Nonce = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Size = Annotated[int, Meta(ge=0)]
+Number = Annotated[int, Meta(ge=1, le=MAX_ATTEMPT)]
+Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
+Outcome = Annotated[str, Meta(pattern=r"\A(?:succeeded|failed|lost|cancelled)\Z")]
+
+
+# Made known by who reads the record; a field of this name that a later version adds is ignored.
+_NOT_READ = field(default="", name="(not in the body) digest")
+
+
+class _Nothing(dict[Any, Any]):
+    """An empty object, for all the fields that are absent. A dict, to be pickled and compared as
+    one; and nobody's to fill in."""
+
+    __slots__ = ()
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("what a record does not hold is nobody's to fill in")
+
+    __setitem__ = setdefault = update = __ior__ = _refuse
+
+
+NOTHING = _Nothing()
+
+
+class Blob(Struct, frozen=True, gc=False):
+    """A value, artifact or log that stands in a blob of its own."""
+
+    sha256: Digest
+    size: Size
+    value: Digest | None = None
+    """Of a value: its digest, which is what consumers compare (FORMAT.md, section 7.2)."""
+    codec: str | None = None
+    """Of a value: how its bytes are to be read; ``None`` for JSON."""
+    executable: bool = False
+    """Of an artifact: whether the file may be executed."""
+
+    def to_json(self) -> dict[str, Any]:
+        out: dict[str, Any] = {"sha256": self.sha256, "size": self.size}
+        if self.value is not None:
+            out["value"] = self.value
+        if self.codec is not None:
+            out["codec"] = self.codec
+        if self.executable:
+            out["executable"] = True
+        return out
+
+
+class Secret(NamedTuple):
+    """Stands for the value of a secret parameter, which is nowhere in the store."""
+
+    name: str
+
+
+class Holder(Struct, frozen=True, gc=False):
+    """Who writes: what a later process needs to ask whether this one lives."""
+
+    host: str
+    pid: int | None = None
+    pid_start: int | None = None
+    boot: str | None = None
+    pod: str | None = None
+    mark: str | None = None
+    """What the process left on its machine: a copy of the machine has it not."""
+    user: str | None = None
+    """The name of the user it ran as."""
+
+    def __str__(self) -> str:
+        return f"pod {self.pod}" if self.pod else f"process {self.pid} on {self.host}"
+
+    def to_json(self) -> dict[str, Any]:
+        known = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        return {name: value for name, value in known if value is not None}
+
+
+class Loaded(Struct, frozen=True, gc=False):
+    """An artifact that an attempt loaded."""
+
+    sha256: str
+    source: str | None = field(default=None, name="from")
+    """The path of the node that gave it."""
+
+
+class Consumed(Struct, gc=False):
+    """What an attempt was made from, as digests (FORMAT.md, section 7.2).
+
+    Whether they are digests is found when they are compared: what is none equals none.
+    """
+
+    params: Mapping[str, str] = NOTHING
+    artifacts: Mapping[str, Loaded] = NOTHING
+    """Address -> which artifact."""
+    results: Mapping[str, str] = NOTHING
+    ends: Mapping[str, str] = NOTHING
+
+    def to_json(self) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        if self.params:
+            out["params"] = self.params
+        if self.artifacts:
+            out["artifacts"] = {
+                address: {"sha256": one.sha256, "from": one.source}
+                if one.source
+                else {"sha256": one.sha256}
+                for address, one in self.artifacts.items()
+            }
+        if self.results:
+            out["results"] = self.results
+        if self.ends:
+            out["ends"] = self.ends
+        return out
+
+
+class Start(Struct, eq=False, gc=False):
+    """A claim: somebody began this attempt."""
+
+    run_id: str
+    path: str
+    attempt: Number
+    nonce: Nonce
+    """Random, made once for each claim."""
+    invocation: str
+    by: Holder
+    time: str = ""
+    consumed: Consumed = field(default_factory=Consumed)
+    code: Mapping[str, Any] | None = None
+    digest: str = _NOT_READ
+    code_digest: Digest | None = None
+    """The digest of the code of this step alone, by whatever rule its executor has."""
+    try_: Count | None = field(default=None, name="try")
+    """Which try of its invocation it is, where the invocation makes several."""
+    of: Count | None = None
+    """How many tries that may be at most."""
+    run_nonce: Nonce = ""
+    """The nonce of the run: tells the record from those of another run of this id."""
+
+
+class End(Struct, eq=False, gc=False):
+    """The one end of an attempt."""
+
+    run_id: str
+    path: str
+    attempt: Number
+    nonce: Nonce
+    """That of the claim."""
+    invocation: str
+    outcome: Outcome
+    consumed: Consumed = field(default_factory=Consumed)
+    start: str | None = None
+    outputs: Mapping[str, Any] = NOTHING
+    """Name -> JSON value, or :class:`Blob`."""
+    artifacts: Mapping[str, Blob] = NOTHING
+    metrics: Mapping[str, Any] = NOTHING
+    error: Mapping[str, str] | None = None
+    log: Blob | None = None
+    began: str = ""
+    ended: str = ""
+    ended_by: Holder | None = None
+    digest: str = _NOT_READ
+    large: Mapping[str, Blob] = NOTHING
+    """Of one that was read: the outputs that stand in blobs. They are among ``outputs``, too."""
+    code_digest: Digest | None = None
+    """The digest of the code of this step alone, by whatever rule its executor has."""
+    try_: Count | None = field(default=None, name="try")
+    """Which try of its invocation it was, where the invocation makes several."""
+    of: Count | None = None
+    """How many tries that may be at most."""
+    run_nonce: Nonce = ""
+    """The nonce of the run: tells the record from those of another run of this id."""
+
+    @property
+    def names_blobs(self) -> bool:
+        """Of one that was read: whether an output, an artifact or its error names a blob."""
+        return bool(self.large or self.artifacts or (self.error and "sha256" in self.error))
+
+
+def end_of(
+    start: Start,
+    outcome: str,
+    ended: str,
+    *,
+    consumed: Consumed | None = None,
+    outputs: Mapping[str, Any] = NOTHING,
+    artifacts: Mapping[str, Blob] = NOTHING,
+    metrics: Mapping[str, Any] = NOTHING,
+    error: Mapping[str, str] | None = None,
+    log: Blob | None = None,
+    ended_by: Holder | None = None,
+) -> End:
+    """An end of the attempt that a start began, with all that ends repeat of their starts.
+
+    :param consumed: if that is more than the start says.
+    """
+    return End(
+        start.run_id, start.path, start.attempt, start.nonce, start.invocation, outcome,
+        start.consumed if consumed is None else consumed, start.digest or None,
+        outputs, artifacts, metrics, error, log, start.time, ended, ended_by,
+        code_digest=start.code_digest, try_=start.try_, of=start.of, run_nonce=start.run_nonce,
+    )  # fmt: skip
+
+
+class RunRecord(Struct, eq=False):
+    """The run itself. ``dag`` is its JSON form; ``parameters`` hold no secret's value."""
+
+    run_id: str
+    nonce: Nonce
+    """Random: tells the run from others that had or will have its id."""
+    created: str
+    dag: Mapping[str, Any]
+    structure: str
+    parameters: Mapping[str, Any] = NOTHING
+    """Name -> JSON value, :class:`Blob` or :class:`Secret`."""
+    labels: Mapping[str, str] = NOTHING
+    origin: Mapping[str, str] | None = None
+    digest: str = _NOT_READ
+    large: Mapping[str, Blob] = NOTHING
+    """Of one that was read: the parameters that stand in blobs. They are in ``parameters``, too."""
+    secrets: tuple[str, ...] = ()
+    """Of one that was read: the names of those that are secret. They are there, too."""
+    single_writer: bool = False
+    """The store it was made in has no exclusive create, and one writer was promised."""
+    source: Mapping[str, str] | None = None
+    """Where it was brought in from, if it was not made by an executor of ours."""
+
+
+class Invocation(Struct, eq=False):
+    """One process, or one workflow, working on a run."""
+
+    run_id: str
+    id: str
+    mode: str
+    time: str = ""
+    by: Holder | None = None
+    command: tuple[str, ...] = ()
+    code: Mapping[str, Any] | None = None
+    force: Mapping[str, int] = NOTHING
+    ignored: tuple[str, ...] = ()
+    structure: str | None = None
+    dag: Mapping[str, Any] | None = None
+    digest: str = _NOT_READ
+    source: Mapping[str, str] | None = None
+    """Of an import or a pull: where the run came from."""
+    number: Count = 1
+    """One more than the highest that it saw: the latest has the highest, and of equal ones the
+    greatest id."""
+    run_nonce: Nonce = ""
+    """The nonce of the run."""
+
+
+class Marker(Struct, eq=False):
+    """``runstore.json``: this is a store."""
+
+    created: str = ""
+    version: str = ""
+    single_writer: bool = False
+    digest: str = _NOT_READ
+
+
+Record = Start | End | RunRecord | Invocation | Marker

@@ -1,0 +1,290 @@
+"""Copying a run from one store to another: what is missing, at once, and never over anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from runstore.errors import (
+    DamagedError,
+    KeyMissingError,
+    RecordDamagedError,
+    RefusedError,
+    RunNotFoundError,
+    StorageError,
+)
+from runstore.plan.history import WORKING
+from runstore.records import MAX_COUNT, Invocation, RunRecord, keys
+from runstore.records.codec import parse, to_body
+from runstore.records.framing import frame
+from runstore.storage import Storage, is_near, read_all
+from runstore.storage.capabilities import Batching
+from runstore.store import Run, Store
+from runstore.store.ids import new_invocation_id, now
+from runstore.store.load import untrue
+from runstore.store.process import myself
+from runstore.store.view import NOT_WHOLE
+from runstore.transfer.compare import FORK, Side, compare
+from runstore.transfer.copier import Copier, another_run, diverged_error
+from runstore.transfer.progress import Progress, unwatched
+
+__all__ = ["WORKERS", "Arrival", "Transferred", "transfer_run"]
+
+WORKERS = 16
+"""Creates that are under way at once."""
+
+
+class Arrival(NamedTuple):
+    """How a run was brought into a store."""
+
+    mode: Literal["import", "pull"]
+    source: Mapping[str, str]
+    """For people: the file or the store it came from."""
+
+
+@dataclass(slots=True)
+class Transferred:
+    """What a transfer did."""
+
+    run_id: str
+    records: int = 0
+    """Attempts' records, invocations and the run itself that were copied."""
+    packs: int = 0
+    blobs: int = 0
+    present: int = 0
+    """Objects that the target had already."""
+    left_out: Sequence[str] = ()
+    """Digests of blobs that the source holds damaged, or no longer: their steps can run again."""
+
+
+def transfer_run(
+    source: Store,
+    run_id: str,
+    target: Store,
+    *,
+    workers: int = WORKERS,
+    progress: Progress | None = None,
+    arrival: Arrival | None = None,
+) -> Transferred:
+    """Bring a run in ``target`` up to what ``source`` has of it. Nothing is ever overwritten.
+
+    Interrupted at any point it leaves nothing that counts wrongly, and done again it goes on: blobs
+    come before the records that name them, ends before starts, and the run itself last.
+
+    :param arrival: record in the target that the run was brought there, as an invocation of its
+        own, before anything else of it arrives; not if nothing but such records is missing. Who
+        pulls does: nothing that the records of others name is executed on their word
+        (docs/security.md).
+    :raises RunNotFoundError: if the source has no such run.
+    :raises RunRemovedError: if the run was removed meanwhile, here or there.
+    :raises RunExistsError: if the target has another run under this id.
+    :raises DivergedError: if both sides made attempts under one number with different content. All
+        are named, and nothing was written.
+    :raises RecordDamagedError: for a record that is damaged, on either side. If one of the two is
+        no bucket, also for records that contradict each other, or are of another run.
+
+    Cost: a listing of each side, and two more of a target that lacks the run: whether all is there
+    before it counts, and after. One read and one create for each missing object; where both sides
+    have attempts, what :func:`runstore.transfer.compare.compare` says. Memory does not grow with
+    sizes, and by some 500 bytes for each object. Records on a disk are read twice.
+    """
+    return copy_run(source, run_id, target, workers=workers, progress=progress, arrival=arrival)
+
+
+def copy_run(
+    source: Store,
+    run_id: str,
+    target: Store,
+    *,
+    workers: int = WORKERS,
+    progress: Progress | None = None,
+    arrival: Arrival | None = None,
+    pack: bool = False,
+) -> Transferred:
+    """:func:`transfer_run`. ``pack``: keep the attempts that were copied in one pack, besides."""
+    key = keys.run_key(run_id)
+    try:
+        data = source.storage.read(key)
+    except KeyMissingError:
+        raise RunNotFoundError(
+            f"there is no run {run_id!r} in {source.url}: `runstore ls` lists those there are",
+            run_id=run_id,
+        ) from None
+    record = _the_run(data, key, run_id, source)
+    origin = Run(source.storage, record)
+    with origin.read_whole():
+        return _copied(source, origin, data, target, workers, progress, arrival, pack=pack)
+
+
+def _copied(
+    source: Store,
+    origin: Run,
+    itself: bytes,
+    target: Store,
+    workers: int,
+    progress: Progress | None,
+    arrival: Arrival | None,
+    *,
+    pack: bool,
+) -> Transferred:
+    record, run_id = origin.record, origin.run_id
+    key = keys.run_key(run_id)
+    try:
+        known = _the_run(target.storage.read(key), key, run_id, target)
+        if known.digest != record.digest:
+            raise another_run(run_id, target)
+    except KeyMissingError:
+        known = None
+    here = Side(source.storage, record, there=True)
+    there = Side(target.storage, record, there=known is not None)
+    torn: set[str] = set()
+    if known is None:
+        # What lies there was left by a transfer that broke, perhaps with the power.
+        torn = there.forget_torn()
+    diverged = compare(here, there)
+    if diverged:
+        raise diverged_error(diverged, run_id)
+
+    missing = here.keys - there.keys
+    done = Transferred(run_id, present=len(here.keys & there.keys))
+    if not missing:
+        origin.check_there(NOT_WHOLE)
+        return done
+    looks_first = is_near(source.storage) and not pack  # of an import all was checked
+    if looks_first:
+        _refuse_untrue(source, record)
+    # The marker, so that what is there is a store. Creating a run does the same.
+    target.mark()
+    arrived = None
+    if arrival is not None:
+        quiet = _only_arrivals(here, missing)
+        arrived = 0 if quiet else _record_arrival(here, there, record, arrival)
+    run = Run(target.storage, record)
+    if pack:
+        run.keep_for_pack()
+    with Copier(here, there, run, workers, torn, arrived) as copier:
+        copier.watch(progress or unwatched, len(missing))
+        copier.blobs(sorted(key for key in missing if key.startswith(keys.BLOBS)))
+        # Until the run itself is there nobody is told of its records: they may be made durable
+        # together. Where it is, each must be before the next phase.
+        with _together(target.storage, keys.RUN in missing) as storage:
+            for phase in _phases(missing):
+                copier.records(phase, storage)
+        if pack:
+            run.write_pack()
+        elif not looks_first and is_near(target.storage):
+            _refuse_untrue(target, record)
+        origin.check_there(NOT_WHOLE)
+        if keys.RUN in missing:
+            _refuse_incomplete(there, missing, copier.left_out)
+            copier.itself(key, itself, target.storage)
+            _refuse_incomplete(there, missing, copier.left_out, counts=True)
+        else:
+            run.check_there()
+    names = [key for key in missing if not key.startswith(keys.BLOBS)]
+    done.left_out = copier.left_out
+    done.blobs = len(missing) - len(names) - len(done.left_out)
+    done.packs = sum(key.startswith(keys.PACKS) for key in names)
+    done.records = len(names) - done.packs
+    return done
+
+
+def _only_arrivals(here: Side, missing: set[str]) -> bool:
+    """Whether nothing is to come but word of how the run arrived elsewhere, by which nobody works:
+    were that worth a record, two stores that pull from one another would never be done."""
+    if not all(name.startswith(keys.INVOCATIONS) for name in missing):
+        return False
+    for key, data in read_all(here.storage, [here.key(name) for name in missing]):
+        try:
+            record = parse(data, key)
+        except DamagedError:
+            return False
+        if not isinstance(record, Invocation) or record.mode in WORKING:
+            return False
+    return True
+
+
+def _record_arrival(here: Side, there: Side, run: RunRecord, arrival: Arrival) -> int:
+    """The invocation that says where the run came from. It is there before anything that it is to
+    come after, so that an interruption does not leave the word of others as the latest. Its
+    number."""
+    number = max(here.last_invocation(), there.last_invocation())
+    if number >= MAX_COUNT:
+        raise RefusedError(
+            f"run {run.run_id!r} in {here.storage.url} has an invocation of the last number there "
+            f"is, which no runstore gives: nothing was written",
+            run_id=run.run_id,
+        )
+    invocation = Invocation(
+        run.run_id, new_invocation_id(forces=False), arrival.mode, now(), myself(),
+        source=dict(arrival.source), number=number + 1, run_nonce=run.nonce,
+    )  # fmt: skip
+    data, _ = frame(to_body(invocation))
+    there.storage.create(keys.invocation_key(there.prefix, invocation.id), data)
+    return invocation.number
+
+
+def _refuse_incomplete(
+    there: Side, missing: set[str], left_out: Iterable[str], *, counts: bool = False
+) -> None:
+    """Until ``run.json`` is there, what was copied is of no run, and `gc` with an age of zero
+    removes it. One listing.
+
+    :param counts: whether ``run.json`` is there.
+    :raises StorageError: if something of it is gone. Doing it again brings it.
+    """
+    now_there = {there.name(key) for key in there.storage.list(there.prefix)}
+    left = {f"{keys.BLOBS}{sha256[:2]}/{sha256}" for sha256 in left_out}
+    gone = (missing | there.keys) - now_there - left - {keys.RUN}
+    if gone:
+        raise StorageError(
+            f"{len(gone):,} of the objects that were copied to {there.storage.url} are gone, "
+            f"{there.key(min(gone))} among them: was `runstore gc` at work there? "
+            f"{'The run there lacks them' if counts else 'There is no run of them'}: do it again"
+        )
+
+
+def _refuse_untrue(store: Store, run: RunRecord) -> None:
+    """
+    :raises RecordDamagedError: if records of the run contradict each other, or are of another one.
+    """
+    found = untrue(store.storage, run)
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise RecordDamagedError(
+            f"in {store.url}, {found[0].problem.partition(': restore')[0]}{more}: restore it from "
+            f"a copy{FORK}",
+            key=found[0].key,
+        )
+
+
+def _together(storage: Storage, fresh: bool) -> AbstractContextManager[Storage]:
+    return storage.batch() if fresh and isinstance(storage, Batching) else nullcontext(storage)
+
+
+def _the_run(data: bytes, key: str, run_id: str, store: Store) -> RunRecord:
+    try:
+        record = parse(data, key)
+    except RecordDamagedError as error:
+        raise RecordDamagedError(f"in {store.url}, {error}", key=key) from None
+    if not isinstance(record, RunRecord) or record.run_id != run_id:
+        raise RefusedError(f"record {key} in {store.url} is not of run {run_id!r}: was it renamed?")
+    return record
+
+
+def _phases(missing: set[str]) -> Iterator[list[str]]:
+    """The records but for the run itself, in an order that may be cut anywhere.
+
+    Invocations first, because they say what is forced; then ends, the latest numbers first, because
+    an earlier success must not count in place of a later failure; then starts, because one without
+    its end would look like work in progress.
+    """
+    yield sorted(key for key in missing if key.startswith(keys.INVOCATIONS))
+    attempts = [key for key in missing if key.startswith(keys.ATTEMPTS)]
+    attempts.sort(key=lambda key: (key.rsplit(".", 3)[1:2], key), reverse=True)
+    yield [key for key in attempts if key.endswith(".end.json")]
+    yield [key for key in attempts if not key.endswith(".end.json")]
+    # Last: should somebody claim one of these attempts meanwhile, no pack contradicts him.
+    yield sorted(key for key in missing if key.startswith(keys.PACKS))

@@ -1,0 +1,254 @@
+"""Reading a run from one file, which may come from anywhere: all or nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import sha256
+from typing import Any, NoReturn
+
+from runstore.dag import Dag
+from runstore.dag.structure import VERSION, digest
+from runstore.errors import DamagedError, ImportRefusedError, RunstoreError
+from runstore.records import MAX_COUNT, Blob, End, Invocation, RunRecord, Start, keys
+from runstore.records.codec import parse
+from runstore.records.framing import log_in_pack, parse_pack, unframe
+from runstore.storage.exported import ExportedStorage
+from runstore.storage.lines import Entry, Limits, strict_json
+from runstore.store import Run, Store
+from runstore.transfer.compare import record_key
+from runstore.transfer.copy import WORKERS, Arrival, copy_run
+from runstore.transfer.progress import Progress, unwatched
+from runstore.transfer.shapes import ShapeError, check_shape
+
+__all__ = ["import_run"]
+
+
+def import_run(
+    store: Store,
+    path: str | os.PathLike[str],
+    *,
+    limits: Limits = Limits(),  # noqa: B008 - a frozen value
+    workers: int = WORKERS,
+    progress: Progress | None = None,
+) -> Run:
+    """Put an exported run into a store, or bring the run there up to what the file has.
+
+    The whole file is checked before the first object is created: layout, digests, names, types,
+    what belongs together. The run itself is created last, so what an import that was interrupted
+    leaves is no run; doing it again goes on.
+
+    :param limits: how much memory the file may make us use; it may be of any size itself.
+    :raises ImportRefusedError: if the file is not whole, or not what an export writes.
+    :raises RunExistsError, DivergedError, RecordDamagedError: as
+        :func:`~runstore.transfer.transfer_run` does. Nothing was written then, either.
+    :raises StorageError: if the file cannot be read or the store does not take an object.
+
+    Cost: the file is read twice; one create for each object, and one for a pack of the attempts.
+    """
+    check = _Check(os.path.abspath(path), limits, progress or unwatched)
+    source = Store(ExportedStorage(path, limits, check=check))
+    arrival = Arrival("import", {"file": check.path})
+    copy_run(
+        source, check.run_id, store, workers=workers, progress=progress, arrival=arrival, pack=True
+    )
+    return store.run(check.run_id)
+
+
+class _Check:
+    """Lets the objects of a file pass, each checked, and all of them together at the end."""
+
+    def __init__(self, path: str, limits: Limits, progress: Progress) -> None:
+        self.path = path
+        self.limits = limits
+        self.progress = progress
+        self.run_id = self.nonce = ""
+        self._at = 0
+
+    def __call__(self, run_id: str, nonce: str, entries: Iterable[Entry]) -> Iterator[Entry]:
+        # A file that is not in lines is gone through again, so everything begins anew here.
+        self.run_id, self.nonce = run_id, nonce
+        self.run: RunRecord | None = None
+        self.starts: dict[str, tuple[bytes, str]] = {}
+        """Key of a start -> its digest and nonce."""
+        self.begun: dict[str, tuple[bytes, str]] = {}
+        """Key of a start -> its digest and nonce, as its end says."""
+        self.named: dict[str, int] = {}
+        """Blobs that records name -> their size."""
+        self.pack = ""
+        blob: _Blob | None = None
+        total = os.path.getsize(self.path)
+        read = 0
+        for entry in entries:
+            self._at = entry.line
+            read += len(entry.data)
+            self.progress("check", min(read, total), total)
+            if blob is not None and (entry.kind == "record" or entry.part == 0):
+                self._checked(blob.key, self._whole, blob)
+                blob = None
+            if entry.kind == "record":
+                self._checked(entry.key, self._record, entry)
+            else:
+                blob = blob or _Blob(entry)
+                self._checked(entry.key, self._piece, blob, entry)
+            yield entry
+        if blob is not None:
+            self._checked(blob.key, self._whole, blob)
+        self._together()
+
+    def _checked(self, key: str, check: Callable[..., None], *what: object) -> None:
+        try:
+            check(*what)
+        except _WrongError as error:
+            self._refuse(f"{key} {error}")
+        except DamagedError as error:
+            self._refuse(error.message)
+        except (RunstoreError, ValueError, TypeError, KeyError, RecursionError) as error:
+            self._refuse(f"{key} cannot be used ({str(error)[:300]})")
+
+    def _refuse(self, problem: str) -> NoReturn:
+        raise ImportRefusedError(
+            f"{self.path} is not imported: {problem} (line {self._at}); export the run again, and "
+            f"see that the file comes from where you think",
+            path=self.path,
+            where=self._at,
+        )
+
+    # -- records ---------------------------------------------------------------------------------
+
+    def _record(self, entry: Entry) -> None:
+        if self.run is None and entry.key != keys.RUN:
+            raise _WrongError("comes before run.json, which must be the first object")
+        record = self._parsed(entry.data, entry.key)
+        if record.run_id != self.run_id:
+            raise _WrongError(f"is of another run, {record.run_id!r:.60}")
+        nonce = record.nonce if isinstance(record, RunRecord) else record.run_nonce
+        if nonce != self.nonce:
+            raise _WrongError(f"is of another run {self.run_id!r:.60}, by its nonce")
+        if isinstance(record, Invocation) and record.number >= MAX_COUNT:
+            raise _WrongError("has a number that no invocation has")
+        match record:
+            case RunRecord():
+                own = keys.RUN
+            case Invocation():
+                own = f"{keys.INVOCATIONS}{record.id}.json"
+            case _:
+                own = record_key(record)
+        if entry.key != own:
+            raise _WrongError(f"holds the record {own}, so it was renamed")
+        if isinstance(record, RunRecord):
+            self.run = record
+            self._dag(record)
+            self._name(record.parameters.values())
+        elif isinstance(record, Start):
+            self.starts[own] = bytes.fromhex(record.digest), record.nonce
+        elif isinstance(record, End):
+            if record.start or record.outcome != "lost":
+                began = bytes.fromhex(record.start or ""), record.nonce
+                self.begun[own.replace(".end.json", ".start.json")] = began
+            self._end(record)
+        elif record.dag:
+            self._dag(record)
+
+    def _parsed(self, framed: bytes, key: str) -> Any:
+        """A record that is in all what a writer writes."""
+        record = parse(framed, key)
+        body, _ = unframe(framed, key)
+        raw = strict_json(body, exact=True)
+        kind = raw["kind"]
+        if kind not in ("run", "invocation", "start", "end"):
+            raise _WrongError(f"is a record of the kind {kind!r:.40}")
+        try:
+            check_shape(kind, raw)
+        except ShapeError as error:
+            raise _WrongError(f"has a wrong field: {error}") from None
+        return record
+
+    def _dag(self, record: RunRecord | Invocation) -> None:
+        dag = Dag.from_json(record.dag, unknown="ignore")
+        stated = record.structure or ""
+        if stated.startswith(f"{VERSION}:") and digest(dag) != stated:
+            raise _WrongError("has a DAG that its structure digest is not of")
+
+    def _end(self, record: End) -> None:
+        self._name(record.outputs.values())
+        self._name(record.artifacts.values())
+        self._name([record.log])
+
+    def _name(self, values: Iterable[Any]) -> None:
+        for blob in values:
+            if type(blob) is Blob and self.named.setdefault(blob.sha256, blob.size) != blob.size:
+                raise _WrongError(f"names the blob {blob.sha256} with another size than before")
+
+    # -- blobs and packs -------------------------------------------------------------------------
+
+    def _piece(self, blob: _Blob, entry: Entry) -> None:
+        blob.add(entry.piece())
+        if blob.kind == "pack" and blob.size > self.limits.pack_bytes:
+            raise _WrongError(f"is larger than {self.limits.pack_bytes} bytes")
+
+    def _whole(self, blob: _Blob) -> None:
+        if blob.kind == "pack":
+            self._pack(blob)
+            return
+        if blob.digest.hexdigest() != blob.name:
+            raise _WrongError("does not match its digest")
+        size = self.named.get(blob.name)
+        if size is None:
+            raise _WrongError("is a blob that no record names")
+        if size != blob.size:
+            raise _WrongError(f"has {blob.size} bytes, and a record says {size}")
+
+    def _pack(self, blob: _Blob) -> None:
+        """What a fork took over: ends of other runs, one a path."""
+        if self.run is None or (self.run.origin or {}).get("pack") != blob.name:
+            raise _WrongError("is a pack that run.json does not name")
+        data = bytes(blob.kept)
+        pack = parse_pack(data, blob.key)
+        if pack.problems:
+            raise _WrongError(f"is damaged ({pack.problems[0]})")
+        ours = (pack.run_id, pack.run_nonce) == (self.run_id, self.nonce)
+        if data[11:75].decode() != blob.name or not ours:
+            raise _WrongError("is not the pack of its name")
+        head = strict_json(data[86 : data.index(b',"records":[')] + b"}")
+        if type(head) is not dict or head.get("kind") != "pack":
+            raise _WrongError("is no pack")
+        paths: set[str] = set()
+        for name, text in pack.logs.items():
+            log_in_pack(text, name, blob.key)
+        for framed in pack.records:
+            end = self._parsed(framed, blob.key)
+            if not isinstance(end, End) or end.path in paths:
+                raise _WrongError("holds something else than one end for each path")
+            paths.add(end.path)
+            self._end(end)
+        self.pack = blob.name
+
+    def _together(self) -> None:
+        if self.run is None:
+            self._refuse("it has no run.json")
+        if (self.run.origin or {}).get("pack", "") != self.pack:
+            self._refuse("it lacks the pack of what the fork took over")
+        for key, stated in self.begun.items():
+            if self.starts.get(key, stated) != stated:
+                self._refuse(f"{key} is not the start that its end names")
+
+
+class _WrongError(Exception):
+    """What is wrong with an object; its name goes before it."""
+
+
+class _Blob:
+    """A blob or a pack, of which some pieces were seen."""
+
+    def __init__(self, first: Entry) -> None:
+        self.kind, self.name, self.key = first.kind, first.name, first.key
+        self.digest = sha256()
+        self.size = 0
+        self.kept = bytearray()
+
+    def add(self, piece: bytes) -> None:
+        self.digest.update(piece)
+        self.size += len(piece)
+        if self.kind == "pack":
+            self.kept += piece
