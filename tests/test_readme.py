@@ -97,3 +97,11 @@ def test_the_tests_it_names_are_there() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_the_picture_of_the_architecture_has_every_room() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    picture = text.split("```")[1]
+    for each in (ROOT / "runstore").iterdir():
+        if not each.name.startswith("_") and each.suffix in ("", ".py"):
+            assert f"{each.name}{'/' if each.is_dir() else ''}" in picture, each.name
