@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from runstore import __version__
+from runstore.version import __version__
 
 __all__ = ["main", "program"]
 

@@ -32,6 +32,7 @@ from runstore.store.listing import listed
 from runstore.store.run import Run
 from runstore.store.secrets import refuse_short
 from runstore.store.storable import check_values, storable
+from runstore.version import __version__
 
 __all__ = ["Store", "open_store"]
 
@@ -169,7 +170,6 @@ class Store:
         marker = self.heed_marker()
         if marker is not None:
             return marker.single_writer
-        from runstore import __version__
 
         single_writer = prove(self.storage)
         data, _ = frame(to_body(Marker(now(), __version__, single_writer)))

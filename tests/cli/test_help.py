@@ -27,9 +27,9 @@ def test_help_loads_nothing_but_click() -> None:
     ).stdout
     loaded = json.loads(out.splitlines()[-1])
     assert {m for m in loaded if m.startswith("runstore")} <= {
-        "runstore", "runstore.errors", "runstore.signal_handlers", "runstore.cli",
-        "runstore.cli.exit_codes", "runstore.cli.render", "runstore.cli.render.console",
-        "runstore.cli.render.text",
+        "runstore", "runstore.errors", "runstore.signal_handlers", "runstore.version",
+        "runstore.cli", "runstore.cli.exit_codes", "runstore.cli.render",
+        "runstore.cli.render.console", "runstore.cli.render.text",
     }  # fmt: skip
     assert not {"rich", "pydantic", "yaml", "fsspec", "orjson"} & set(loaded)
 
