@@ -13,11 +13,11 @@ import os
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from runstore.archive.reader import ExportedStorage
 from runstore.errors import RecordedCodeError
 from runstore.pipeline import is_there
 from runstore.plan.history import WORKING, History
 from runstore.records import Invocation, keys
-from runstore.storage.exported import ExportedStorage
 from runstore.store import Run
 from runstore.store.process import myself
 

@@ -192,7 +192,6 @@ def open_storage(
     * a path (``~/x`` and ``~user/x`` are below a home folder), or ``file:///absolute/path`` (taken
       literally, no ``%20``): the local disk.
       ``durable=False`` skips every fsync and nothing else: creates stay exclusive and whole.
-    * the path of an existing file that ends in ``.json``: a run that was exported, to be read.
     * ``memory://NAME``: in this process; one name is one store, and it is gone with the process.
     * ``s3://``, ``gs://``, ``az://`` or ``abfs://BUCKET/PREFIX``, and any other URL fsspec opens:
       `runstore.storage.remote`. ``storage_options``, environment and profiles are those of s3fs,
@@ -230,10 +229,6 @@ def open_storage(
     else:
         text = expand_home(text)
     _refuse_remote_arguments(text, storage_options, engine)
-    if text.endswith(".json") and os.path.isfile(text):
-        from runstore.storage.exported import ExportedStorage
-
-        return ExportedStorage(text)
     from runstore.storage.local import LocalStorage
 
     return LocalStorage(text, durable=durable)

@@ -47,7 +47,8 @@ def open_store(
     cache: bool = False,
 ) -> Store:
     """Open the store at a path or URL (``s3://``, ``gs://``, ``az://``, ``file://``,
-    ``memory://``, or another that fsspec opens); nothing is read or written.
+    ``memory://``, or another that fsspec opens); nothing is read or written. An existing file that
+    ends in ``.json`` is a run that was exported: a store to be read, with that run in it.
 
     :param durable: ``False`` skips every fsync on local disk: records stay exclusive and whole,
         and may be lost in a power cut. For scratch runs and tests.
@@ -56,7 +57,7 @@ def open_store(
     :param single_writer: allow an endpoint that cannot create exclusively. Nobody else may write.
         Runs that are made there say so; it need not be given again for them.
     :param cache: keep what is read from a remote store on this machine, and read it from there the
-        next time (`runstore.storage.cached`). The command line does; a pod, which reads nothing
+        next time (`runstore.cache.storage`). The command line does; a pod, which reads nothing
         twice, has no use for it.
     :raises StorageError: for a URL no backend serves.
     """
@@ -67,8 +68,12 @@ def open_store(
         engine=engine,
         single_writer=single_writer,
     )
+    if storage.url.endswith(".json") and os.path.isfile(storage.url):
+        from runstore.archive.reader import ExportedStorage
+
+        return Store(ExportedStorage(storage.url))
     if cache:
-        from runstore.storage.cached import cached
+        from runstore.cache.storage import cached
 
         storage = cached(storage)
     return Store(storage)

@@ -6,7 +6,7 @@ under one name must be the same; where it is not, nothing is written (`DivergedE
 
 from __future__ import annotations
 
-from runstore.storage.lines import Limits
+from runstore.archive.format import Limits
 from runstore.transfer.compare import Divergence
 from runstore.transfer.copy import Arrival, Transferred, transfer_run
 from runstore.transfer.export import Artifacts, Exported, export_run

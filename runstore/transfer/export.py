@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Literal, get_args
 
+from runstore.archive.format import PIECE_BYTES, Manifest, head_line, piece_line, record_line
 from runstore.dag import Dag
 from runstore.errors import (
     InputError,
@@ -24,7 +25,6 @@ from runstore.records import Blob, End, Invocation, RunRecord, keys
 from runstore.records.codec import parse, parse_attempt
 from runstore.records.framing import parse_pack, unframe
 from runstore.storage import is_near, read_all
-from runstore.storage.lines import PIECE_BYTES, Manifest, head_line, piece_line, record_line
 from runstore.storage.local_disk import flush_folder
 from runstore.store import Run
 from runstore.store.needs import needed_prefixes

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from typing import Any, NoReturn
 
+from runstore.archive.format import Entry, Limits, strict_json
+from runstore.archive.reader import ExportedStorage
 from runstore.dag import Dag
 from runstore.dag.structure import VERSION, digest
 from runstore.errors import DamagedError, ImportRefusedError, RunstoreError
 from runstore.records import MAX_COUNT, Blob, End, Invocation, RunRecord, Start, keys
 from runstore.records.codec import parse
 from runstore.records.framing import log_in_pack, parse_pack, unframe
-from runstore.storage.exported import ExportedStorage
-from runstore.storage.lines import Entry, Limits, strict_json
 from runstore.store import Run, Store
 from runstore.transfer.compare import record_key
 from runstore.transfer.copy import WORKERS, Arrival, copy_run

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runstore.cache.storage import CachedStorage, cached, default_folder
 from runstore.dag import Dag
 from runstore.errors import KeyMissingError, StorageError
 from runstore.records import keys
 from runstore.storage import open_storage
-from runstore.storage.cached import CachedStorage, cached, default_folder
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
 from runstore.upkeep import pack_run, remove_run
@@ -235,7 +235,7 @@ def test_a_cache_that_cannot_be_written_harms_nobody(
     patches = {"file": {}, "denied": {"makedirs": refuse}, "full": {"write": refuse}}[how]
     with contextlib.ExitStack() as stack:
         for name, mocked in patches.items():
-            stack.enter_context(mock.patch(f"runstore.storage.cache_files.os.{name}", mocked))
+            stack.enter_context(mock.patch(f"runstore.cache.files.os.{name}", mocked))
         assert told(store.run("r")) == told(run)
         with store.storage.stream(run.blobs.key(blob.sha256)) as source:
             assert source.read() == b"x" * 100

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from runstore.cache.storage import cached
 from runstore.dag import Dag
 from runstore.errors import RunNotFoundError
 from runstore.storage import open_storage
-from runstore.storage.cached import cached
 from runstore.storage.capabilities import Removing, Tagged
 from runstore.storage.remote import RemoteStorage
 from runstore.store import Store

@@ -16,9 +16,9 @@ import pytest
 import runstore
 from benchmarks.counting import Counting
 from benchmarks.fixtures import RUN_ID, finished_map
+from runstore.cache.storage import cached
 from runstore.plan import Action
 from runstore.storage import Storage, open_storage
-from runstore.storage.cached import cached
 from runstore.store import Store
 from tests.remote.conftest import Proxy
 from tests.servers import Server, server

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runstore.storage.lines import FORMAT, head, head_line, parse_line, record_line
+from runstore.archive.format import FORMAT, head, head_line, parse_line, record_line
 
 TEXTS = st.text(st.sampled_from('ab"\\/{}[],:\n\t\x01é\U0001f600 ')) | st.text(max_size=20)
 NOISE = st.binary(max_size=12) | st.text(st.sampled_from('ab"\\\n ,}')).map(str.encode)
@@ -70,7 +70,7 @@ def test_another_first_line_is_none_of_ours(line):
 
 _PEAK = """
 import resource, sys
-from runstore.storage.lines import parse_line
+from runstore.archive.format import parse_line
 line = b'{"key":"a","data":"' + b'\\\\n' * (12 << 20) + sys.argv[1].encode()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from runstore.cache.storage import CachedStorage
 from runstore.errors import KeyMissingError, StorageError
 from runstore.storage import Storage
-from runstore.storage.cached import CachedStorage
 from runstore.storage.capabilities import Dated, Removing, Tagged
 from runstore.storage.local import LocalStorage
 

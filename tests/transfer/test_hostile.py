@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import runstore
+from runstore.archive.format import FORMAT
 from runstore.errors import ImportRefusedError
 from runstore.records.framing import to_pack
-from runstore.storage.lines import FORMAT
 from runstore.transfer import Limits, export_run, import_run
 from tests.transfer.forging import (
     Document,

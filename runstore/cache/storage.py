@@ -30,11 +30,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import BinaryIO, cast
 
+from runstore.cache.files import Log, Objects, Room
 from runstore.errors import RecordDamagedError, StorageError
 from runstore.records import keys
 from runstore.records.framing import unframe
 from runstore.storage import CHUNK_BYTES, Storage, assume_single_writer, has_single_writer
-from runstore.storage.cache_files import Log, Objects, Room
 from runstore.storage.capabilities import Dated, Tagged
 from runstore.storage.client import Info
 

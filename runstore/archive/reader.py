@@ -16,10 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, BinaryIO, NoReturn
 
-from runstore.errors import ImportRefusedError, KeyMissingError, PathError, StorageError
-from runstore.records import keys
-from runstore.storage import check_key, check_prefix
-from runstore.storage.lines import (
+from runstore.archive.format import (
     FORMAT,
     PIECE_BYTES,
     Entry,
@@ -35,6 +32,9 @@ from runstore.storage.lines import (
     strict_json,
     version_of,
 )
+from runstore.errors import ImportRefusedError, KeyMissingError, PathError, StorageError
+from runstore.records import keys
+from runstore.storage import check_key, check_prefix
 
 __all__ = ["Check", "ExportedStorage"]
 
