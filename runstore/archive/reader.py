@@ -34,7 +34,7 @@ from runstore.archive.format import (
 )
 from runstore.errors import ImportRefusedError, KeyMissingError, PathError, StorageError
 from runstore.records import keys
-from runstore.storage import check_key, check_prefix
+from runstore.storage import check_key, check_prefix, one_by_one
 
 __all__ = ["Check", "ExportedStorage"]
 
@@ -110,14 +110,7 @@ class ExportedStorage:
         return entry.data
 
     def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | StorageError]]:
-        for key in keys:
-            yield key, self._read_or_error(key)
-
-    def _read_or_error(self, key: str) -> bytes | StorageError:
-        try:
-            return self.read(key)
-        except StorageError as error:
-            return error
+        return one_by_one(self.read, keys)
 
     def stream(self, key: str) -> BinaryIO:
         begin, end, digest = self._where(key)

@@ -14,6 +14,7 @@ __all__ = [
     "composite_result",
     "end_result",
     "ends_digest",
+    "holds_blob",
     "shown",
     "state_result",
     "task_result",
@@ -32,13 +33,13 @@ def value_digest(value: Any) -> str:
         return value.value or value.sha256  # type: ignore[no-any-return]
     if kind is Secret:
         return _tagged(b"runstore/secret/1\n", value.name)
-    if kind is list and _has_blob(value):
+    if kind is list and holds_blob(value):
         return _tagged(b"runstore/list/1\n", [value_digest(item) for item in value])
     return digest(value)
 
 
-def _has_blob(value: list[Any]) -> bool:
-    # Only a map's list, or lists of such lists, can hold one: a value in a record never does.
+def holds_blob(value: list[Any]) -> bool:
+    """Only the list of a map, or a list of such lists, does: a value in a record never does."""
     stack = [value]
     while stack:
         items = stack.pop()

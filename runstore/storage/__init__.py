@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Protocol
 
 from runstore.errors import KeyMissingError, StorageError
@@ -29,6 +29,7 @@ __all__ = [
     "check_prefix",
     "is_key",
     "is_segment",
+    "one_by_one",
 ]
 
 CHUNK_BYTES = 1 << 20
@@ -128,6 +129,21 @@ class Storage(Protocol):
 def is_near(storage: Storage) -> bool:
     """Whether a read costs no request: of a disk, of memory, or of an exported file."""
     return "://" not in storage.url or storage.url.startswith("memory://")
+
+
+def one_by_one(
+    read: Callable[[str], bytes], keys: Iterable[str]
+) -> Iterator[tuple[str, bytes | StorageError]]:
+    """`Storage.read_many` of a storage that has nothing to gain from many at once."""
+
+    # A function of its own: an error that a suspended generator binds holds its own frame.
+    def answer(key: str) -> bytes | StorageError:
+        try:
+            return read(key)
+        except StorageError as error:
+            return error
+
+    return ((key, answer(key)) for key in keys)
 
 
 def read_all(

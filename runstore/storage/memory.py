@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from runstore.errors import KeyExistsError, KeyMissingError, StorageError
-from runstore.storage import CHUNK_BYTES, check_key, check_prefix
+from runstore.storage import CHUNK_BYTES, check_key, check_prefix, one_by_one
 from runstore.storage.client import Info
 
 __all__ = ["MemoryStorage", "named_store"]
@@ -57,14 +57,7 @@ class MemoryStorage:
         return body
 
     def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | StorageError]]:
-        for key in keys:
-            yield key, self._read_or_error(key)
-
-    def _read_or_error(self, key: str) -> bytes | StorageError:
-        try:
-            return self.read(key)
-        except StorageError as error:
-            return error
+        return one_by_one(self.read, keys)
 
     def stream(self, key: str) -> BinaryIO:
         return io.BytesIO(self.read(key))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import orjson
 
@@ -19,6 +20,7 @@ from runstore.errors import (
     StorageError,
     ValueNotJsonError,
 )
+from runstore.plan.digests import holds_blob
 from runstore.records import Blob, keys
 from runstore.storage import CHUNK_BYTES, Storage
 
@@ -94,7 +96,8 @@ class Blobs:
                 raise _changed(file)
         file.seek(0)
         blob = Blob(digest.hexdigest(), seen, executable=executable)
-        self.storage.create(self.key(blob.sha256), _Checked(file, blob), repair=True)  # type: ignore[arg-type]
+        same = cast(BinaryIO, _Checked(file, blob.sha256, lambda: _changed(file)))
+        self.storage.create(self.key(blob.sha256), same, repair=True)
         return blob
 
     def value(self, value: object, what: str) -> Any:
@@ -116,10 +119,8 @@ class Blobs:
 
         :raises BlobMissingError, BlobDamagedError: naming it.
         """
-        try:
+        with self._there(blob):
             data = self.storage.read(self.key(blob.sha256))
-        except KeyMissingError:
-            raise self._missing(blob) from None
         if hashlib.sha256(data).hexdigest() != blob.sha256:
             raise self._damaged(blob)
         return data
@@ -145,7 +146,7 @@ class Blobs:
                 return loads(self.read(value))
             except ValueNotJsonError as error:
                 raise self._unfit(value, f"holds no value that can be read ({error})") from None
-        if type(value) is list and _holds_blob(value):
+        if type(value) is list and holds_blob(value):
             return [self.load(item, what) for item in value]
         return copied(value)
 
@@ -163,22 +164,14 @@ class Blobs:
         # Of its own: threads that load the same name into one folder must not share it. Short:
         # the name itself may be as long as any can be.
         temp = os.path.join(path[: len(path) - len(name)], f".runstore-{os.urandom(8).hex()}")
-        digest = hashlib.sha256()
-        try:
-            source = self.storage.stream(self.key(blob.sha256))
-        except KeyMissingError:
-            raise self._missing(blob) from None
-        with source:
+        with self._there(blob), self.stream(blob) as source:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             mode = 0o777 if blob.executable else 0o666  # less the umask, as of any new file
             fd = os.open(temp, flags, mode, dir_fd=dir_fd)
             try:
                 with open(fd, "wb") as target:
                     while chunk := source.read(CHUNK_BYTES):
-                        digest.update(chunk)
                         target.write(chunk)
-                if digest.hexdigest() != blob.sha256:
-                    raise self._damaged(blob)
                 os.replace(temp, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
             except BaseException:
                 with suppress(FileNotFoundError):
@@ -190,15 +183,26 @@ class Blobs:
 
         :raises BlobMissingError, BlobDamagedError: naming it.
         """
-        digest = hashlib.sha256()
+        with self._there(blob), self.stream(blob) as source:
+            while source.read(CHUNK_BYTES):
+                pass
+
+    @contextmanager
+    def stream(self, blob: Blob) -> Iterator[BinaryIO]:
+        """A blob to be read in pieces, until one is empty.
+
+        :raises KeyMissingError: if it is not there.
+        :raises BlobDamagedError: at the end of its bytes, if they are not what its name says.
+        """
+        with self.storage.stream(self.key(blob.sha256)) as source:
+            yield cast(BinaryIO, _Checked(source, blob.sha256, lambda: self._damaged(blob)))
+
+    @contextmanager
+    def _there(self, blob: Blob) -> Iterator[None]:
         try:
-            with self.storage.stream(self.key(blob.sha256)) as source:
-                while chunk := source.read(CHUNK_BYTES):
-                    digest.update(chunk)
+            yield
         except KeyMissingError:
             raise self._missing(blob) from None
-        if digest.hexdigest() != blob.sha256:
-            raise self._damaged(blob)
 
     def _missing(self, blob: Blob) -> BlobMissingError:
         key = self.key(blob.sha256)
@@ -226,32 +230,20 @@ _AGAIN = (
 )
 
 
-def _holds_blob(value: list[Any]) -> bool:
-    """Only the list of a map, or a list of such lists, does: a value in a record never does."""
-    stack = [value]
-    while stack:
-        items = stack.pop()
-        kinds = set(map(type, items))
-        if Blob in kinds:
-            return True
-        if list in kinds:
-            stack.extend(item for item in items if type(item) is list)
-    return False
-
-
 class _Checked:
-    """A file that must give the bytes it gave before."""
+    """A stream that raises at its end if its bytes are not those that a digest names."""
 
-    def __init__(self, file: BinaryIO, blob: Blob) -> None:
+    def __init__(self, file: BinaryIO, sha256: str, differs: Callable[[], Exception]) -> None:
         self._file = file
-        self._blob = blob
+        self._sha256 = sha256
         self._digest = hashlib.sha256()
+        self._differs = differs
 
     def read(self, size: int = -1) -> bytes:
         chunk = self._file.read(size)
         self._digest.update(chunk)
-        if not chunk and self._digest.hexdigest() != self._blob.sha256:
-            raise _changed(self._file)
+        if (not chunk or size < 0) and self._digest.hexdigest() != self._sha256:
+            raise self._differs()
         return chunk
 
 

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from runstore.dag import Dag
 from runstore.dag.structure import Change, changed, comparable, diff, digest
-from runstore.errors import DamagedError, KeyMissingError, StructureChangedError
+from runstore.errors import (
+    BlobDamagedError,
+    DamagedError,
+    KeyMissingError,
+    StructureChangedError,
+)
 from runstore.paths import template
 from runstore.plan import Planner, Reason
 from runstore.plan.history import History
@@ -170,8 +175,10 @@ def _take_over(
 
 def _copy(source: Blobs, target: Blobs, blob: Blob, is_log: bool) -> None:
     try:
-        with source.storage.stream(source.key(blob.sha256)) as file:
+        with source.stream(blob) as file:
             target.storage.create(target.key(blob.sha256), file, repair=True)
+    except BlobDamagedError:
+        return  # it is missing in the fork: its step runs again, if somebody needs it
     except KeyMissingError:
         if not is_log:  # a log may have been left out, by an export or a copy
             raise

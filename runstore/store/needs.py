@@ -8,7 +8,7 @@ from runstore.dag import Dag, walk
 from runstore.plan import needed
 from runstore.records import keys
 
-__all__ = ["deciding_names", "needed_prefixes"]
+__all__ = ["deciding_names", "fewest_prefixes", "needed_prefixes"]
 
 _MARK = {"map": "[", "conditional": ":", "parallel": ":", "loop": "@"}
 
@@ -36,11 +36,11 @@ def needed_prefixes(dag: Dag, paths: Iterable[str]) -> list[str]:
             found.add(keys.encode(path) + ".")
         else:
             found.add(keys.prefix(path + _MARK[kind]))
-    return _fewest(found)
+    return fewest_prefixes(found)
 
 
-def _fewest(prefixes: set[str]) -> list[str]:
-    """Without those that another one covers."""
+def fewest_prefixes(prefixes: set[str]) -> list[str]:
+    """Sorted, without those that begin with another one."""
     out: list[str] = []
     for prefix in sorted(prefixes):
         if not out or not prefix.startswith(out[-1]):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import BinaryIO
 
 from runstore.errors import (
     BlobDamagedError,
@@ -19,11 +17,12 @@ from runstore.errors import (
     RunExistsError,
 )
 from runstore.plan.history import WORKING
-from runstore.records import Invocation, keys
+from runstore.records import Blob, Invocation, keys
 from runstore.records.codec import parse
 from runstore.records.framing import unframe
 from runstore.storage import Storage, read_all
 from runstore.store import Run, Store
+from runstore.store.blobs import Blobs
 from runstore.transfer.compare import FORK, Divergence, Side, describe
 from runstore.transfer.progress import Progress, unwatched
 
@@ -66,6 +65,7 @@ class Copier:
     ) -> None:
         self._source = source
         self._target = target
+        self._blobs = Blobs(source.storage, source.prefix)
         self._run = run
         self._torn = torn
         self._arrived = arrived
@@ -164,34 +164,8 @@ class Copier:
     def _blob(self, key: str) -> None:
         sha256 = key.rpartition("/")[2]
         try:
-            file = self._source.storage.stream(self._source.prefix + key)
-        except KeyMissingError:  # gone since it was listed: no record names it, or it is missing
+            with self._blobs.stream(Blob(sha256, 0)) as file:
+                self._target.storage.create(self._target.prefix + key, file, repair=True)
+        except (KeyMissingError, BlobDamagedError):
+            # If it is gone since it was listed, no record names it, or it is missing.
             self.left_out.append(sha256)
-            return
-        with file:
-            checked = _Checked(file, sha256, self._source.storage.url)
-            try:
-                self._target.storage.create(self._target.prefix + key, checked, repair=True)  # type: ignore[arg-type]
-            except BlobDamagedError:
-                self.left_out.append(sha256)
-
-
-class _Checked:
-    """A blob's bytes on their way; the end of them raises if they are not what its name says."""
-
-    def __init__(self, file: BinaryIO, sha256: str, url: str) -> None:
-        self._file = file
-        self._sha256 = sha256
-        self._url = url
-        self._digest = hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        chunk = self._file.read(size)
-        self._digest.update(chunk)
-        if (not chunk or size < 0) and self._digest.hexdigest() != self._sha256:
-            raise BlobDamagedError(
-                f"blob {self._sha256} in {self._url} does not match its digest: restore it, or "
-                f"make it again: retry, with --force for its step",
-                sha256=self._sha256,
-            )
-        return chunk

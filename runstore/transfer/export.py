@@ -27,7 +27,7 @@ from runstore.records.framing import parse_pack, unframe
 from runstore.storage import is_near, read_all
 from runstore.storage.local_disk import flush_folder
 from runstore.store import Run
-from runstore.store.needs import needed_prefixes
+from runstore.store.needs import fewest_prefixes, needed_prefixes
 from runstore.store.pairing import Ended, is_of
 from runstore.store.view import NOT_WHOLE
 from runstore.transfer.compare import FORK, record_key
@@ -279,7 +279,7 @@ class _Writer:
             plan = Planner(dag).plan(history)
             left = [s.path for s in plan.steps if s.action in (Action.RUN, Action.WAIT)]
             prefixes.update(needed_prefixes(dag, left))
-        fewest = _fewest({keys.ATTEMPTS + prefix for prefix in prefixes})
+        fewest = fewest_prefixes({keys.ATTEMPTS + prefix for prefix in prefixes})
         found: set[str] = set()
         for path in history.paths():
             end = history.latest(path)
@@ -333,15 +333,6 @@ def _whole_piece(source: IO[bytes]) -> bytes:
         pieces.append(piece)
         left -= len(piece)
     return b"".join(pieces)
-
-
-def _fewest(prefixes: set[str]) -> list[str]:
-    """Sorted, without those that begin with another one."""
-    out: list[str] = []
-    for prefix in sorted(prefixes):
-        if not out or not prefix.startswith(out[-1]):
-            out.append(prefix)
-    return out
 
 
 def _begins(key: str, fewest: Sequence[str]) -> bool:

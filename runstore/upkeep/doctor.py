@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import time
@@ -14,6 +13,7 @@ from runstore.errors import KeyExistsError, KeyMissingError
 from runstore.storage import Storage, open_storage
 from runstore.storage.local import LocalStorage
 from runstore.storage.local_disk import how_named
+from runstore.version import __version__
 
 __all__ = ["Finding", "examine"]
 
@@ -146,7 +146,7 @@ def _engine(storage: Storage) -> Finding:
     engine = getattr(storage, "engine", None)
     name = engine.name if engine else type(storage).__name__.removesuffix("Storage").lower()
     versions = dict(engine.versions()) if engine else {}
-    versions["runstore"] = importlib.metadata.version("runstore")
+    versions["runstore"] = __version__
     versions["python"] = platform.python_version()
     detail = f"{name} ({', '.join(f'{each} {number}' for each, number in versions.items())})"
     return Finding("engine", None, detail, {"engine": name, "versions": versions})

@@ -112,6 +112,30 @@ def test_a_log_that_is_missing_at_the_origin_is_missing_in_the_fork(tmp_path):
     assert [problem for _, problem in fork.verify() if problem] == []
 
 
+def test_a_damaged_value_of_the_origin_is_missing_in_the_fork(tmp_path):
+    """A copy would be damaged under the fork's name; no copy is a step that runs again."""
+    store = runstore.open(tmp_path / "s", durable=False)
+    nodes = [
+        {"name": "load", "kind": "task", "returns": ["text"]},
+        {"name": "use", "kind": "task", "params": ["text"], "after": ["load"]},
+    ]
+    run = store.create_run(Dag.from_json({"nodes": nodes}), run_id="r")
+    run.begin_invocation("start")
+    run.begin("load").succeed({"text": "x" * 20_000})
+    end = run.read_end("load", 1)
+    path = tmp_path / "s" / run.blobs.key(end.outputs["text"].sha256)
+    path.write_bytes(path.read_bytes()[:-2] + b'y"')
+    fork = store.fork_run(run, run_id="f")
+    assert not [file for file in (home(tmp_path / "s", "f") / "blobs").rglob("*") if file.is_file()]
+    fork = store.run("f")
+    fork.begin_invocation("retry")
+    (load,) = fork.plan().ready
+    assert load.path == "load"
+    fork.begin(load).succeed({"text": "x" * 20_000})
+    assert fork.values()["text"] == "x" * 20_000
+    assert [str(step.path) for step in fork.plan().ready] == ["use"]
+
+
 def test_logs_beyond_the_bound_and_artifacts_are_blobs(tmp_path):
     """At most 16 MiB of logs stand in the pack, which whoever reads the history reads."""
     store = runstore.open(tmp_path / "s", durable=False)
