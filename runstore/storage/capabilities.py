@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
-from runstore.storage import Storage
+from runstore.storage.base import Storage
 from runstore.storage.client import Info
 
 __all__ = ["Batching", "Dated", "Removing", "Sweeping", "Tagged"]

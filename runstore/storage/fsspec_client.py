@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from runstore.errors import StorageError
-from runstore.storage import is_key
+from runstore.storage.base import is_key
 from runstore.storage.client import (
     NO_CREDENTIALS,
     REQUEST_SECONDS,

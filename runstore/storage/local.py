@@ -16,19 +16,23 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from runstore.errors import KeyExistsError, KeyMissingError, OutcomeUnknownError, StorageError
-from runstore.storage import CHUNK_BYTES, Storage, check_key, check_prefix, in_place, is_segment
+from runstore.storage import in_place
+from runstore.storage.base import CHUNK_BYTES, Storage, check_key, check_prefix, is_segment
+from runstore.storage.fsync import flush_all, flush_folder, make_folders
 from runstore.storage.local_care import LocalCare
 from runstore.storage.local_disk import (
     ADVICE,
-    flush_folder,
-    make_folders,
+    is_folder,
+    leads_on,
     name_it,
+    only_keys,
     pieces,
+    read_whole,
     write_all,
 )
 from runstore.storage.unfinished import begin
@@ -40,9 +44,6 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 # O_PATH (Linux) needs no permission to list the folder, only to pass through it.
 _PASS_THROUGH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
-# Records are some 2 KB; one read takes them whole, and a buffer left unfilled is the file's end.
-_BUFFER = 65536
-
 # What open(2) and read(2) say of a key that is no object; a folder is none.
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
 
@@ -51,8 +52,6 @@ _TRIES = 5
 
 # A process that visits more folders than this checks the way up to some of them again.
 _ANCHORS = 4096
-
-_LEGAL_BYTES = b"abcdefghijklmnopqrstuvwxyz0123456789._/-"
 
 
 class LocalStorage(LocalCare):
@@ -96,7 +95,7 @@ class LocalStorage(LocalCare):
         check_key(key, self.url)
         try:
             self._notice()
-            return _read_whole(self._open(key))
+            return read_whole(self._open(key))
         except StorageError:
             raise
         except OSError as error:
@@ -125,7 +124,7 @@ class LocalStorage(LocalCare):
                             os.close(folder_fd)
                             folder_fd = -1
                         fd = self._open(key)
-                    found = _read_whole(fd)
+                    found = read_whole(fd)
                 except StorageError as error:
                     found = error
                 except OSError as error:
@@ -136,10 +135,28 @@ class LocalStorage(LocalCare):
             if folder_fd >= 0:
                 os.close(folder_fd)
 
-    def batch(self) -> AbstractContextManager[Storage]:
-        from runstore.storage.local_batch import batch
-
-        return batch(self)
+    @contextmanager
+    def batch(self) -> Iterator[Storage]:
+        """See `runstore.storage.capabilities.Batching`."""
+        if not self.durable:
+            yield self
+            return
+        quick = _Batch(self.url)
+        try:
+            # Those above it too: it may be made here, and what comes later looks no higher.
+            if not os.path.isdir(self.url):
+                make_folders(self.url, self.url, durable=True)
+            root = os.open(self.url, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._error("create", "", error) from error
+        try:
+            yield quick
+            try:
+                flush_all(quick.created, self.url, root)
+            except OSError as error:
+                raise self._unknown("", error) from error
+        finally:
+            os.close(root)
 
     def stream(self, key: str) -> BinaryIO:
         check_key(key, self.url)
@@ -171,19 +188,19 @@ class LocalStorage(LocalCare):
                         # The folder's own listing says what it is: no stat, but for links.
                         if entry.is_file(follow_symlinks=False):
                             keys.append(here + name)
-                        elif entry.is_dir(follow_symlinks=False) or _leads_on(entry, entered):
+                        elif entry.is_dir(follow_symlinks=False) or leads_on(entry, entered):
                             if not shallow:
                                 pending.append(here + name + "/")
                             elif is_segment(name):
                                 yield here + name + "/"
-                        elif entry.is_symlink() and not _is_folder(entry):
+                        elif entry.is_symlink() and not is_folder(entry):
                             keys.append(here + name)  # who reads it is told where it leads
             except (FileNotFoundError, NotADirectoryError):
                 continue  # no folder, no keys
             except OSError as error:
                 raise self._error("list", prefix, error) from error
             start = ""
-            yield from _only_keys(keys)
+            yield from only_keys(keys)
 
     def _begin(self, folder: str, key: str) -> tuple[int, str]:
         try:
@@ -346,39 +363,13 @@ class LocalStorage(LocalCare):
         )
 
 
-def _read_whole(fd: int) -> bytes:
-    try:
-        data = os.read(fd, _BUFFER)
-        if len(data) < _BUFFER:
-            return data
-        pieces = [data]
-        while data := os.read(fd, CHUNK_BYTES):
-            pieces.append(data)
-        return b"".join(pieces)
-    finally:
-        os.close(fd)
+class _Batch(LocalStorage):
+    """Creates without an fsync, and remembers the files that it made."""
 
+    def __init__(self, root: str) -> None:
+        super().__init__(root, durable=False)
+        self.created: set[str] = set()
 
-def _leads_on(entry: os.DirEntry[str], entered: set[tuple[int, int]]) -> bool:
-    """Whether a link leads to a folder, as of a run that was moved to another disk, to which no
-    other link has led: so a listing ends, wherever they lead."""
-    if not entry.is_symlink() or not _is_folder(entry):
-        return False
-    found = entry.stat()
-    before = len(entered)
-    entered.add((found.st_dev, found.st_ino))
-    return len(entered) > before
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # links in a circle, or to what this user may not see
-        return False
-
-
-def _only_keys(keys: Sequence[str]) -> Iterator[str]:
-    # One look at all of them together; one by one only if somebody put a strange file there.
-    if not os.fsencode("".join(keys)).translate(None, _LEGAL_BYTES):
-        return iter(keys)
-    return (key for key in keys if not os.fsencode(key).translate(None, _LEGAL_BYTES))
+    def create(self, key: str, data: bytes | BinaryIO, *, repair: bool = False) -> None:
+        super().create(key, data, repair=repair)
+        self.created.add(self._base + key)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from runstore.storage import check_key, is_segment
-from runstore.storage.local_disk import flush_folder
+from runstore.storage.base import check_key, is_segment
+from runstore.storage.fsync import flush_folder
 from runstore.storage.unfinished import TEMP, abandoned
 
 if TYPE_CHECKING:

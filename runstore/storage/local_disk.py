@@ -1,20 +1,26 @@
-"""What a POSIX disk is asked to do, and what its refusals mean: flushing, making folders, naming.
-
-Every flush of the local storage goes through here. What a failed flush means is decided by whoever
-asked for it: nothing is passed over but what is said at `flush_folder`.
-"""
+"""What a POSIX disk is asked to do, and what its refusals mean: names, reads, writes, listings."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import BinaryIO
 
-from runstore.storage import CHUNK_BYTES
+from runstore.storage.base import CHUNK_BYTES
 
-__all__ = ["ADVICE", "flush_folder", "how_named", "make_folders", "name_it", "pieces", "write_all"]
+__all__ = [
+    "ADVICE",
+    "how_named",
+    "is_folder",
+    "leads_on",
+    "name_it",
+    "only_keys",
+    "pieces",
+    "read_whole",
+    "write_all",
+]
 
 ADVICE = {
     errno.ENOSPC: "The disk is full: free some space, then do it again.",
@@ -35,67 +41,19 @@ ADVICE = {
 }
 """What to do about an error of the operating system."""
 
-# What fsync(2) says of a folder that "does not support synchronization": there it does nothing on
-# any file of this kind, so it has nothing to tell. Some FUSE and SMB file systems are so: they send
-# each change of a name to where it is kept at once. Any other error, EIO above all, is told.
-_NO_FOLDER_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
-
 # link(2) on a file system without hard links: vfat and exfat, FUSE, some SMB servers.
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 # renameat2(2) on a file system, or a kernel, that does not know RENAME_NOREPLACE.
 _NO_SUCH_RENAME = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
-# How often a folder may be gone again when we look, before it is an error.
-_TRIES = 6
+# Records are some 2 KB; one read takes them whole, and a buffer left unfilled is the file's end.
+_BUFFER = 65536
+
+_LEGAL_BYTES = b"abcdefghijklmnopqrstuvwxyz0123456789._/-"
 
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
-
-
-def flush_folder(folder: str) -> None:
-    """Make the names in a folder last. Raises ``OSError``: they may or may not."""
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_FSYNC:
-            raise
-    finally:
-        os.close(fd)
-
-
-def make_folders(folder: str, root: str, *, durable: bool) -> None:
-    """Make a folder of the store in ``root``, and those above it that are missing, up to the root
-    of the disk; their names last when this returns, on any file system. Raises ``OSError``."""
-    made: list[str] = []
-    missing = [folder]
-    for _ in range(_TRIES * (folder.count("/") + 1)):
-        try:
-            os.mkdir(missing[-1])
-        except FileNotFoundError:
-            # Not there yet, or removed a moment ago, or a link that leads nowhere: then for ever.
-            missing.append(os.path.dirname(missing[-1]))
-            continue
-        except FileExistsError:  # somebody else makes it too, and has not come to flush it yet
-            pass
-        made.append(missing.pop())
-        if not missing:
-            break
-    else:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
-    if not durable:
-        return
-    for each in made:
-        flush_folder(os.path.dirname(each))
-    if root in made:
-        # What stands above them was perhaps made a moment ago too, by another process. A folder
-        # that this user may pass and not read (/home, often) was made by somebody who can flush it.
-        above = os.path.dirname(made[0])
-        while above != os.path.dirname(above):
-            above = os.path.dirname(above)
-            with suppress(PermissionError):
-                flush_folder(above)
 
 
 def name_it(temp: str, path: str) -> bool:
@@ -155,3 +113,41 @@ def pieces(stream: BinaryIO) -> Iterator[bytes]:
     """A stream, some at a time."""
     while piece := stream.read(CHUNK_BYTES):
         yield piece
+
+
+def read_whole(fd: int) -> bytes:
+    try:
+        data = os.read(fd, _BUFFER)
+        if len(data) < _BUFFER:
+            return data
+        pieces = [data]
+        while data := os.read(fd, CHUNK_BYTES):
+            pieces.append(data)
+        return b"".join(pieces)
+    finally:
+        os.close(fd)
+
+
+def leads_on(entry: os.DirEntry[str], entered: set[tuple[int, int]]) -> bool:
+    """Whether a link leads to a folder, as of a run that was moved to another disk, to which no
+    other link has led: so a listing ends, wherever they lead."""
+    if not entry.is_symlink() or not is_folder(entry):
+        return False
+    found = entry.stat()
+    before = len(entered)
+    entered.add((found.st_dev, found.st_ino))
+    return len(entered) > before
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle, or to what this user may not see
+        return False
+
+
+def only_keys(keys: Sequence[str]) -> Iterator[str]:
+    # One look at all of them together; one by one only if somebody put a strange file there.
+    if not os.fsencode("".join(keys)).translate(None, _LEGAL_BYTES):
+        return iter(keys)
+    return (key for key in keys if not os.fsencode(key).translate(None, _LEGAL_BYTES))

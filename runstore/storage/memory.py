@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from runstore.errors import KeyExistsError, KeyMissingError, StorageError
-from runstore.storage import CHUNK_BYTES, check_key, check_prefix, one_by_one
+from runstore.storage.base import CHUNK_BYTES, check_key, check_prefix, one_by_one
 from runstore.storage.client import Info
 
 __all__ = ["MemoryStorage", "named_store"]

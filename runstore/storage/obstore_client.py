@@ -18,7 +18,7 @@ from typing import Any
 import obstore
 from obstore import exceptions, store
 
-from runstore.storage import is_key
+from runstore.storage.base import is_key
 from runstore.storage.client import (
     NO_CREDENTIALS,
     REQUEST_SECONDS,

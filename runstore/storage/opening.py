@@ -1,114 +1,121 @@
-"""Which engine serves a URL, and with what options."""
+"""Which storage serves a path or a URL. No backend is imported before one is opened."""
 
 from __future__ import annotations
 
-import importlib.util
+import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from runstore.errors import StorageError
-from runstore.storage.client import Engine
-from runstore.storage.remote import BUDGET_SECONDS, RemoteStorage
-from runstore.storage.url import PACKAGES, Address, parse_address
+from runstore.storage.base import Storage, is_near
 
-__all__ = ["ENGINES", "open_remote"]
+__all__ = ["expand_home", "open_storage", "prove"]
 
-ENGINES = ("fsspec", "obstore")
+_has_scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*:/").match
 
 
-def open_remote(
-    url: str,
-    storage_options: Mapping[str, Any] | None,
-    engine: str | None,
-    single_writer: bool,
-    budget: float | None,
-) -> RemoteStorage:
-    """See `runstore.storage.open_storage`. Asks no server; imports no client for s3, gs, az."""
-    address = parse_address(url)
-    options = dict(storage_options or {})
-    chosen = _choose(address, options, engine)
-    if chosen == "fsspec":
-        _check_installed(address)
-    arguments = {
-        "storage_options": options or None,
-        "engine": engine,
-        "single_writer": single_writer,
-        "budget": budget,
-    }
-    return RemoteStorage(
-        address,
-        lambda: _connect(chosen, address, options),
-        budget=BUDGET_SECONDS if budget is None else budget,
-        single_writer=single_writer,
-        arguments=arguments,
-    )
+def open_storage(
+    url: str | os.PathLike[str],
+    *,
+    durable: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
+    engine: str | None = None,
+    single_writer: bool = False,
+    budget: float | None = None,
+) -> Storage:
+    """The storage at ``url``; opening touches nothing, so a store need not be there yet.
 
+    * a path (``~/x`` and ``~user/x`` are below a home folder), or ``file:///absolute/path`` (taken
+      literally, no ``%20``): the local disk.
+      ``durable=False`` skips every fsync and nothing else: creates stay exclusive and whole.
+    * ``memory://NAME``: in this process; one name is one store, and it is gone with the process.
+    * ``s3://``, ``gs://``, ``az://`` or ``abfs://BUCKET/PREFIX``, and any other URL fsspec opens:
+      `runstore.storage.remote`. ``storage_options``, environment and profiles are those of s3fs,
+      gcsfs and adlfs. ``engine``: ``"obstore"`` or ``"fsspec"``; by default obstore for s3, gs
+      and az if it is installed and knows the options, else fsspec.
 
-def _choose(address: Address, options: Mapping[str, Any], engine: str | None) -> str:
-    if engine not in (None, *ENGINES):
+    ``budget``: how many seconds a remote operation goes on trying (60). ``single_writer``: the
+    endpoint cannot create exclusively, and nobody else writes; local and memory stores need no
+    such promise.
+
+    Raises `StorageError` for anything else, or for what is not installed.
+    """
+    text = os.fspath(url)
+    scheme, separator, rest = text.partition("://")
+    if separator and "/" not in scheme:
+        if scheme not in ("file", "memory"):
+            from runstore.storage.engines import open_remote
+
+            return open_remote(text, storage_options, engine, single_writer, budget)
+        _refuse_remote_arguments(text, storage_options, engine)
+        if scheme == "memory" and rest.strip("/"):
+            from runstore.storage.memory import named_store
+
+            return named_store(rest.strip("/"))
+        if scheme != "file" or not rest.startswith("/"):
+            raise StorageError(_refusal(text, scheme), url=text)
+        text = rest
+    elif not text or _has_scheme(text):
+        # Path("s3://bucket") is "s3:/bucket": it would become a folder of that name, unnoticed.
         raise StorageError(
-            f"There is no engine {engine!r}: choose one of {', '.join(ENGINES)}.", url=address.url
+            f"{text!r} is not the place of a store: give a path, or a URL as a str with both "
+            f"slashes after its colon (pathlib drops one).",
+            url=text,
         )
-    if engine == "fsspec" or not address.family:
-        if engine == "obstore":
-            raise StorageError(
-                f"Cannot open {address.url} with obstore: it serves s3, gs and az. Use "
-                f'engine="fsspec".',
-                url=address.url,
-            )
-        return "fsspec"
-    if importlib.util.find_spec("obstore") is None:
-        if engine is None:
-            return "fsspec"
+    else:
+        text = expand_home(text)
+    _refuse_remote_arguments(text, storage_options, engine)
+    from runstore.storage.local import LocalStorage
+
+    return LocalStorage(text, durable=durable)
+
+
+def expand_home(path: str) -> str:
+    """``~`` and ``~user`` at the beginning of a path as that home folder, as a shell has it: what
+    comes from a variable or a file was seen by no shell. ``./~`` is a folder of that name.
+
+    Raises `StorageError` if nobody knows the home folder.
+    """
+    if not path.startswith("~"):
+        return path
+    user = path.partition("/")[0]
+    expanded = os.path.expanduser(path)
+    # An empty $HOME would be taken for the root of the disk.
+    if not os.path.isabs(expanded) or (user == "~" and os.environ.get("HOME") == ""):
+        why = f"there is no user {user[1:]!r}" if user != "~" else "HOME is not set to a folder"
         raise StorageError(
-            f"Cannot open {address.url} with obstore: it is not installed. "
-            f"pip install 'runstore[fast]', or use engine=\"fsspec\".",
-            url=address.url,
+            f"{path!r} cannot be opened: {why}; give the whole path, or ./{path} for a folder "
+            f"that is called {user}",
+            url=path,
         )
-    from runstore.storage.obstore_options import Untranslatable, translate
-
-    try:
-        translate(address, options)
-    except Untranslatable as error:
-        if engine is None:
-            return "fsspec"
-        raise StorageError(
-            f'Cannot open {address.url} with obstore: {error}. Use engine="fsspec".',
-            url=address.url,
-        ) from None
-    return "obstore"
+    return expanded
 
 
-def _connect(chosen: str, address: Address, options: Mapping[str, Any]) -> Engine:
-    if chosen == "obstore":
-        from runstore.storage.obstore_client import ObstoreEngine, is_forked
+def prove(storage: Storage) -> bool:
+    """Before a store is made: whether its marker must say that it has a single writer.
 
-        if not is_forked():
-            return ObstoreEngine(address, options)
-        # Its threads stayed in the parent, and every call would hang: the other engine serves.
-        try:
-            _check_installed(address)
-        except StorageError as error:
-            raise StorageError(
-                f"Cannot use {address.url} in a forked process: obstore does not survive a fork. "
-                f"Start processes with 'spawn' or 'forkserver'. ({error})",
-                url=address.url,
-            ) from None
-    from runstore.storage.fsspec_client import FsspecEngine
+    Local and memory stores cost nothing. A remote one is tried out: two creates and two reads.
 
-    return FsspecEngine(address, options)
+    Raises `StorageError` if the endpoint does not create exclusively, and nobody has promised to
+    be its only writer.
+    """
+    if is_near(storage):
+        return False
+    from runstore.storage.probe import require
+
+    return require(storage)
 
 
-def _check_installed(address: Address) -> None:
-    if not address.family:
-        from runstore.storage.fsspec_client import check_scheme
+def _refuse_remote_arguments(
+    url: str, storage_options: Mapping[str, Any] | None, engine: str | None
+) -> None:
+    for name, value in (("storage_options", storage_options), ("engine", engine)):
+        if value:
+            raise StorageError(f"{name} is for remote stores; {url!r} is none.", url=url)
 
-        check_scheme(address)
-        return
-    package, extra = PACKAGES[address.family]
-    if importlib.util.find_spec(package) is None:
-        name = f"'runstore[{extra}]'" if extra else package
-        raise StorageError(
-            f"Cannot open {address.url}: {package} is not installed. pip install {name}",
-            url=address.url,
-        )
+
+def _refusal(text: str, scheme: str) -> str:
+    if scheme == "memory":
+        return f"{text!r} names no store: write memory://NAME."
+    return f"{text!r} is not absolute: write file:///absolute/path, or the path alone."

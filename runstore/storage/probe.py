@@ -6,7 +6,7 @@ import os
 from typing import NamedTuple
 
 from runstore.errors import KeyExistsError, StorageError
-from runstore.storage import Storage, has_single_writer
+from runstore.storage.base import Storage, has_single_writer
 from runstore.storage.client import NotExclusive
 
 __all__ = ["Probe", "probe", "require"]

@@ -17,12 +17,13 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 
 from runstore.errors import KeyExistsError, KeyMissingError, OutcomeUnknownError, StorageError
-from runstore.storage import MAX_KEY_BYTES, check_key, check_prefix, open_storage
+from runstore.storage.base import MAX_KEY_BYTES, check_key, check_prefix
 from runstore.storage.client import Answer, Engine, Info, Verdict, forget_frames
 from runstore.storage.remote_care import RemoteCare
 from runstore.storage.retry import Patience
@@ -54,7 +55,8 @@ class RemoteStorage(RemoteCare):
     After a fork the child makes its own. ``single_writer``: the endpoint cannot create
     exclusively, and its user has promised that nobody else writes; a create then looks first.
 
-    An operation takes at most ``budget`` seconds, and one request more.
+    An operation takes at most ``budget`` seconds, and one request more. ``reopen``: makes the same
+    storage in another process, given ``single_writer``; without it, it cannot be pickled.
     """
 
     durable = True
@@ -66,14 +68,14 @@ class RemoteStorage(RemoteCare):
         *,
         budget: float = BUDGET_SECONDS,
         single_writer: bool = False,
-        arguments: Mapping[str, Any] | None = None,
+        reopen: Callable[..., RemoteStorage] | None = None,
     ) -> None:
         self.url = address.url
         self.budget = budget
         self.single_writer = single_writer
         self._longest = MAX_KEY_BYTES - (len(address.root.encode()) + 1 if address.root else 0)
         self._connect = connect
-        self._arguments = dict(arguments or {})
+        self._reopen = reopen
         self._engine: Engine | None = None
         self._pid = 0
         self._inherited: list[Engine | None] = []  # never closed: its threads are the parent's
@@ -82,7 +84,9 @@ class RemoteStorage(RemoteCare):
         return f"<RemoteStorage {self.url}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_reopen, (self.url, {**self._arguments, "single_writer": self.single_writer}))
+        if self._reopen is None:
+            raise TypeError(f"{self!r} was not opened by its URL: open it again in each process")
+        return partial(self._reopen, single_writer=self.single_writer), ()
 
     @property
     def engine(self) -> Engine:
@@ -367,7 +371,3 @@ def _judged(engine: Engine, error: BaseException) -> Verdict:
     verdict = error.verdict if isinstance(error, _Judged) else engine.judge(error)
     forget_frames(error)  # the clients' own frames are so
     return verdict
-
-
-def _reopen(url: str, arguments: Mapping[str, Any]) -> Any:
-    return open_storage(url, **arguments)

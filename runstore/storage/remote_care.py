@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runstore.errors import StorageError
-from runstore.storage import check_prefix
+from runstore.storage.base import check_prefix
 from runstore.storage.client import Answer
 
 if TYPE_CHECKING:

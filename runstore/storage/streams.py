@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import BinaryIO, cast
 
 from runstore.errors import StorageError
-from runstore.storage import CHUNK_BYTES
+from runstore.storage.base import CHUNK_BYTES
 
 __all__ = ["PART_BYTES", "RangeFile", "Spool"]
 

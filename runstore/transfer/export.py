@@ -25,7 +25,7 @@ from runstore.records import Blob, End, Invocation, RunRecord, keys
 from runstore.records.codec import parse, parse_attempt
 from runstore.records.framing import parse_pack, unframe
 from runstore.storage import is_near, read_all
-from runstore.storage.local_disk import flush_folder
+from runstore.storage.fsync import flush_folder
 from runstore.store import Run
 from runstore.store.needs import fewest_prefixes, needed_prefixes
 from runstore.store.pairing import Ended, is_of

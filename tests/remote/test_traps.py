@@ -126,7 +126,7 @@ def test_a_forked_child_gets_a_client_of_its_own(storage):
 def test_a_fork_without_the_other_client_is_a_clear_error(radosgw, monkeypatch):
     storage = open_storage(f"s3://{radosgw.bucket()}", engine="obstore")
     storage.create("parent", b"parent")
-    monkeypatch.setattr("runstore.storage.opening.PACKAGES", {"s3": ("no_such_package", "")})
+    monkeypatch.setattr("runstore.storage.engines.PACKAGES", {"s3": ("no_such_package", "")})
     reader, writer = os.pipe()
     if os.fork() == 0:
         signal.alarm(20)

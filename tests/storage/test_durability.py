@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runstore.errors import OutcomeUnknownError, StorageError
-from runstore.storage import local_batch
+from runstore.storage import fsync as flushing
 from runstore.storage.local import LocalStorage
 from runstore.transfer import export_run
 from tests.planning.generate import make
@@ -181,7 +181,7 @@ def test_not_durable_means_no_flush(tmp_path, kernel):
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_batch_in_a_new_place_flushes_what_is_above(tmp_path, kernel, monkeypatch, whole):
     """On any file system: overlayfs, which containers have, is not flushed as a whole."""
-    monkeypatch.setattr(local_batch, "_is_synced_whole", lambda device: whole)
+    monkeypatch.setattr(flushing, "_is_synced_whole", lambda device: whole)
     root = tmp_path / "new/store"
     with LocalStorage(root).batch() as quick:
         quick.create("runs/k/a", b"1")
@@ -195,7 +195,7 @@ def test_a_batch_in_a_new_place_flushes_what_is_above(tmp_path, kernel, monkeypa
 
 @pytest.mark.parametrize("failing", [os.path.isdir, os.path.isfile])
 def test_a_batch_that_may_not_last_is_told(tmp_path, kernel, monkeypatch, failing):
-    monkeypatch.setattr(local_batch, "_is_synced_whole", lambda device: False)
+    monkeypatch.setattr(flushing, "_is_synced_whole", lambda device: False)
 
     def work() -> None:
         with LocalStorage(tmp_path).batch() as quick:
@@ -207,7 +207,7 @@ def test_a_batch_that_may_not_last_is_told(tmp_path, kernel, monkeypatch, failin
 
 
 def test_a_batch_passes_over_folders_that_have_no_flush(tmp_path, kernel, monkeypatch):
-    monkeypatch.setattr(local_batch, "_is_synced_whole", lambda device: False)
+    monkeypatch.setattr(flushing, "_is_synced_whole", lambda device: False)
     kernel.failing, kernel.code = os.path.isdir, errno.EINVAL
     with LocalStorage(tmp_path).batch() as quick:
         quick.create("runs/k/a", b"1")

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from runstore.errors import KeyExistsError, KeyMissingError, StorageError
+from runstore.storage import fsync as flushing
 from runstore.storage import local, local_care, local_disk, unfinished
 from runstore.storage.local import LocalStorage
 
@@ -47,7 +48,7 @@ def fails(code: int) -> Callable:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     disk = Disk()
-    for module in (local, local_care, local_disk, unfinished):
+    for module in (local, local_care, local_disk, flushing, unfinished):
         monkeypatch.setattr(module, "os", disk)
     return disk
 

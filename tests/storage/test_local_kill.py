@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from runstore.errors import KeyExistsError
+from runstore.storage import fsync as flushing
 from runstore.storage import local, local_care, local_disk, unfinished
 from runstore.storage.local import LocalStorage
 from tests.exploration import randomness, scaled
@@ -152,7 +153,7 @@ class Calls:
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls = Calls(tmp_path / "store")
-    for module in (local, local_care, local_disk, unfinished):
+    for module in (local, local_care, local_disk, flushing, unfinished):
         monkeypatch.setattr(module, "os", calls)
     return calls
 

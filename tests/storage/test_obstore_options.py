@@ -9,8 +9,8 @@ import pytest
 
 from runstore.errors import StorageError
 from runstore.storage import open_storage
+from runstore.storage.engines import _choose
 from runstore.storage.obstore_options import Untranslatable, translate
-from runstore.storage.opening import _choose
 from runstore.storage.url import parse_address
 
 pytest.importorskip("obstore")

@@ -63,7 +63,7 @@ def _loaded(code: str, **environment: str) -> set[str]:
 def test_a_local_store_loads_nothing_remote(tmp_path):
     loaded = _loaded(f"import runstore; runstore.open({str(tmp_path)!r}).storage.list('')")
     assert "runstore.storage.local" in loaded
-    assert not loaded & {*REMOTE, "runstore.storage.remote", "runstore.storage.opening"}
+    assert not loaded & {*REMOTE, "runstore.storage.remote", "runstore.storage.engines"}
 
 
 @pytest.mark.parametrize("engine", ["fsspec", "obstore"])

@@ -37,10 +37,10 @@ class Unreadable(MemoryStorage):
 def run() -> Run:
     run = Store(Unreadable("unreadable")).create_run(DAG, run_id="r")
     run.begin_invocation("start")
-    run.keep_for_pack()
+    run.writer.pack.begin()
     for name in "ab":
         run.begin(name).succeed({"x": 1})
-    run.write_pack()
+    run.writer.pack.write()
     run.begin("c").succeed({"x": 1})
     return run
 

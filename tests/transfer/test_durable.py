@@ -13,7 +13,7 @@ import pytest
 import runstore
 from runstore.errors import KeyExistsError, RunNotFoundError, StorageError
 from runstore.records import keys
-from runstore.storage import local_batch
+from runstore.storage import fsync as flushing
 from runstore.storage.capabilities import Batching
 from runstore.storage.local import LocalStorage
 from runstore.store import Run, Store
@@ -27,7 +27,7 @@ class Kernel:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.asked: list[str] = []
-        fsync, syncfs = os.fsync, local_batch._syncfs
+        fsync, syncfs = os.fsync, flushing._syncfs
 
         def one(fd: int) -> None:
             self.asked.append(os.readlink(f"/proc/self/fd/{fd}"))
@@ -38,9 +38,9 @@ class Kernel:
             syncfs(fd)
 
         # Whatever disk this test runs on: which one it is has tests of its own.
-        patch.setattr(local_batch, "_is_synced_whole", lambda device: True)
+        patch.setattr(flushing, "_is_synced_whole", lambda device: True)
         patch.setattr(os, "fsync", one)
-        patch.setattr(local_batch, "_syncfs", everything)
+        patch.setattr(flushing, "_syncfs", everything)
 
 
 @pytest.fixture
@@ -126,8 +126,8 @@ def test_a_disk_that_fails_at_the_end_is_told(tmp_path, monkeypatch):
     def fails(fd: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(local_batch, "_is_synced_whole", lambda device: True)
-    monkeypatch.setattr(local_batch, "_syncfs", fails)
+    monkeypatch.setattr(flushing, "_is_synced_whole", lambda device: True)
+    monkeypatch.setattr(flushing, "_syncfs", fails)
     source = live(memory(), make(4, 12), 3)
     target = runstore.open(str(tmp_path))
     with pytest.raises(StorageError, match="make durable"):
@@ -140,7 +140,7 @@ def test_a_disk_that_fails_at_the_end_is_told(tmp_path, monkeypatch):
 
 
 def test_where_one_sync_may_not_do_each_file_is_synced(run, kernel, tmp_path, monkeypatch):
-    monkeypatch.setattr(local_batch, "_is_synced_whole", lambda device: False)
+    monkeypatch.setattr(flushing, "_is_synced_whole", lambda device: False)
     target = runstore.open(str(tmp_path))
     transfer_run(Store(run.storage), RUN_ID, target)
     assert "everything" not in kernel.asked
@@ -169,8 +169,8 @@ def test_another_device_inside_the_store_is_synced_file_by_file(run, kernel, tmp
     [("5.8.0", True), ("6.1.0-13-amd64", True), ("5.7.19", False), ("x", False)],
 )
 def test_old_kernels_do_not_tell_of_errors(release, tells):
-    assert local_batch._tells_errors(release) is tells
+    assert flushing._tells_errors(release) is tells
 
 
 def test_a_file_system_in_memory_is_no_disk():
-    assert not local_batch._is_synced_whole(os.stat("/dev/shm").st_dev)
+    assert not flushing._is_synced_whole(os.stat("/dev/shm").st_dev)
