@@ -6,66 +6,63 @@ For a composite, that follows from the graphs inside it, which were resolved whe
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
+from runstore.dag.wiring import Node
 from runstore.errors import DagError
-
-if TYPE_CHECKING:
-    from runstore.dag import AnyNode
 
 __all__ = ["bound", "reads", "refuse", "returns", "unclear"]
 
 
-def bound(nodes: Sequence[AnyNode]) -> frozenset[str]:
+def bound(nodes: Sequence[Node]) -> frozenset[str]:
     """The names of items and iterations. Inside, nothing else may give the name: whoever reads it
     there gets the item."""
     found: set[frozenset[str]] = set()
     for node in nodes:
         inside = [body.wiring.bound for body in node.bodies.values()]
         found.update(inside)
-        if (node.kind != "map" and node.kind != "loop") or node.as_ is None:
-            continue
-        if node.as_ in node.body.wiring.exports or node.as_ in node.body.wiring.unclear:
-            path = _find(node, node.as_)
-            raise DagError(
-                f"task {path!r} returns {node.as_!r}, which inside {node.kind} {node.name!r} is "
-                f"the name of its {_BINDS[node.kind]} (as): rename one of them",
-                nodes=(path, node.name),
-                parameter=node.as_,
-            )
-        if node.as_ in inside[0]:
-            path = _find(node, node.as_)
-            raise DagError(
-                f"{path!r} calls its items or iterations {node.as_!r}, as {node.kind} "
-                f"{node.name!r} around it does, whose {_BINDS[node.kind]} nothing in it could "
-                f"read: give one of them another `as`",
-                nodes=(node.name, path),
-                parameter=node.as_,
-            )
-        found.add(frozenset((node.as_,)))
+        for own in node.names.get("as", ()):
+            body = node.bodies[""].wiring
+            if own in body.exports or own in body.unclear:
+                path = _find(node, own)
+                raise DagError(
+                    f"task {path!r} returns {own!r}, which inside {node.kind} {node.name!r} is "
+                    f"the name of its {_BINDS[node.kind]} (as): rename one of them",
+                    nodes=(path, node.name),
+                    parameter=own,
+                )
+            if own in inside[0]:
+                path = _find(node, own)
+                raise DagError(
+                    f"{path!r} calls its items or iterations {own!r}, as {node.kind} "
+                    f"{node.name!r} around it does, whose {_BINDS[node.kind]} nothing in it could "
+                    f"read: give one of them another `as`",
+                    nodes=(node.name, path),
+                    parameter=own,
+                )
+            found.add(frozenset((own,)))
     return next(iter(found)) if len(found) == 1 else frozenset().union(*found)
 
 
 _BINDS = {"map": "item", "loop": "iteration"}
 
 
-def _find(around: AnyNode, name: str) -> str:
+def _find(around: Node, name: str) -> str:
     """The path of a node inside another one that returns or binds a name, for a message."""
     stack = [(around.name, around)]
     while True:
         path, node = stack.pop()
-        if node is not around and (
-            name in node.returns if node.kind == "task" else getattr(node, "as_", None) == name
-        ):
+        given = (*node.names.get("returns", ()), *node.names.get("as", ()))
+        if node is not around and name in given:
             return path
         for branch, body in node.bodies.items():
             inside = f"{path}:{branch}/" if branch else f"{path}/"
             stack += [(inside + each.name, each) for each in reversed(body.nodes)]
 
 
-def returns(node: AnyNode) -> dict[str, bool]:
+def returns(node: Node) -> dict[str, bool]:
     if node.kind == "task":
-        return dict.fromkeys(node.returns, True)
+        return dict.fromkeys(node.names["returns"], True)
     given: dict[str, bool] = {}
     bodies = [body.wiring for body in node.bodies.values()]
     for body in bodies:
@@ -84,7 +81,7 @@ def returns(node: AnyNode) -> dict[str, bool]:
     return given
 
 
-def unclear(node: AnyNode, name: str) -> tuple[str, str] | None:
+def unclear(node: Node, name: str) -> tuple[str, str] | None:
     """Two nodes inside a composite that both give a name, neither following the other."""
     for branch, body in node.bodies.items():
         pair = body.wiring.unclear.get(name)
@@ -94,32 +91,28 @@ def unclear(node: AnyNode, name: str) -> tuple[str, str] | None:
     return None
 
 
-def reads(node: AnyNode) -> Iterator[tuple[str, str, bool]]:
+def reads(node: Node) -> Iterator[tuple[str, str, bool]]:
     """``(name, reader, nothing inside gives it)`` for all that a node reads from its graph."""
-    if node.kind == "task":
-        for name in node.params:
+    names = node.names
+    for field in ("params", "over", "on"):
+        for name in names.get(field, ()):
             yield name, node.name, True
-        return
-    if node.kind == "map":
-        yield node.over, node.name, True
-    elif node.kind == "conditional":
-        yield node.on, node.name, True
-    bound = node.as_ if node.kind in ("map", "loop") else None
+    bound = names.get("as", ())
     for branch, body in node.bodies.items():
         inside = f"{node.name}:{branch}/" if branch else f"{node.name}/"
         for name, reader in body.wiring.reads.items():
-            if name != bound:
+            if name not in bound:
                 yield name, inside + reader, name in body.wiring.needs
-    if node.kind == "loop":
-        wiring = node.body.wiring
-        for name in (node.until, *wiring.reads):
-            if name in wiring.unclear and name != bound:
+    for until in names.get("until", ()):
+        wiring = node.bodies[""].wiring
+        for name in (until, *wiring.reads):
+            if name in wiring.unclear and name not in bound:
                 refuse(name, *wiring.unclear[name], reader=node.name)
-        if node.until not in wiring.exports:
+        if until not in wiring.exports:
             raise DagError(
-                f"loop {node.name!r} runs until {node.until!r}, which nothing in its body returns",
+                f"loop {node.name!r} runs until {until!r}, which nothing in its body returns",
                 nodes=(node.name,),
-                parameter=node.until,
+                parameter=until,
             )
 
 

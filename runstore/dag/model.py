@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeA
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
-from runstore.dag.wiring import Wiring, wire
+from runstore.dag.resolve import wire
+from runstore.dag.wiring import Wiring
 from runstore.errors import DagError
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ Names = Annotated[
     tuple[str, ...], BeforeValidator(lambda names: (names,) if isinstance(names, str) else names)
 ]
 """Names; in Python a single one may be given as it is. The JSON form has lists only."""
+
+
+def _if_given(name: str | None) -> Names:
+    return () if name is None else (name,)
 
 
 class _Model(BaseModel):
@@ -71,6 +76,11 @@ class _Node(_Model):
         """The graphs inside: ``{"": body}`` of a map or loop, the branches by name, or none."""
         return {}
 
+    @property
+    def names(self) -> Mapping[str, Names]:
+        """Each field of this kind that names parameters, or a branch, and what it names."""
+        return {}
+
 
 class Task(_Node):
     """One step. ``type`` is free text (``python``, ``shell``, ...) and part of the structure.
@@ -83,6 +93,10 @@ class Task(_Node):
     params: Names = ()
     returns: Names = ()
     _function: Callable[..., Any] | None = PrivateAttr(default=None)
+
+    @property
+    def names(self) -> Mapping[str, Names]:
+        return {"params": self.params, "returns": self.returns}
 
 
 class Map(_Node):
@@ -97,6 +111,10 @@ class Map(_Node):
     def bodies(self) -> Mapping[str, Dag]:
         return {"": self.body}
 
+    @property
+    def names(self) -> Mapping[str, Names]:
+        return {"over": (self.over,), "as": (self.as_,)}
+
 
 class Conditional(_Node):
     """The one of ``branches`` that the value of ``on`` names, else ``default``."""
@@ -109,6 +127,10 @@ class Conditional(_Node):
     @property
     def bodies(self) -> Mapping[str, Dag]:
         return self.branches
+
+    @property
+    def names(self) -> Mapping[str, Names]:
+        return {"on": (self.on,), "default": _if_given(self.default)}
 
 
 class Parallel(_Node):
@@ -138,6 +160,10 @@ class Loop(_Node):
     @property
     def bodies(self) -> Mapping[str, Dag]:
         return {"": self.body}
+
+    @property
+    def names(self) -> Mapping[str, Names]:
+        return {"until": (self.until,), "as": _if_given(self.as_)}
 
 
 AnyNode: TypeAlias = Task | Map | Conditional | Parallel | Loop

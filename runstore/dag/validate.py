@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
+from runstore.dag.wiring import Node
 from runstore.errors import DagError
-
-if TYPE_CHECKING:
-    from runstore.dag import AnyNode
 
 __all__ = ["check_node", "index_names"]
 
@@ -39,7 +36,7 @@ def _distinct(names: Iterable[str], what: str) -> None:
             raise DagError(f"{what} {name!r} is there {how}: rename one", nodes=(other, name))
 
 
-def index_names(nodes: Sequence[AnyNode]) -> dict[str, int]:
+def index_names(nodes: Sequence[Node]) -> dict[str, int]:
     index = {node.name: i for i, node in enumerate(nodes)}
     # `_distinct` tells twins by identity, and interned constants are one object: count first.
     if len(index) != len(nodes):
@@ -55,7 +52,7 @@ def index_names(nodes: Sequence[AnyNode]) -> dict[str, int]:
     return index
 
 
-def check_node(node: AnyNode) -> None:
+def check_node(node: Node) -> None:
     if node.handles and node.trigger != "one_failed":
         raise DagError(
             f"node {node.name!r} handles failures, so its trigger must be one_failed, "
@@ -68,45 +65,32 @@ def check_node(node: AnyNode) -> None:
             f"never run: name in its `after` what it waits for, or leave the trigger out",
             nodes=(node.name,),
         )
-    if node.kind == "task":
-        lists = {"after": node.after, "params": node.params, "returns": node.returns}
-    else:
-        lists = {"after": node.after}
-    for what, names in lists.items():
+    for field, names in {"after": node.after, **node.names}.items():
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise DagError(
-                f"{what} of node {node.name!r} lists {twice!r} twice", nodes=(node.name,)
+                f"{field} of node {node.name!r} lists {twice!r} twice", nodes=(node.name,)
             )
-        if "" in names:
-            raise DagError(f"{what} of node {node.name!r} lists an empty name", nodes=(node.name,))
         for name in names:
-            _check_text(name, what, node)
-    if node.kind == "map":
-        _check_text(node.over, "over", node)
-    elif node.kind == "conditional":
-        _check_text(node.on, "on", node)
-    elif node.kind == "loop":
-        _check_text(node.until, "until", node)
-    if (node.kind == "map" or node.kind == "loop") and node.as_ is not None:
-        _check_text(node.as_, "as", node)
+            _check_text(name, field, node)
     if node.kind == "conditional":
-        if not node.branches:
+        if not node.bodies:
             raise DagError(f"conditional {node.name!r} has no branches", nodes=(node.name,))
-        if node.default is not None and node.default not in node.branches:
-            raise DagError(
-                f"the default of conditional {node.name!r} is {node.default!r}, which names none "
-                f"of its branches: {', '.join(map(repr, node.branches))}",
-                nodes=(node.name,),
-            )
+        for default in node.names["default"]:
+            if default not in node.bodies:
+                raise DagError(
+                    f"the default of conditional {node.name!r} is {default!r}, which names none "
+                    f"of its branches: {', '.join(map(repr, node.bodies))}",
+                    nodes=(node.name,),
+                )
     if node.kind == "conditional" or node.kind == "parallel":
-        _distinct(node.branches, f"branch of {node.name!r},")
+        _distinct(node.bodies, f"branch of {node.name!r},")
 
 
-def _check_text(name: str, what: str, node: AnyNode) -> None:
+def _check_text(name: str, what: str, node: Node) -> None:
     if not name:
         raise DagError(
-            f"{what} of node {node.name!r} is an empty name: give one", nodes=(node.name,)
+            f"{what} of node {node.name!r} has an empty name: give one", nodes=(node.name,)
         )
     if not name.isascii():
         try:

@@ -112,7 +112,7 @@ class Index:
     @classmethod
     def of(cls, frame: Frame, upto: int | None = None) -> Index:
         """The index of a graph at work, with all that stands before a place in its order."""
-        index = frame.index
+        index: Index | None = frame.index
         if index is None:
             index = frame.index = cls(frame)
         order, states = frame.graph.order, frame.states

@@ -10,7 +10,6 @@ from runstore.plan.steps import Action, Step
 from runstore.records import Blob, End
 
 if TYPE_CHECKING:
-    from runstore.plan.artifacts import Index
     from runstore.plan.graph import Graph, Vertex
 
 __all__ = [
@@ -174,8 +173,8 @@ class Frame:
         """Failures of earlier invocations are taken as settled."""
         self.out = out
         """Where steps are put."""
-        self.index: Index | None = None
-        """What was saved in it, as far as somebody asked."""
+        self.index: Any = None
+        """The `runstore.plan.artifacts.Index` of it, once somebody asked what was saved in it."""
         self.said: Step | None = None
         """Of one that is not done: what is to be said of the composite around it."""
         self.wanted: set[int] | None = None
