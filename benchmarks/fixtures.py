@@ -88,7 +88,7 @@ def finished_map(
     run = Store(storage).create_run(dag, {}, run_id=RUN_ID)
     code = {"pipeline": "/pipelines/measured.py", "sha256": "0" * 64}
     run.begin_invocation("start", command=["runstore", "run", "measured.py"], code=code)
-    run.keep_for_pack()
+    run.writer.pack.begin()
     planner = Planner(dag)
     history = History(run.record)
     # What the planner reads from a blob, a reader of the store would fetch for it.
@@ -106,5 +106,5 @@ def finished_map(
             else:
                 end = attempt.succeed({"score": attempt.number / 3})
             history.add(end)
-    run.write_pack()
+    run.writer.pack.write()
     return stores

@@ -84,7 +84,7 @@ def test_of_many_processes_one_gets_the_attempt(run, tmp_path):
         losers = [what for how, _, what in said if how == "lost"]
         assert len(losers) == 5
         for message, who in losers:
-            assert (who.pid, who.host) == (pid, holder.myself().host)
+            assert (who.pid, who.host) == (pid, holder.current_process().host)
             assert f"process {pid} on {who.host}" in message
         (name,) = [name for name in disk(root) if "/attempts/" in name]
         own = f"runs/r/{document(disk(root)['runs/r/run.json'])['nonce']}"
@@ -125,7 +125,7 @@ def test_the_turn_of_a_path(run):
     attempt = run.begin("a")
     with pytest.raises(AttemptTakenError, match=f"process {os.getpid()}") as caught:
         run.begin("a")
-    assert caught.value.holder == holder.myself()
+    assert caught.value.holder == holder.current_process()
     attempt.succeed({"x": 1})
     with pytest.raises(AttemptEndedError, match="a is done"):
         run.begin("a")
@@ -297,7 +297,7 @@ def test_a_dead_process_of_this_host_is_taken_over(run, tmp_path):
 
 
 def test_who_is_dead_and_who_is_not(tmp_path):
-    me = holder.myself()
+    me = holder.current_process()
     process, queue = child(begin_and_die_later, 0)
     gone = queue.get()
     process.join()
@@ -313,7 +313,7 @@ def test_who_is_dead_and_who_is_not(tmp_path):
 
 
 def begin_and_die_later(queue, _) -> None:
-    queue.put(holder.myself())
+    queue.put(holder.current_process())
 
 
 def test_takeover_by_age(run, monkeypatch):

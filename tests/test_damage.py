@@ -20,6 +20,7 @@ from runstore.plan import Action, Reason
 from runstore.plan.history import Damaged
 from runstore.records import Start
 from tests.places import home
+from tests.verified import verified
 
 BIG = 20_000
 calls: list[str] = []
@@ -126,7 +127,7 @@ def test_each_file_in_turn(finished, packs, harm):
             assert list(store.runs()) == ["r"]
             continue
         run = store.run("r")
-        assert [key for key, problem in run.verify() if problem] == [name]
+        assert [key for key, problem in verified(run) if problem] == [name]
         history = run.history()
         plan = run.plan(PIPELINE)
         by_path = {step.path: step for step in plan.steps}
@@ -145,7 +146,7 @@ def test_each_file_in_turn(finished, packs, harm):
         assert result is not None
         assert result.status == "succeeded", name
         assert result.plan.values["total"] == TOTAL
-        assert [key for key, problem in store.run("r").verify() if problem] in ([name], [])
+        assert [key for key, problem in verified(store.run("r")) if problem] in ([name], [])
 
 
 @pytest.mark.parametrize("harm", [*HARMS, "gone"])
@@ -180,7 +181,7 @@ def test_a_blob_that_a_step_needs_is_made_again_by_its_producer(finished, harm):
         else:
             path.write_bytes(HARMS[harm](path.read_bytes()))
         run = open_store(root).run("r")
-        assert [key for key, problem in run.verify() if problem] == [str(path.relative_to(root))]
+        assert [key for key, problem in verified(run) if problem] == [str(path.relative_to(root))]
         # What is left may load it, for all that is known; that it is damaged nobody has seen yet.
         result = again(root)
         assert result is not None
@@ -198,7 +199,7 @@ def test_a_blob_that_a_step_needs_is_made_again_by_its_producer(finished, harm):
         assert "save a" in calls
         assert "save b" not in calls
         assert calls[-1] == "collect"
-        assert not [key for key, problem in result.run.verify() if problem], "it was repaired"
+        assert not [key for key, problem in verified(result.run) if problem], "it was repaired"
 
 
 def test_reading_a_damaged_blob_names_it(finished):
@@ -269,7 +270,7 @@ def test_strange_files_in_a_run_are_found_and_harm_nothing(finished):
     (home(root) / "attempts/UPPER.json").write_text("{}")
     os.link(root / "runstore.json", home(root) / "invocations/other.json")
     run = open_store(root).run("r")
-    problems = sorted(key for key, problem in run.verify() if problem)
+    problems = sorted(key for key, problem in verified(run) if problem)
     names = ["attempts/notes.txt", "invocations/other.json"]
     assert problems == [f"{run.prefix}{name}" for name in names]
     assert run.plan(PIPELINE).status == "pending"

@@ -21,6 +21,7 @@ from runstore.transfer import import_run
 from tests import independent_reader
 from tests.data import make_store
 from tests.places import home
+from tests.verified import verified
 
 DATA = Path(__file__).parent / "data"
 STORES = sorted((DATA / "stores").iterdir())
@@ -83,7 +84,7 @@ def test_a_frozen_store_is_read_by_both(root):
         assert run.plan(make_store.DAG).status == "succeeded", "and it is still up to date"
         assert run.values()["done"] is True
         assert run.values()["big"][:2] == ["x" * 20_000, 10**30]
-        assert not [key for key, problem in run.verify() if problem]
+        assert not [key for key, problem in verified(run) if problem]
     assert [end.outcome for end in runstore.open(root).run("Nightly 1").history().ends(
         "Scan %25[1.5]/score")] == ["failed", "succeeded"]  # fmt: skip
     assert runstore.open(root).run("Nightly 1").logs('Scan %25["eu"]/score') == b"scoring eu\n"
@@ -106,7 +107,7 @@ def test_a_frozen_export_is_read_in_place_and_imported(file, tmp_path):
         assert run.plan(make_store.DAG).status == "succeeded"
         assert run.values() == frozen.values()
         assert run.logs('Scan %25["eu"]/score') == b"scoring eu\n"
-        assert not [key for key, problem in run.verify() if problem]
+        assert not [key for key, problem in verified(run) if problem]
     here, there = (
         home(tmp_path / "s", "_unightly_s1"),
         home(DATA / "stores" / file.stem, "_unightly_s1"),
@@ -141,7 +142,7 @@ def test_both_find_what_is_damaged(tmp_path):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         theirs = set(independent_reader.read(str(tmp_path / "s"))["Nightly 1"]["damaged"])
         run = runstore.open(tmp_path / "s").run("Nightly 1")
-        ours = {key.rpartition("/")[2] for key, problem in run.verify() if problem}
+        ours = {key.rpartition("/")[2] for key, problem in verified(run) if problem}
         assert theirs == ours == {path.name}
         path.write_bytes(whole)
 

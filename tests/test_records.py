@@ -30,6 +30,7 @@ from runstore.records.framing import frame, parse_pack, to_pack, unframe
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
 from tests.places import NONCE, prefix
+from tests.verified import verified
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
@@ -238,7 +239,7 @@ def test_a_mistyped_field_is_damage_and_no_crash(kind, junk):
             run = store.run("r")
             run.history()
             run.plan()
-            list(run.verify())
+            list(verified(run))
         except (DamagedError, ValueError):
             if kind != "run" and name != "dag":
                 raise
@@ -256,7 +257,7 @@ def test_key_and_path_must_agree():
         f"{run.prefix}attempts/b.000001.end.json",
     ]
     assert not history.ends("a")
-    problems = {key: problem for key, problem in run.verify() if problem}
+    problems = {key: problem for key, problem in verified(run) if problem}
     assert set(problems) == {each.key for each in history.damaged}
 
 

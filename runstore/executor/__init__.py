@@ -39,6 +39,7 @@ from runstore.plan.history import Damaged, History
 from runstore.plan.steps import BY_VALUE
 from runstore.records import Invocation, Secret, Start
 from runstore.store import Run, Store, Takeover, check_takeover, compare, open_store
+from runstore.store.marker import heed_marker
 
 __all__ = ["Cancelled", "Reporter", "Result", "Silent", "fork", "retry", "start"]
 
@@ -176,7 +177,7 @@ def retry(
     refuse_while_imported()
     check_takeover(takeover)
     store = _store(store, processes=processes)
-    store.heed_marker()  # which a newer runstore may have made, that knows of more
+    heed_marker(store.storage)  # which a newer runstore may have made, that knows of more
     run = store.run(run_id)
     named = pipeline is not None
     pipeline = Pipeline(run.dag) if pipeline is None else _pipeline(pipeline)
@@ -362,7 +363,7 @@ def _work(
     warnings: Sequence[str] = (),
 ) -> Result:
     number: int | None = None
-    run.keep_for_pack()
+    run.writer.pack.begin()
     planner = planner or Planner(pipeline.dag)
     loop = Loop(run, pipeline, planner, history, pool, options.reporter, chosen)
     for warning in warnings:

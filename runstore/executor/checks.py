@@ -28,6 +28,7 @@ from runstore.plan.digests import value_digest
 from runstore.records import Secret
 from runstore.store import Run
 from runstore.store.secrets import refuse_short
+from runstore.store.writer import RecordWriter
 
 __all__ = [
     "check_runnable", "check_secrets", "code_of", "defaults_explained", "ignored_of", "lent",
@@ -101,6 +102,7 @@ def lent(run: Run) -> Run:
     given = {name: copied(value) for name, value in run.record.parameters.items()}
     other.record = msgspec.structs.replace(run.record, parameters=given)
     other.secrets = {name: copied(value) for name, value in run.secrets.items()}
+    other.writer = RecordWriter(other, run.writer.pack)
     return other
 
 

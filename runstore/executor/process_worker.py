@@ -8,36 +8,38 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from types import TracebackType
 from typing import Any, Self
 
-from runstore.dag import Dag, Task, walk
+from runstore.dag import Task, walk
 from runstore.errors import PipelineError, RunNotFoundError, RunstoreError
 from runstore.executor.retry_variable import hidden_from_steps
 from runstore.executor.scratch import scratch
 from runstore.executor.shell import Shell, patterns
 from runstore.executor.signals import AtOnce
 from runstore.executor.stdout import redirected, routed
-from runstore.executor.step import Done, do
+from runstore.executor.step import StepResult, run_step
 from runstore.executor.step_log import Log, lost
 from runstore.paths import template
 from runstore.pipeline import Pipeline, load_pipeline
 from runstore.pipeline.signatures import attempt_parameters
-from runstore.plan import Action, Plan, Reason, Step, Work
-from runstore.plan.history import Damaged, History
-from runstore.records import Blob, Consumed, End, RunRecord, Start, end_of
+from runstore.plan import Action, Reason, Step, Work
+from runstore.plan.history import Damaged
+from runstore.records import Blob, Consumed, End, Start, end_of
 from runstore.signal_handlers import install
 from runstore.storage import Storage
-from runstore.store import Run, Store
+from runstore.store import Attempt, Run, Store
+from runstore.store.access import RunAccess
 from runstore.store.folder import left_files
 from runstore.store.ids import now
-from runstore.store.process import myself
+from runstore.store.process import current_process
+from runstore.store.writer import RecordWriter
 
-__all__ = ["Sender", "do_in_process"]
+__all__ = ["Sender", "run_in_process"]
 
 
 @dataclass(slots=True)
@@ -127,11 +129,11 @@ class Sender:
         return _pickled(job, step.path, advice)
 
     def end_for(self, start: Start, outcome: str, kind: str, message: str) -> End | Damaged:
-        """:meth:`Run.end_for`, with what was printed there so far."""
+        """:meth:`RecordWriter.end_for`, with what was printed there so far."""
         error = {"type": kind, "message": message}
         log = self._printed(start)
-        end = end_of(start, outcome, now(), error=error, log=log, ended_by=myself())
-        return self._run.end_or_other(end)
+        end = end_of(start, outcome, now(), error=error, log=log, ended_by=current_process())
+        return self._run.writer.end_or_other(end)
 
     def cancelled(self, steps: Sequence[Step]) -> Iterator[End | Damaged]:
         """The ends of those of these steps that began, now that their processes have ended: as the
@@ -190,57 +192,41 @@ def _pickled(value: object, what: str, advice: str) -> bytes:
         ) from error
 
 
-class _SentRun(Run):
-    """A run in a worker: its record, and with which pipeline it is worked at, are read when a task
-    asks for them, since few do."""
+class _Worker:
+    """A run as a worker process knows it: its record is read when a task asks for it, as few do."""
 
     def __init__(self, shared: _Shared) -> None:
-        self._whole: RunRecord | None = None
-        record = RunRecord(shared.run_id, shared.nonce, "", {}, "", digest=shared.digest)
-        super().__init__(shared.storage, record, shared.secrets)
-        self._run_id = shared.run_id
-        self.invocation = shared.invocation
-        self._joined = False
+        self._shared = shared
+        self._run: Run | None = None
+        self.access = RunAccess(
+            shared.storage, shared.run_id, shared.nonce, shared.digest, shared.secrets
+        )
+        self.writer = RecordWriter(self.access)
+        self.writer.pack.begin()
 
-    def history(self, paths: Iterable[str] | None = None, *, dag: Dag | None = None) -> History:
-        self._join()
-        return super().history(paths, dag=dag)
+    def begin(self, step: Step) -> Attempt:
+        work = step.work
+        assert work is not None
+        start = self.writer.claim(
+            step.path, work.number, self._shared.invocation, work.consumed, self._shared.code
+        )
+        return Attempt(self.writer, start, work, run=self.run)
 
-    def plan(
-        self,
-        dag: Dag | None = None,
-        *,
-        history: History | None = None,
-        paths: Sequence[str] | None = None,
-    ) -> Plan:
-        self._join()
-        return super().plan(dag, history=history, paths=paths)
-
-    def _join(self) -> None:
-        if not self._joined and self.invocation is not None:
-            self.join(self.invocation)
-        self._joined = True
-
-    @property
-    def run_id(self) -> str:
-        return self._run_id
-
-    @property
-    def record(self) -> RunRecord:
-        if self._whole is None:
+    def run(self) -> Run:
+        if self._run is None:
             try:
-                whole = Store(self.storage).run(self._run_id).record
+                run = Store(self.access.storage).run(
+                    self.access.run_id,
+                    secrets=self.access.secrets,
+                    invocation=self._shared.invocation,
+                )
             except RunNotFoundError:
-                self.check_there()
+                self.access.check_there()
                 raise
-            if whole.digest != self._digest:
-                self.check_there()
-            self._whole = whole
-        return self._whole
-
-    @record.setter
-    def record(self, _: RunRecord) -> None:
-        """What :class:`Run` is made with here says nothing but the id."""
+            if run.digest != self.access.digest:
+                self.access.check_there()
+            self._run = run
+        return self._run
 
 
 @functools.lru_cache(maxsize=2)
@@ -251,7 +237,7 @@ def _shared(data: bytes) -> _Shared:
     return shared
 
 
-def do_in_process(data: bytes) -> Done:
+def run_in_process(data: bytes) -> StepResult:
     """One step, in a worker process that knows nothing but the job.
 
     :raises PipelineError: if its function cannot be loaded here, or is another one by now.
@@ -267,16 +253,17 @@ def do_in_process(data: bytes) -> Done:
             f"a worker process cannot load its step ({type(error).__name__}: {error}): can what "
             f"the pipeline uses be imported there?"
         ) from error
-    run = _SentRun(shared)
-    run.keep_for_pack()
+    worker = _Worker(shared)
     work = Work(
         _task_here(job, shared), job.number, job.params, job.consumed, lambda: job.artifacts
     )
     step = Step(job.path, Action.RUN, Reason.NEVER_RAN, work=work)
     shell = Shell()
     with hidden_from_steps(), _log_of(job) as log, routed(), _sigterm_ends(shell):
-        done = do(run, step, shared.folder, shell, lambda *_: True, shared.code, log)
-    done.records = run.kept()
+        done = run_step(
+            worker.access, worker.begin, step, shared.folder, shell, lambda *_: True, log
+        )
+    done.records = worker.writer.pack.records
     return done
 
 

@@ -19,7 +19,7 @@ from runstore.pipeline import is_there
 from runstore.plan.history import WORKING, History
 from runstore.records import Invocation, keys
 from runstore.store import Run
-from runstore.store.process import myself
+from runstore.store.process import current_process
 
 __all__ = ["RECORDED", "recorded_dag", "recorded_file"]
 
@@ -81,7 +81,7 @@ def _is_ours_alone(run: Run, known: History) -> bool:
 
 def _is_ours(invocation: Invocation) -> bool:
     """Whether this user, on this machine, worked on the run in it."""
-    me, by = myself(), invocation.by
+    me, by = current_process(), invocation.by
     return (
         invocation.mode in WORKING
         and by is not None
@@ -104,7 +104,7 @@ def _not_ours(run: Run, known: History) -> str | None:
     if _is_ours(latest):
         return None
     if latest.mode in WORKING:
-        me = myself()
+        me = current_process()
         here = f"{_shown(me.user)} on {_shown(me.host)}"
         return f"its latest invocation is {_who(latest)}, and not one of {here}"
     return f"its latest invocation is {_who(latest)}, so others may have made it"

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from runstore.errors import (
@@ -23,13 +24,13 @@ from runstore.errors import (
 )
 from runstore.executor.checks import code_of, lent
 from runstore.executor.pool import Pool
-from runstore.executor.process_worker import Sender, do_in_process
+from runstore.executor.process_worker import Sender, run_in_process
 from runstore.executor.reporter import Reporter
 from runstore.executor.scratch import remove_left
 from runstore.executor.shell import Shell
 from runstore.executor.signals import AtOnce, Cancelled, Signals
 from runstore.executor.stdout import routed
-from runstore.executor.step import Done, do
+from runstore.executor.step import StepResult, run_step
 from runstore.executor.step_log import Log
 from runstore.executor.suspects import Suspects
 from runstore.pipeline import Pipeline
@@ -38,7 +39,7 @@ from runstore.plan.history import History
 from runstore.records import Blob
 from runstore.store import Attempt, Run
 from runstore.store.needs import deciding_names
-from runstore.store.process import abandon
+from runstore.store.process import release
 
 __all__ = ["Loop"]
 
@@ -80,13 +81,13 @@ class Loop:
             self._sender = Sender(run, pipeline, self.code, here=pool.here)
         self._lock = threading.Lock()
         self._open: dict[str, tuple[Attempt, Log]] = {}
-        self._futures: dict[Future[Done], Step] = {}
+        self._futures: dict[Future[StepResult], Step] = {}
         self._queue: deque[Step] = deque()
         self._news = False
         self._planned = self._planning = 0.0
         self._refused: set[str] = set()
         self._lacking: set[tuple[str, str]] = set()
-        self._suspects = Suspects(run, (self._sender or run).end_for)
+        self._suspects = Suspects(run, (self._sender or run.writer).end_for)
         self._removed = False
         """The run is not there any more: nothing is to be written."""
         self._signals = Signals()
@@ -139,7 +140,7 @@ class Loop:
             self._submit_some()
             if self._futures:
                 self._news |= self._collect()
-                if self.run.pack_due:
+                if self.run.writer.pack.full:
                     self.pack()
             elif not self._queue and not self._news:
                 if not plan.waiting or looked_again:
@@ -191,9 +192,10 @@ class Loop:
         """Whether it was handed over: not to a broken executor, before all that it had is back."""
         call: tuple[Any, ...]
         if self._sender is not None:
-            call = (do_in_process, self._sender.job(step))
+            call = (run_in_process, self._sender.job(step))
         else:
-            call = (do, self._lent, step, self.folder, self.shell, self._began, self.code)
+            begin = partial(self._lent.begin, code=self.code)
+            call = (run_step, self._lent, begin, step, self.folder, self.shell, self._began)
         try:
             future = self.pool.submit(*call)
         except BrokenExecutor:
@@ -224,12 +226,14 @@ class Loop:
         if gone:
             guilty = self.pool.alone or (broke == 1 and len(gone) == 1)
             for step, end in self._suspects.gone(gone, guilty=guilty):
-                self._take(step, Done(step.path, end))
+                self._take(step, StepResult(step.path, end))
         if broke:
             self._renew()
         return bool(finished)
 
-    def _take_all(self, futures: set[Future[Done]], gone: list[tuple[Step, int | None]]) -> int:
+    def _take_all(
+        self, futures: set[Future[StepResult]], gone: list[tuple[Step, int | None]]
+    ) -> int:
         """Take what came of each; add to ``gone`` those of which nothing came. How many of them
         were in an executor that broke."""
         broke = 0
@@ -266,8 +270,8 @@ class Loop:
             except DamagedError:
                 self.history.missing.add(value.sha256)
 
-    def _take(self, step: Step, done: Done) -> None:
-        self.run.keep(done.records)
+    def _take(self, step: Step, done: StepResult) -> None:
+        self.run.writer.pack.add(done.records)
         if lost := self._suspects.cleared(step.path):
             self.history.add(lost)
         if done.warning:
@@ -322,7 +326,7 @@ class Loop:
         if self._removed:
             return
         try:
-            self.run.write_pack()
+            self.run.writer.pack.write()
         except StorageError as error:
             self.warn(f"the records were not packed for quick reading: {error}")
 
@@ -369,7 +373,7 @@ class Loop:
             except (AttemptEndedError, RunRemovedError):  # it was quicker
                 pass
             except StorageError as error:
-                abandon(attempt.start.nonce)
+                release(attempt.start.nonce)
                 self.warn(f"attempt {attempt.number} at {attempt.path} was left open: {error}")
         # Recorded first: whoever waits no longer than this may kill this process, too.
         self.shell.finish()
@@ -382,5 +386,5 @@ class Loop:
 def _let_go(error: BaseException | None) -> None:
     """Of an attempt that a worker process could not end, since the store failed: whoever resumes in
     this process may take it over, although the worker lives."""
-    if isinstance(error, StorageError) and "abandoned" in error.facts:
-        abandon(error.facts["abandoned"])
+    if isinstance(error, StorageError) and "released" in error.facts:
+        release(error.facts["released"])

@@ -133,7 +133,7 @@ def run_command(
         with open(fd, "wb") as file:
             file.write(exact(dict(attempt.params)))
         # A step gets a secret as its `params` say, not for the way in which the run was given it.
-        withheld = {f"RUNSTORE_SECRET_{name.upper()}" for name in attempt.run.secrets}
+        withheld = {f"RUNSTORE_SECRET_{name.upper()}" for name in attempt.access.secrets}
         inherited = {name: value for name, value in os.environ.items() if name not in withheld}
         inherited.update({str(k): spelt(v) for k, v in dict(config.get("env") or {}).items()})
         environment, left_out = environment_of(attempt.params, inherited)
@@ -142,13 +142,13 @@ def run_command(
             RUNSTORE_PARAMS=params_file,
             RUNSTORE_RETURNS=returns_file,
             RUNSTORE_PIPELINE_DIR=folder,
-            RUNSTORE_RUN_ID=attempt.run.run_id,
+            RUNSTORE_RUN_ID=attempt.start.run_id,
             RUNSTORE_PATH=attempt.path,
             RUNSTORE_ATTEMPT=str(attempt.number),
         )
         before = log.size()
         status = _run(str(config["command"]), attempt.folder, environment, log, shell)
-        tail = log.tail(attempt.run, 2000, after=before)
+        tail = log.tail(attempt.access, 2000, after=before)
         said = tail.decode("utf-8", "replace").strip().splitlines()
         if status and shell.stopping:
             raise KeyboardInterrupt  # it was this executor that ended it

@@ -35,14 +35,15 @@ from runstore.pipeline import function_of
 from runstore.pipeline.signatures import attempt_parameters
 from runstore.plan import Step
 from runstore.records import End
-from runstore.store import Attempt, Run
-from runstore.store.process import abandon
+from runstore.store import Attempt
+from runstore.store.access import RunAccess
+from runstore.store.process import release
 
-__all__ = ["Done", "do"]
+__all__ = ["StepResult", "run_step"]
 
 
 @dataclass(slots=True)
-class Done:
+class StepResult:
     """What came of a step."""
 
     path: str
@@ -54,17 +55,18 @@ class Done:
     warning: str = ""
 
 
-def do(
-    run: Run,
+def run_step(
+    access: RunAccess,
+    begin: Callable[[Step], Attempt],
     step: Step,
     folder: str,
     shell: Shell,
     began: Callable[[Attempt, Log], bool],
-    code: Mapping[str, Any] | None = None,
     log: Log | None = None,
-) -> Done:
+) -> StepResult:
     """One step, in this thread. Never raises for what the task does.
 
+    :param begin: claims the attempt of a step.
     :param began: is told of the attempt and its log; says whether to go on.
     :param log: to print to; one of its own by default.
     :raises StorageError: if the store fails; the attempt may be left open then.
@@ -73,16 +75,16 @@ def do(
     assert step.work is not None
     work = step.work
     try:
-        params = run.materialise(work.params, step.path)
+        params = access.materialise(work.params, step.path)
     except (DamagedError, ParameterError) as error:
-        return Done(step.path, error=error)
+        return StepResult(step.path, error=error)
     try:
         # The task's own: whatever it does to them, the planner keeps what was recorded.
-        attempt = run.begin(replace(step, work=replace(work, params=params)), code=code)
+        attempt = begin(replace(step, work=replace(work, params=params)))
     except AttemptError as error:
-        return Done(step.path, error=error)
+        return StepResult(step.path, error=error)
     attempt._params = params
-    done = Done(step.path)
+    done = StepResult(step.path)
     log = Log() if log is None else log
     failure: BaseException | None = None
     try:
@@ -96,8 +98,8 @@ def do(
         # Cancelled from outside, or taken over: this result is refused.
         done.error = error
     except (RunRemovedError, StorageError) as error:
-        abandon(attempt.start.nonce)
-        error.facts["abandoned"] = attempt.start.nonce  # for who waits for it in another process
+        release(attempt.start.nonce)
+        error.facts["released"] = attempt.start.nonce  # for who waits for it in another process
         raise
     finally:
         failure = None  # see _tried
@@ -106,7 +108,7 @@ def do(
 
 
 def _tried(
-    attempt: Attempt, task: Task, folder: str, shell: Shell, log: Log, done: Done
+    attempt: Attempt, task: Task, folder: str, shell: Shell, log: Log, done: StepResult
 ) -> tuple[Mapping[str, Any], BaseException | None]:
     """What the task gave back, or what it raised.
 

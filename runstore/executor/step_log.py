@@ -13,7 +13,8 @@ from typing import Any
 
 from runstore.errors import StorageError
 from runstore.records import Blob
-from runstore.store import Attempt, Run
+from runstore.store import Attempt
+from runstore.store.access import RunAccess
 from runstore.store.secrets import MASK, hidden_texts, mask_pieces, mask_rest
 
 __all__ = ["Log"]
@@ -107,10 +108,10 @@ class Log(io.BufferedIOBase):
         with self._lock:
             return len(self._memory) if self._fd is None else os.fstat(self._fd).st_size
 
-    def tail(self, run: Run, size: int, *, after: int = 0) -> bytes:
+    def tail(self, access: RunAccess, size: int, *, after: int = 0) -> bytes:
         """The last bytes, so many at most, of what stands behind the first ``after``, with ``***``
         for every secret value. Of one that begins before them nothing is shown."""
-        hidden = _hidden(run)
+        hidden = _hidden(access)
         with self._lock:
             begin = max(after, self.size() - size)
             # A secret that ends within them is known only by its beginning.
@@ -133,7 +134,7 @@ class Log(io.BufferedIOBase):
 
     # -- kept ------------------------------------------------------------------------------------
 
-    def kept(self, run: Run) -> Blob | None:
+    def kept(self, access: RunAccess) -> Blob | None:
         """Keep what is there, with ``***`` for every secret value; ``None`` if nothing is.
 
         Where this machine fails (no room for temporary files, too many open), a line that says so
@@ -146,19 +147,19 @@ class Log(io.BufferedIOBase):
                 return None
             # A copy: a blob is read twice, and must be the same both times.
             with tempfile.SpooledTemporaryFile(max_size=_CHUNK_BYTES) as copy:
-                for piece in _masked(run, self._pieces()):
+                for piece in _masked(access, self._pieces()):
                     copy.write(piece)
                 copy.seek(0)
-                return run.blobs.put_file(copy)  # type: ignore[arg-type]  # it is no BinaryIO
+                return access.blobs.put_file(copy)  # type: ignore[arg-type]  # it is no BinaryIO
         except StorageError:
             raise
         except OSError as error:
-            return lost(run, error)
+            return lost(access, error)
 
     def settle(self, attempt: Attempt) -> None:
         """The task has ended: all of it is the log of its attempt. Raises as :meth:`kept`."""
         with self._keeping:
-            attempt.log = self.kept(attempt.run)
+            attempt.log = self.kept(attempt.access)
             self._settled = True
 
     def settle_so_far(self, attempt: Attempt) -> None:
@@ -168,7 +169,7 @@ class Log(io.BufferedIOBase):
         if self._keeping.acquire(timeout=1):
             try:
                 if not self._settled and attempt.end is None:
-                    attempt.log = self.kept(attempt.run)
+                    attempt.log = self.kept(attempt.access)
             finally:
                 self._keeping.release()
 
@@ -243,20 +244,20 @@ def _write(fd: int, view: memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
-def lost(run: Run, error: OSError) -> Blob:
+def lost(access: RunAccess, error: OSError) -> Blob:
     """Keep a line that says why a log could not be kept.
 
     :raises StorageError: if the store fails.
     """
-    text = run.mask(f"runstore: the output could not be kept: {error}\n")
-    return run.blobs.put(text.encode("utf-8", "replace"))
+    text = access.mask(f"runstore: the output could not be kept: {error}\n")
+    return access.blobs.put(text.encode("utf-8", "replace"))
 
 
-def _masked(run: Run, pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _masked(access: RunAccess, pieces: Iterator[bytes]) -> Iterator[bytes]:
     """What is printed, masked as bytes: it need not be text."""
-    return mask_pieces(pieces, _hidden(run), MASK.encode())
+    return mask_pieces(pieces, _hidden(access), MASK.encode())
 
 
-def _hidden(run: Run) -> list[bytes]:
+def _hidden(access: RunAccess) -> list[bytes]:
     # As a stream of ours would print them.
-    return [text.encode("utf-8", "replace") for text in hidden_texts(run.secrets)]
+    return [text.encode("utf-8", "replace") for text in hidden_texts(access.secrets)]

@@ -25,7 +25,7 @@ class Suspects:
     """Those of which one broke the executor, and nobody knows which. They are run one at a time:
     the one that brings the executor down when it is alone has failed.
 
-    :param end_for: as :meth:`Run.end_for`.
+    :param end_for: as :meth:`RecordWriter.end_for`.
     """
 
     def __init__(self, run: Run, end_for: Callable[[Start, str, str, str], End | Damaged]) -> None:

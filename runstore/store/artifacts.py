@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from runstore.errors import RunstoreError
     from runstore.plan.steps import Visible
-    from runstore.store.run import Run
+    from runstore.store.access import RunAccess
 
 __all__ = ["Artifacts"]
 
@@ -33,7 +33,7 @@ _UNKNOWN = "?"
 class Artifacts:
     """What :class:`~runstore.store.attempt.Attempt` does with files."""
 
-    run: Run
+    access: RunAccess
     start: Start
     work: Work | None
 
@@ -114,7 +114,7 @@ class Artifacts:
         for address, name in names.items():
             blob, source = seen[address]
             with place_in(root, name) as (folder, last):
-                self.run.blobs.copy_to(blob, last, dir_fd=folder)
+                self.access.blobs.copy_to(blob, last, dir_fd=folder)
             self._loaded[address] = Loaded(blob.sha256, source)
         return [Path(root, name) for name in names.values()]
 
@@ -192,7 +192,7 @@ class Artifacts:
                 raise self._refused(error) from error.__cause__
             with file:
                 about = os.fstat(file.fileno())
-                kept[name] = self.run.blobs.put_file(
+                kept[name] = self.access.blobs.put_file(
                     file, size=about.st_size, executable=bool(about.st_mode & stat.S_IXUSR)
                 )
         self._saved.update(kept)
@@ -213,7 +213,7 @@ class Artifacts:
             raise self._refused(error) from None
         self._refuse_names("an artifact", clean)
         self._check_count({clean: None})
-        self._saved[clean] = self.run.blobs.put(data)
+        self._saved[clean] = self.access.blobs.put(data)
 
     def keep(self, saved: Mapping[str, Blob]) -> None:
         """Count as saved by this attempt what another process saved for it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from runstore.errors import (
@@ -17,6 +17,7 @@ from runstore.errors import (
 )
 from runstore.plan import Work
 from runstore.records import Blob, Consumed, End, Start, end_of
+from runstore.records.keys import attempt_key
 from runstore.store.artifacts import Artifacts
 from runstore.store.blobs import checked
 from runstore.store.ids import now
@@ -27,11 +28,12 @@ from runstore.store.validation import check_names, clean, described, measured, p
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from runstore.store.run import Run
+    from runstore.store.view import RunReader
+    from runstore.store.writer import RecordWriter
 
 __all__ = ["Attempt"]
 
-_FIXED = frozenset({"run", "start", "key", "work", "returns"})
+_FIXED = frozenset({"writer", "access", "start", "work", "returns", "_run"})
 
 
 class Attempt(Artifacts):
@@ -48,17 +50,20 @@ class Attempt(Artifacts):
 
     def __init__(
         self,
-        run: Run,
+        writer: RecordWriter,
         start: Start,
-        key: str,
         work: Work | None,
         returns: Sequence[str] | None = None,
+        *,
+        run: Callable[[], RunReader],
     ) -> None:
         super().__init__()
-        self.run = run
+        self.writer = writer
+        """For executors: what creates the end."""
+        self.access = writer.access
+        """For executors: the blobs and the secrets of the run."""
         self.start = start
-        self.key = key
-        """Object key of the start."""
+        self._run = run
         self.work = work
         self.returns = work.task.returns if work is not None else returns
         """The names the node returns; ``None`` where they are not known, and not checked."""
@@ -71,14 +76,25 @@ class Attempt(Artifacts):
 
     def __setattr__(self, name: str, value: object) -> None:
         # Whoever works at it goes by these, whatever the task makes of the object it is given.
-        if name in _FIXED and name in vars(self):
+        if name == "run" or (name in _FIXED and name in vars(self)):
             raise AttributeError(
                 f"attempt.{name} cannot be set: it is what the attempt was made of"
             )
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
-        return f"<Attempt {self.number} at {self.path} of {self.run.run_id!r}>"
+        return f"<Attempt {self.number} at {self.path} of {self.start.run_id!r}>"
+
+    @property
+    def run(self) -> RunReader:
+        """The run, to be read. In a worker process it is opened when it is first asked for: two
+        reads, and `RunRemovedError` if it was removed meanwhile."""
+        return self._run()
+
+    @property
+    def key(self) -> str:
+        """Object key of the start."""
+        return attempt_key(self.access.prefix, self.path, self.number, "start")
 
     @property
     def path(self) -> str:
@@ -113,7 +129,7 @@ class Attempt(Artifacts):
         :raises RefusedError: for an attempt that was not begun with a step of a plan.
         """
         if self._params is None:
-            self._params = self.run.materialise(self._known_work().params, self.path)
+            self._params = self.access.materialise(self._known_work().params, self.path)
         return self._params
 
     def _known_work(self) -> Work:
@@ -127,8 +143,8 @@ class Attempt(Artifacts):
         return self.work
 
     def _refuse_names(self, what: str, *names: str) -> None:
-        if self.run.secrets:
-            refuse_names(map(str, names), self.run.secrets, what, self.path)
+        if self.access.secrets:
+            refuse_names(map(str, names), self.access.secrets, what, self.path)
 
     # -- the one end -----------------------------------------------------------------------------
 
@@ -161,7 +177,7 @@ class Attempt(Artifacts):
         }
         self._refuse_secrets({name: value.value for name, value in values.items()}, "output")
         known = self._measured(metrics, strict=True)
-        kept = {name: self.run.blobs.keep(value) for name, value in values.items()}
+        kept = {name: self.access.blobs.keep(value) for name, value in values.items()}
         return self._finish("succeeded", known, outputs=kept)
 
     def fail(self, error: BaseException | str, *, metrics: Mapping[str, Any] | None = None) -> End:
@@ -169,12 +185,12 @@ class Attempt(Artifacts):
 
         The values of secrets are masked in them; what was derived from one is not recognised.
         """
-        said = described(error, self.run.mask)
+        said = described(error, self.access.mask)
         return self._finish("failed", self._measured(metrics, strict=False), error=said)
 
     def cancel(self, reason: str = "cancelled") -> End:
         """End as cancelled: nobody's fault, to be run again. Raises as :meth:`succeed`."""
-        said = {"type": "Cancelled", "message": clean(self.run.mask(str(reason)))}
+        said = {"type": "Cancelled", "message": clean(self.access.mask(str(reason)))}
         return self._finish("cancelled", self._measured(None, strict=False), error=said)
 
     def _measured(self, metrics: Mapping[str, Any] | None, *, strict: bool) -> dict[str, Any]:
@@ -190,8 +206,8 @@ class Attempt(Artifacts):
         )
 
     def _refuse_secrets(self, values: Mapping[str, Any], what: str) -> None:
-        if self.run.secrets:
-            refuse_secrets(values, self.run.secrets, what, self.path)
+        if self.access.secrets:
+            refuse_secrets(values, self.access.secrets, what, self.path)
 
     def _finish(
         self,
@@ -218,7 +234,7 @@ class Attempt(Artifacts):
             log=self.log,
         )
         try:
-            self.run.write_attempt(end)
+            self.writer.end(end)
         except KeyExistsError:
             raise self._keep_folder(self.refusal()) from None
         except (RunRemovedError, StorageError) as failed:
@@ -236,7 +252,7 @@ class Attempt(Artifacts):
 
     def refusal(self) -> AttemptEndedError:
         """Why another end is there, as the error to raise."""
-        other = self.run.read_end(self.path, self.number)
+        other = self.access.read_end(self.path, self.number)
         who = f" by {other.ended_by}" if other and other.ended_by else ""
         if other is not None and other.outcome == "lost":
             return AttemptLostError(

@@ -22,14 +22,16 @@ from runstore.records.codec import parse_attempt
 from runstore.records.framing import parse_pack, to_pack
 from runstore.storage import read_all
 from runstore.store.blobs import Blobs
+from runstore.store.create import create_record, is_taken, taken
 from runstore.store.ids import new_nonce, now
+from runstore.store.marker import make_marker
 from runstore.store.secrets import refuse_short
 from runstore.store.storable import check_values, storable
-from runstore.store.view import NOT_WHOLE, RunView
+from runstore.store.view import NOT_WHOLE, RunReader
 
 if TYPE_CHECKING:
+    from runstore.storage import Storage
     from runstore.store.run import Run
-    from runstore.store.store import Store
 
 __all__ = ["adoptable", "compare", "fork_run", "read_raw"]
 
@@ -68,7 +70,7 @@ def compare(
 
 
 def fork_run(
-    store: Store,
+    storage: Storage,
     origin: Run,
     dag: Dag | None,
     parameters: Mapping[str, Any] | None,
@@ -81,13 +83,13 @@ def fork_run(
     """See :meth:`Store.fork_run`."""
     with origin.read_whole():
         return _forked(
-            store, origin, dag or origin.dag, parameters or {}, run_id, labels, secrets,
+            storage, origin, dag or origin.dag, parameters or {}, run_id, labels, secrets,
             keep_unchanged=keep_unchanged,
         )  # fmt: skip
 
 
 def _forked(
-    store: Store,
+    storage: Storage,
     origin: Run,
     dag: Dag,
     parameters: Mapping[str, Any],
@@ -109,11 +111,11 @@ def _forked(
     merged |= {name: Secret(name) for name in hidden}
     document = storable(dag.check(merged))
     check_values(run_id, parameters, labels or {}, hidden)
-    alone = store.mark()
-    if store.exists(run_id):  # before anything is copied
-        raise store.taken(run_id)
+    alone = make_marker(storage)
+    if is_taken(storage, run_id):  # before anything is copied
+        raise taken(storage, run_id)
     nonce = new_nonce()
-    blobs = Blobs(store.storage, keys.run_prefix(run_id, nonce))
+    blobs = Blobs(storage, keys.run_prefix(run_id, nonce))
     source = {"run_id": origin.run_id}
     ends = sorted(adoptable(origin, history, dag), key=lambda end: end.path)
     if ends:
@@ -129,7 +131,7 @@ def _forked(
         run_id, nonce, now(), document, digest(dag), given, dict(labels or {}),
         source, single_writer=alone,
     )  # fmt: skip
-    return store.create_from(record, hidden)
+    return create_record(storage, record, hidden)
 
 
 def _take_over(
@@ -223,7 +225,7 @@ def adoptable(origin: Run, history: History, dag: Dag) -> Iterator[End]:
             yield end
 
 
-def read_raw(run: RunView, ends: Iterable[End]) -> Iterator[bytes]:
+def read_raw(run: RunReader, ends: Iterable[End]) -> Iterator[bytes]:
     """The bytes of some ends, framed, verbatim: from packs, else from their own objects.
 
     :raises RecordDamagedError: if one is not to be had any more.

@@ -35,7 +35,7 @@ def read_history(
     Records that contradict each other are damage: an end that is not of the start beside it, two
     ends or two starts of one attempt that differ. Where a pack holds an end, what stands on its own
     of that attempt is read from a disk, memory or an exported file, and not where each read is a
-    request: :func:`runstore.store.verify.check_run` reads both everywhere.
+    request: :func:`runstore.upkeep.verify.verify` reads both everywhere.
 
     Cost: three listings (one a prefix, and one, for a partial history), one read for each pack and
     invocation, and for each attempt that is in no pack one for its end and one for its start. One

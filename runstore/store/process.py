@@ -24,16 +24,16 @@ import stat
 
 from runstore.records import Holder
 
-__all__ = ["abandon", "is_dead", "myself", "was_abandoned"]
+__all__ = ["release", "is_dead", "current_process", "was_released"]
 
 _PLACES = ["/var/tmp", "/dev/shm"]
 """Where marks are left: the first that can be written to, which the other processes of this machine
 see too. Not in the home of a user, which several machines may share."""
 
-_abandoned: set[str] = set()
+_released: set[str] = set()
 
 
-def myself() -> Holder:
+def current_process() -> Holder:
     """This process, as its records name it. Cached for each process; a fork asks anew."""
     return _holder(os.getpid())
 
@@ -168,7 +168,7 @@ def _stat(pid: int) -> tuple[bytes, int] | None:
 def is_dead(holder: Holder | None) -> bool:
     """Whether a writer is known to be dead: see above. Everything else is not known, and so it is
     not dead."""
-    me = myself()
+    me = current_process()
     if holder is None or holder.boot is None or holder.pid is None or holder.pid_start is None:
         return False
     if holder.host != me.host or holder.boot != me.boot:
@@ -195,11 +195,11 @@ def _is_gone(pid: int) -> bool:
     return False
 
 
-def abandon(nonce: str) -> None:
+def release(nonce: str) -> None:
     """This process gave up an attempt it could not end (its store failed): whoever resumes in this
     very process may take it over, although the process lives."""
-    _abandoned.add(nonce)
+    _released.add(nonce)
 
 
-def was_abandoned(nonce: str) -> bool:
-    return nonce in _abandoned
+def was_released(nonce: str) -> bool:
+    return nonce in _released

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from runstore.dag import Dag
@@ -13,7 +13,6 @@ from runstore.errors import (
     AttemptTakenError,
     DamagedError,
     InputError,
-    KeyExistsError,
     KeyMissingError,
     RecordDamagedError,
     RefusedError,
@@ -23,24 +22,20 @@ from runstore.plan.history import Damaged, History
 from runstore.records import (
     MAX_COUNT,
     Consumed,
-    End,
-    Holder,
     Invocation,
     RunRecord,
     Start,
-    end_of,
     keys,
 )
-from runstore.records.codec import parse, parse_attempt, to_body
-from runstore.records.framing import frame
+from runstore.records.codec import parse
 from runstore.storage import read_all
 from runstore.store.attempt import Attempt
-from runstore.store.ids import new_invocation_id, new_nonce, now
-from runstore.store.pack_buffer import Keeping
-from runstore.store.process import myself
+from runstore.store.ids import new_invocation_id, now
+from runstore.store.process import current_process
 from runstore.store.takeover import Takeover, take_over
 from runstore.store.token import read_token
-from runstore.store.view import RunView
+from runstore.store.view import RunReader
+from runstore.store.writer import RecordWriter
 
 if TYPE_CHECKING:
     from runstore.storage import Storage
@@ -50,7 +45,7 @@ __all__ = ["Run"]
 _is_invocation = re.compile(r"[a-z0-9-]{1,64}").fullmatch
 
 
-class Run(RunView):
+class Run(RunReader):
     """A run. Made by :meth:`Store.create_run` and :meth:`Store.run`; safe to use from threads."""
 
     def __init__(
@@ -64,7 +59,8 @@ class Run(RunView):
         super().__init__(storage, record, secrets)
         self.is_new = is_new
         """Whether this object created it, and no invocation of it was begun."""
-        self._keeping = Keeping(storage, record)
+        self.writer = RecordWriter(self)
+        """What writes the records of this run; for executors and importers."""
         self._lock = threading.Lock()
 
     # -- invocations -----------------------------------------------------------------------------
@@ -107,13 +103,13 @@ class Run(RunView):
                 run_id=self.run_id,
             )
         invocation = Invocation(
-            self.run_id, new_invocation_id(forces=bool(force)), mode, now(), myself(),
+            self.run_id, new_invocation_id(forces=bool(force)), mode, now(), current_process(),
             tuple(self.mask(_utf8(word)) for word in command), code, dict(force or {}),
             tuple(ignored), source=source, number=number + 1, run_nonce=self.record.nonce,
         )  # fmt: skip
         if dag is not None:
             invocation.structure, invocation.dag = digest(dag), dag.to_json()
-        self._write(keys.invocation_key(self.prefix, invocation.id), invocation)
+        self.writer.write(keys.invocation_key(self.prefix, invocation.id), invocation)
         self.invocation, self._working, self.is_new = invocation.id, dag, False
         return invocation
 
@@ -195,16 +191,8 @@ class Run(RunView):
             path = step.path
             work = self._work(step)
             number, consumed = number or work.number, consumed or work.consumed
-        start = Start(
-            self.run_id, path, number, new_nonce(), self._invocation(), myself(), now(), consumed,
-            code, run_nonce=self.record.nonce,
-        )  # fmt: skip
-        key = keys.attempt_key(self.prefix, path, number, "start")
-        try:
-            self._write(key, start)
-        except KeyExistsError:
-            raise self._taken(path, number, key) from None
-        return Attempt(self, start, key, work)
+        start = self.writer.claim(path, number, self._invocation(), consumed, code)
+        return Attempt(self.writer, start, work, run=lambda: self)
 
     attempt = begin
     """The same, under the name that reads well in a block: ``with run.attempt(path) as attempt``.
@@ -218,8 +206,7 @@ class Run(RunView):
         :raises InputError: for what is no token, or one of another run.
         """
         start, returns, saved = read_token(token, self.record)
-        key = keys.attempt_key(self.prefix, start.path, start.attempt, "start")
-        attempt = Attempt(self, start, key, None, returns)
+        attempt = Attempt(self.writer, start, None, returns, run=lambda: self)
         attempt.keep(saved)
         return attempt
 
@@ -242,21 +229,6 @@ class Run(RunView):
         prefix = self._attempts() + keys.encode(path) + "."
         found = (keys.parse_attempt(key.rpartition("/")[2]) for key in self.storage.list(prefix))
         return max((name[1] for name in found if name and name[0] == keys.encode(path)), default=0)
-
-    def _taken(self, path: str, number: int, key: str) -> AttemptTakenError:
-        holder: Holder | None = None
-        try:
-            record = parse_attempt(self.storage.read(key), key)
-            if isinstance(record, Start):
-                holder = record.by
-        except (DamagedError, KeyMissingError):
-            pass
-        return AttemptTakenError(
-            f"attempt {number} at {path} is claimed already, by {holder or 'somebody unknown'}: "
-            f"read the history again",
-            path=path,
-            holder=holder,
-        )
 
     def _invocation(self) -> str:
         with self._lock:  # of threads that begin at once, one begins the invocation
@@ -281,81 +253,10 @@ class Run(RunView):
         ``history`` learns of the ends. Returns the attempts that stay open. An attempt whose start
         is damaged tells neither who began it nor when: ``"all"`` gives it up, and so does any age.
         """
-        return take_over(self, history, takeover, paths)
-
-    def end_for(self, start: Start, outcome: str, kind: str, message: str) -> End | Damaged:
-        """End an attempt that another process began; if it was ended meanwhile, that end."""
-        error = {"type": kind, "message": message}
-        return self.end_or_other(end_of(start, outcome, now(), error=error, ended_by=myself()))
-
-    def end_or_other(self, end: End) -> End | Damaged:
-        """Create an end; if the attempt has another one already, that one."""
-        try:
-            self.write_attempt(end)
-        except KeyExistsError:
-            key = keys.attempt_key(self.prefix, end.path, end.attempt, "end")
-            try:
-                other = parse_attempt(self.storage.read(key), key)
-            except DamagedError as error:
-                return Damaged(key, str(error), end.path, end.attempt, "end")
-            assert isinstance(other, End)
-            return other
-        return end
-
-    # -- for executors and copiers ---------------------------------------------------------------
-
-    def write_attempt(self, end: End) -> None:
-        """Create an end record.
-
-        :raises KeyExistsError: if the attempt has another end.
-        :raises RunRemovedError: if the run was removed meanwhile.
-        """
-        self._write(keys.attempt_key(self.prefix, end.path, end.attempt, "end"), end)
-
-    def _write(self, key: str, record: Start | End | Invocation) -> None:
-        data, record.digest = frame(to_body(record))
-        self.storage.create(key, data)
-        self.check_there()
-        if type(record) is not Invocation:
-            self._keeping.add([data])
-
-    def keep_for_pack(self) -> None:
-        """From now on keep what is written, for :meth:`write_pack`."""
-        self._keeping.begin()
-
-    def kept(self) -> list[bytes]:
-        """What was kept so far, framed."""
-        return self._keeping.records
-
-    def keep(self, records: Iterable[bytes]) -> None:
-        """Keep records that another process of this invocation wrote. Writes nothing."""
-        self._keeping.add(records)
-
-    @property
-    def pack_due(self) -> bool:
-        """Whether 64 MiB are kept, in memory: time for :meth:`write_pack`."""
-        return self._keeping.full
-
-    def write_pack(self) -> str | None:
-        """Put the records that were kept into one object, for quick reading; its key.
-
-        The records stay as they are, so a failure costs nothing but time: they are not packed then,
-        and not kept any longer. One create, none if there is nothing to pack.
-
-        :raises StorageError: if the storage failed.
-        """
-        return self._keeping.write()
+        return take_over(history, takeover, paths, self.writer.end_or_other)
 
     def _attempts(self) -> str:
         return self.prefix + keys.ATTEMPTS
-
-    # -- checking --------------------------------------------------------------------------------
-
-    def verify(self) -> Iterator[tuple[str, str | None]]:
-        """Read every record and blob: ``(key, what is wrong, or None)``."""
-        from runstore.store.verify import verify_run
-
-        return verify_run(self)
 
 
 def _utf8(text: str) -> str:

@@ -10,29 +10,26 @@ from runstore.canonical import dumps
 from runstore.dag import Dag
 from runstore.dag.structure import digest
 from runstore.errors import (
-    KeyExistsError,
     KeyMissingError,
     RefusedError,
-    RunExistsError,
     RunNotFoundError,
 )
 from runstore.paths import check_run_id
 from runstore.records import Marker, RunRecord, Secret, keys
-from runstore.records.codec import parse, to_body
-from runstore.records.framing import damaged, frame
+from runstore.records.codec import parse
 from runstore.storage import (
     Storage,
-    assume_single_writer,
     open_storage,
-    prove,
 )
 from runstore.store.blobs import Blobs
+from runstore.store.create import create_record, is_taken
+from runstore.store.fork import fork_run
 from runstore.store.ids import new_id, new_nonce, now
 from runstore.store.listing import listed
+from runstore.store.marker import heed_marker, make_marker, read_marker
 from runstore.store.run import Run
 from runstore.store.secrets import refuse_short
 from runstore.store.storable import check_values, storable
-from runstore.version import __version__
 
 __all__ = ["Store", "open_store"]
 
@@ -97,21 +94,7 @@ class Store:
 
         :raises FormatVersionError: if a newer runstore made it.
         """
-        try:
-            marker = parse(self.storage.read(keys.MARKER), keys.MARKER)
-        except KeyMissingError:
-            return None
-        if not isinstance(marker, Marker):
-            damaged(keys.MARKER, "is not the store's marker")
-        return marker
-
-    def heed_marker(self) -> Marker | None:
-        """:meth:`marker`, and from now on look before each create if it promises a single writer:
-        to be asked by who creates runs, or resumes them. Raises as :meth:`marker`."""
-        marker = self.marker()
-        if marker is not None and marker.single_writer:
-            assume_single_writer(self.storage)
-        return marker
+        return read_marker(self.storage)
 
     def create_run(
         self,
@@ -145,7 +128,7 @@ class Store:
             given[name] = Secret(name)
         refuse_short(hidden)
         check_values(run_id, given, labels or {}, hidden)
-        alone = self.mark()
+        alone = make_marker(self.storage)
         nonce = new_nonce()
         blobs = Blobs(self.storage, keys.run_prefix(run_id, nonce))
         kept = {
@@ -156,50 +139,11 @@ class Store:
             run_id, nonce, now(), document, digest(dag), kept, dict(labels or {}),
             single_writer=alone,
         )  # fmt: skip
-        return self.create_from(record, hidden)
-
-    def create_from(self, record: RunRecord, secrets: Mapping[str, Any]) -> Run:
-        """Create ``run.json``, which claims the id: what it names is there already.
-
-        :raises RunExistsError: if the id is taken.
-        """
-        data, record.digest = frame(to_body(record))
-        try:
-            self.storage.create(keys.run_key(record.run_id), data)
-        except KeyExistsError:
-            raise self.taken(record.run_id) from None
-        return Run(self.storage, record, secrets, is_new=True)
-
-    def mark(self) -> bool:
-        """Make the store, if there is none; whether its marker promises a single writer."""
-        marker = self.heed_marker()
-        if marker is not None:
-            return marker.single_writer
-
-        single_writer = prove(self.storage)
-        data, _ = frame(to_body(Marker(now(), __version__, single_writer)))
-        try:
-            self.storage.create(keys.MARKER, data)
-        except KeyExistsError:  # somebody else made the store at this moment
-            marker = self.heed_marker()
-            return marker is not None and marker.single_writer
-        return single_writer
+        return create_record(self.storage, record, hidden)
 
     def exists(self, run_id: str) -> bool:
         """Whether there is a run of this id. One read."""
-        try:
-            self.storage.read(keys.run_key(run_id))
-        except KeyMissingError:
-            return False
-        return True
-
-    def taken(self, run_id: str) -> RunExistsError:
-        """The error to raise for an id that another run has."""
-        return RunExistsError(
-            f"run {run_id!r} exists in {self.url}: `runstore retry` continues it, "
-            f"or choose another id",
-            run_id=run_id,
-        )
+        return is_taken(self.storage, run_id)
 
     def run(
         self,
@@ -227,7 +171,7 @@ class Store:
         if not isinstance(record, RunRecord) or record.run_id != run_id:
             raise RefusedError(f"record {key} is not of run {run_id!r}: was the folder renamed?")
         if record.single_writer:
-            self.heed_marker()  # it was made in such a store: is this one?
+            heed_marker(self.storage)  # it was made in such a store: is this one?
         run = Run(self.storage, record, secrets)
         if invocation is not None:
             run.join(invocation)
@@ -265,10 +209,8 @@ class Store:
         Cost: the history of the origin, a read of each log, and two creates, ``run.json`` and a
         pack, whatever is taken over; and a copy of each artifact, large value and large log.
         """
-        from runstore.store.fork import fork_run
-
         run_id = check_run_id(run_id) if run_id is not None else new_id()
         return fork_run(
-            self, origin, dag, parameters, run_id=run_id, labels=labels, secrets=secrets,
+            self.storage, origin, dag, parameters, run_id=run_id, labels=labels, secrets=secrets,
             keep_unchanged=keep_unchanged,
         )  # fmt: skip

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from runstore.errors import InputError
 from runstore.plan.history import Damaged, History
 from runstore.records import Consumed, End, Start, end_of, keys
 from runstore.store.folder import left_files
 from runstore.store.ids import new_nonce, now
-from runstore.store.process import is_dead, myself, was_abandoned
-
-if TYPE_CHECKING:
-    from runstore.store.run import Run
+from runstore.store.process import current_process, is_dead, was_released
 
 __all__ = ["Takeover", "check_takeover", "presume_lost", "take_over"]
 
@@ -40,45 +37,22 @@ def check_takeover(takeover: object) -> None:
 
 
 def take_over(
-    run: Run, history: History, takeover: Takeover, paths: Iterable[str]
-) -> list[Start | Damaged]:
-    """See :meth:`Run.take_over`."""
-    return _settle(history, takeover, paths, run.end_or_other)
-
-
-def presume_lost(
-    history: History, takeover: Takeover = "dead", paths: Iterable[str] = ()
-) -> list[Start | Damaged]:
-    """What :func:`take_over` would do now, in ``history`` alone: nothing is written.
-
-    The ends that ``history`` learns of stand in no store, and so have no digest. For saying what a
-    retry would find, of a history that is then thrown away.
-
-    :raises InputError: for a ``takeover`` that is none.
-    """
-    return _settle(history, takeover, paths, _as_it_is)
-
-
-def _as_it_is(end: End) -> End:
-    return end
-
-
-def _settle(
     history: History,
     takeover: Takeover,
     paths: Iterable[str],
     ended: Callable[[End], End | Damaged],
 ) -> list[Start | Damaged]:
-    """
+    """See :meth:`Run.take_over`.
+
     :param ended: given the end of an attempt that is lost, gives the one that it has then.
     """
     check_takeover(takeover)
     run_id, nonce = history.run.run_id, history.run.nonce
     left: list[Start | Damaged] = []
     for start in list(history.open()):
-        if is_dead(start.by) or was_abandoned(start.nonce) or _given_up(start.time, takeover):
+        if is_dead(start.by) or was_released(start.nonce) or _given_up(start.time, takeover):
             why = f"declared dead: {start.by}{left_files(start.nonce)}"
-            end = end_of(start, "lost", now(), error=_lost(why), ended_by=myself())
+            end = end_of(start, "lost", now(), error=_lost(why), ended_by=current_process())
             history.add(ended(end))
         else:
             left.append(start)
@@ -99,10 +73,27 @@ def _settle(
         end = End(
             run_id, path, damaged.attempt, new_nonce(), _UNKNOWN, "lost",
             Consumed(), error=_lost("its start record is damaged"),
-            ended=now(), ended_by=myself(), run_nonce=nonce,
+            ended=now(), ended_by=current_process(), run_nonce=nonce,
         )  # fmt: skip
         history.add(ended(end))
     return left
+
+
+def presume_lost(
+    history: History, takeover: Takeover = "dead", paths: Iterable[str] = ()
+) -> list[Start | Damaged]:
+    """What :func:`take_over` would do now, in ``history`` alone: nothing is written.
+
+    The ends that ``history`` learns of stand in no store, and so have no digest. For saying what a
+    retry would find, of a history that is then thrown away.
+
+    :raises InputError: for a ``takeover`` that is none.
+    """
+    return take_over(history, takeover, paths, _as_it_is)
+
+
+def _as_it_is(end: End) -> End:
+    return end
 
 
 def _lost(why: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from runstore.records import (
     RunRecord,
     Start,
 )
-from runstore.store.process import myself
+from runstore.store.process import current_process
 
 __all__ = ["Claim", "read_token", "to_token"]
 
@@ -107,7 +107,8 @@ def read_token(token: str, run: RunRecord) -> Claim:
             run_id=run.run_id,
         )
     start = Start(
-        run.run_id, told.path, told.attempt, told.nonce, told.invocation, myself(), told.time,
-        told.consumed, None, told.start, told.code_digest, told.tries[0], told.tries[1], run.nonce,
+        run.run_id, told.path, told.attempt, told.nonce, told.invocation, current_process(),
+        told.time, told.consumed, None, told.start, told.code_digest,
+        told.tries[0], told.tries[1], run.nonce,
     )  # fmt: skip
     return Claim(start, None if told.returns is None else tuple(told.returns), told.artifacts)

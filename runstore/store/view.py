@@ -7,70 +7,47 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from runstore.copies import copied
 from runstore.dag import Dag
 from runstore.errors import (
     BlobMissingError,
-    DamagedError,
     KeyMissingError,
-    ParameterError,
     RecordDamagedError,
     RefusedError,
-    RunRemovedError,
     StorageError,
 )
 from runstore.plan import Plan, Planner, Step
 from runstore.plan.history import Attempt as Known
 from runstore.plan.history import Damaged, History
-from runstore.records import Blob, End, RunRecord, Secret, Start, keys
-from runstore.records.codec import parse_attempt
+from runstore.records import Blob, RunRecord, Start, keys
 from runstore.records.framing import log_in_pack, parse_pack
-from runstore.storage.capabilities import Dated
-from runstore.store.blobs import Blobs
+from runstore.store.access import RunAccess
 from runstore.store.load import read_history, read_invocations
 from runstore.store.needs import needed_prefixes
-from runstore.store.secrets import mask, refuse_short
 
 if TYPE_CHECKING:
     from runstore.storage import Storage
 
-__all__ = ["NOT_WHOLE", "RunView"]
+__all__ = ["NOT_WHOLE", "RunReader"]
 
-_DIGEST = slice(11, 75)  # in a frame: FORMAT.md, section 3
-_NOT_KEPT = "what it did is not kept: stop; `runstore run` starts a new one"
 NOT_WHOLE = "what was read may not be all of it: nothing counts that was taken along"
 
 
-class RunView:
+class RunReader(RunAccess):
     """The reading side of :class:`~runstore.store.run.Run`."""
 
     def __init__(
         self, storage: Storage, record: RunRecord, secrets: Mapping[str, Any] | None = None
     ) -> None:
-        self.storage = storage
+        super().__init__(storage, record.run_id, record.nonce, record.digest, secrets)
         self.record = record
-        self.secrets = dict(secrets or {})
-        refuse_short(self.secrets)
-        """Values of secret parameters, in memory only."""
-        self.prefix = keys.run_prefix(record.run_id, record.nonce)
-        """Below it is everything of the run but for its own record."""
-        self.blobs = Blobs(storage, self.prefix)
         self.invocation: str | None = None
         """The invocation that new attempts are recorded under."""
-        self._digest = record.digest
-        self._version = ""
-        """Of ``run.json``, when it was last seen to be this run's."""
-        self._dated = storage if isinstance(storage, Dated) else None
         self._dag: Dag | None = None
         self._working: Dag | None = None
         self._planner: Planner | None = None
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id!r} in {self.storage.url}>"
-
-    @property
-    def run_id(self) -> str:
-        return self.record.run_id
 
     @property
     def dag(self) -> Dag:
@@ -86,29 +63,6 @@ class RunView:
             name: self.blobs.load(value, f"parameter {name!r} of run {self.run_id!r}")
             for name, value in self.record.parameters.items()
         }
-
-    def check_there(self, so: str = _NOT_KEPT) -> None:
-        """See that the run is still the one that was opened: it may have been removed since.
-
-        :raises RunRemovedError: if it was, which ends with ``so``: what that means for the caller.
-
-        Cost: at first a read and a stat (HEAD) of ``run.json``; from then on the stat alone.
-        """
-        key = keys.run_key(self.run_id)
-        try:
-            version = self._dated.info(key).version if self._dated else ""
-            if version and version == self._version:
-                return
-            if self.storage.read(key)[_DIGEST] == self._digest.encode():
-                self._version = version
-                return
-        except KeyMissingError:
-            pass
-        raise RunRemovedError(
-            f"run {self.run_id!r} was removed from {self.storage.url} while this process worked on "
-            f"it, and {so}",
-            run_id=self.run_id,
-        )
 
     @contextmanager
     def read_whole(self) -> Iterator[None]:
@@ -193,27 +147,6 @@ class RunView:
             for name, value in self.plan().values.items()
         }
 
-    def materialise(self, values: Mapping[str, Any], reader: str) -> dict[str, Any]:
-        """Values as a plan names them, fetched: blobs read, secrets filled in. They are the
-        caller's own: what is done to them is seen by nobody else.
-
-        :raises ParameterError: for a secret that was not given.
-        :raises BlobMissingError, BlobDamagedError, CodecError: for one that cannot be had.
-        """
-        out: dict[str, Any] = {}
-        for name, value in values.items():
-            if type(value) is Secret:
-                if value.name not in self.secrets:
-                    raise ParameterError(
-                        f"{reader} reads the secret {value.name!r}, which is never stored: "
-                        f"give it again (secrets={{...}}, or RUNSTORE_SECRET_{value.name.upper()})",
-                        parameter=value.name,
-                    )
-                out[name] = copied(self.secrets[value.name])
-            else:
-                out[name] = self.blobs.load(value, f"{name!r}, which {reader} reads,")
-        return out
-
     def recorded(
         self, path: str, number: int | None = None, *, history: History | None = None
     ) -> Known:
@@ -283,25 +216,6 @@ class RunView:
         except KeyMissingError:
             return None
         return None if text is None else log_in_pack(text, sha256, key)
-
-    def mask(self, text: str) -> str:
-        """``text`` with the values of this run's secrets replaced by ``***``: strings of at least
-        four characters, also within other values, and the canonical JSON of those; and as Python,
-        JSON, URLs, shells, HTML and base64 spell them.
-
-        Errors, reasons and command lines go through it before they are recorded. What was derived
-        from a secret otherwise (a hash, a part) is not found, nor are shorter ones.
-        """
-        return mask(text, self.secrets)
-
-    def read_end(self, path: str, number: int) -> End | None:
-        """The end of an attempt; ``None`` if it is missing or damaged. One read."""
-        key = keys.attempt_key(self.prefix, path, number, "end")
-        try:
-            record = parse_attempt(self.storage.read(key), key)
-        except (DamagedError, KeyMissingError):
-            return None
-        return record if isinstance(record, End) else None
 
 
 def _known(history: History, path: str) -> dict[int, Known]:

@@ -149,7 +149,7 @@ class Copier:
         try:
             storage.create(key, data, repair=rest in self._torn)
             if rest.startswith(keys.ATTEMPTS):
-                self._run.keep([data])
+                self._run.writer.pack.add([data])
         except KeyExistsError:
             if rest == keys.RUN:
                 raise another_run(self._run.run_id, Store(storage)) from None
@@ -158,8 +158,8 @@ class Copier:
             # Made a moment ago, after we compared.
             found = describe(self._source, self._target, rest)
             raise diverged_error([found], self._run.run_id) from None
-        if self._run.pack_due:
-            self._run.write_pack()
+        if self._run.writer.pack.full:
+            self._run.writer.pack.write()
 
     def _blob(self, key: str) -> None:
         sha256 = key.rpartition("/")[2]

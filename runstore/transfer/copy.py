@@ -24,7 +24,8 @@ from runstore.storage.capabilities import Batching
 from runstore.store import Run, Store
 from runstore.store.ids import new_invocation_id, now
 from runstore.store.load import untrue
-from runstore.store.process import myself
+from runstore.store.marker import make_marker
+from runstore.store.process import current_process
 from runstore.store.view import NOT_WHOLE
 from runstore.transfer.compare import FORK, Side, compare
 from runstore.transfer.copier import Copier, another_run, diverged_error
@@ -156,14 +157,14 @@ def _copied(
     if looks_first:
         _refuse_untrue(source, record)
     # The marker, so that what is there is a store. Creating a run does the same.
-    target.mark()
+    make_marker(target.storage)
     arrived = None
     if arrival is not None:
         quiet = _only_arrivals(here, missing)
         arrived = 0 if quiet else _record_arrival(here, there, record, arrival)
     run = Run(target.storage, record)
     if pack:
-        run.keep_for_pack()
+        run.writer.pack.begin()
     with Copier(here, there, run, workers, torn, arrived) as copier:
         copier.watch(progress or unwatched, len(missing))
         copier.blobs(sorted(key for key in missing if key.startswith(keys.BLOBS)))
@@ -173,7 +174,7 @@ def _copied(
             for phase in _phases(missing):
                 copier.records(phase, storage)
         if pack:
-            run.write_pack()
+            run.writer.pack.write()
         elif not looks_first and is_near(target.storage):
             _refuse_untrue(target, record)
         origin.check_there(NOT_WHOLE)
@@ -218,7 +219,7 @@ def _record_arrival(here: Side, there: Side, run: RunRecord, arrival: Arrival) -
             run_id=run.run_id,
         )
     invocation = Invocation(
-        run.run_id, new_invocation_id(forces=False), arrival.mode, now(), myself(),
+        run.run_id, new_invocation_id(forces=False), arrival.mode, now(), current_process(),
         source=dict(arrival.source), number=number + 1, run_nonce=run.nonce,
     )  # fmt: skip
     data, _ = frame(to_body(invocation))

@@ -24,6 +24,7 @@ from tests.crash.breaking import Death, How
 from tests.exploration import SEEDS, reached, reaches
 from tests.planning.generate import dags
 from tests.transfer.lives import RUN_ID, invoke, live, memory, told
+from tests.verified import verified
 
 
 def records(storage: Storage, run_id: str = RUN_ID) -> set[str]:
@@ -55,7 +56,7 @@ def test_a_packed_run_is_the_same_run(dag: Dag, seed: int) -> None:
     assert told(run) == before
     again = pack_run(run)
     assert (again.packs, again.before) == ([], len(digests))
-    assert all(problem is None for _, problem in run.verify())
+    assert all(problem is None for _, problem in verified(run))
 
     # It goes on as ever, and what is made then can be packed, too.
     invoke(run, random.Random(seed), "retry")

@@ -24,6 +24,7 @@ from tests.exploration import SEEDS, reached, reaches, scaled
 from tests.places import NONCE, home
 from tests.planning.generate import dags
 from tests.transfer.lives import files, live, memory, objects, told
+from tests.verified import verified
 
 DAG = Dag.from_json(LINE)
 ALL = timedelta(0)
@@ -60,7 +61,7 @@ def test_a_run_that_is_whole_loses_nothing(dag: Dag, seed: int) -> None:
     reached(times=len(before["attempts"]) > 1)
     list(Sweep(store.storage, ALL).run(dry_run=False))
     assert told(run) == before
-    assert all(problem is None for _, problem in run.verify())
+    assert all(problem is None for _, problem in verified(run))
 
 
 def test_a_dry_run_removes_nothing(store: Store, tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def test_what_is_young_stays(store: Store, tmp_path: Path) -> None:
     ]
     assert not (tmp_path / "s/runs/gone").exists()
     run = store.run("r")
-    assert all(problem is None for _, problem in run.verify())
+    assert all(problem is None for _, problem in verified(run))
     assert run.values() == {"va": "x" * 20_000}
 
 
@@ -133,7 +134,7 @@ def test_blobs_of_a_run_at_work_stay_however_old(store: Store, tmp_path: Path) -
     assert "not long ago" in sweep.spared[run.prefix]
     age(tmp_path)
     assert list(swept(store).values()) == ["a blob that no record names"]
-    assert all(problem is None for _, problem in run.verify())
+    assert all(problem is None for _, problem in verified(run))
 
 
 def test_an_old_blob_that_is_saved_again_is_young(store: Store, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import runstore
 from benchmarks.fixtures import RUN_ID, finished_map
 from runstore.records import Consumed
 from tests.servers import server
+from tests.verified import verified
 
 ITEMS = 5_000
 DAG = runstore.Dag.from_json({"nodes": [{"name": "a", "kind": "task", "returns": ["x"]}]})
@@ -37,7 +38,7 @@ def test_many_records_are_read_one_by_one(tmp_path: Path) -> None:
     objects = [path for path in Path(folder).rglob("*") if path.is_file()]
     # 8 MB in 10,006 objects: their names take 2.5 of what is allowed here, the records nothing.
     with at_most(7 << 19):
-        checked = sum(problem is None for _, problem in run.verify())
+        checked = sum(problem is None for _, problem in verified(run))
     assert checked == len(objects)
 
 
@@ -58,7 +59,7 @@ def test_of_a_bucket_what_is_under_way_is_held_and_no_more(engine: str) -> None:
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(one, range(1, 501)))
         run = runstore.open(url, engine=engine).run("r")
-        assert all(problem is None for _, problem in islice(run.verify(), 200))
+        assert all(problem is None for _, problem in islice(verified(run), 200))
         # 7.5 MB of records; of the clients' own some 2 MB, warm by now.
         with at_most(9 << 19):
-            assert sum(problem is None for _, problem in run.verify()) == 1003
+            assert sum(problem is None for _, problem in verified(run)) == 1003

@@ -18,6 +18,7 @@ from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
 from tests.crash.breaking import Breaking, Death, How
 from tests.crash.pipelines import CASES, Case
+from tests.verified import verified
 
 HOWS: list[How] = ["dies before", "dies after", "fails before", "fails after"]
 
@@ -55,7 +56,7 @@ def report(case: Case, storage):
         for path in history.paths()
     }
     values = {name: run.blobs.load(value) for name, value in plan.values.items()}
-    problems = [found for found in run.verify() if found[1]]
+    problems = [found for found in verified(run) if found[1]]
     return plan, values, outcomes, problems
 
 

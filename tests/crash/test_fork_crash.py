@@ -13,6 +13,7 @@ from runstore.store import Store
 from tests.crash.breaking import Breaking, Death
 from tests.crash.pipelines import CASES
 from tests.crash.test_crash_law import HOWS, begin
+from tests.verified import verified
 
 
 def make(case, storage, parameters=None):
@@ -49,5 +50,5 @@ def test_a_fork_is_stopped_and_made_again(how):
         assert run.plan().status == "succeeded", breaking.broke
         assert run.values() == expected.values
         assert result is None or result.values == expected.values
-        assert not [problem for _, problem in run.verify() if problem]
+        assert not [problem for _, problem in verified(run) if problem]
         assert {k: v for k, v in inner._objects.items() if not k.startswith("runs/f/")} == before

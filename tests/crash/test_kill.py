@@ -13,6 +13,7 @@ from runstore import start
 from tests.crash.pipelines import CASES
 from tests.exploration import randomness
 from tests.forkserver import Child, fork_server
+from tests.verified import verified
 
 
 def invoke(store: str, name: str, **options: Any) -> Child:
@@ -48,7 +49,7 @@ def test_killed_again_and_again(tmp_path, name, workers):
         store_run = open_store(store).run("r")
         assert store_run.plan().status == whole.status == "succeeded"
         assert store_run.values() == whole.values
-        assert not [problem for _, problem in store_run.verify() if problem]
+        assert not [problem for _, problem in verified(store_run) if problem]
         if case.clean:
             history = store_run.history()
             for path in history.paths():

@@ -115,7 +115,7 @@ def test_what_is_no_file_fails_the_step(command, save, said, tmp_path, temporary
 
 def give_up(attempt: Attempt) -> None:
     (attempt.folder / "result.txt").write_text("work")
-    attempt.run.end_for(attempt.start, "lost", "Lost", "declared dead meanwhile")
+    attempt.writer.end_for(attempt.start, "lost", "Lost", "declared dead meanwhile")
 
 
 def test_the_files_of_a_refused_result_are_kept(tmp_path, temporary):

@@ -23,6 +23,7 @@ from runstore.errors import (
     ValueNotJsonError,
 )
 from tests.executor import tasks as t
+from tests.verified import verified
 
 PIPELINE = Dag(
     [
@@ -208,7 +209,7 @@ def test_a_fork_stands_alone(place):
     shutil.rmtree(root / "runs/r")
     run = runstore.open(root).run("f")
     assert run.values() == result.values
-    assert not [problem for _, problem in run.verify() if problem]
+    assert not [problem for _, problem in verified(run) if problem]
     result = retry("f", PIPELINE, store=root, force=["one"])
     assert (result.status, result.ran) == ("succeeded", ("one",))
     again = fork("f", PIPELINE, {"flag": "elsewhere"}, store=root, new_run_id="g")

@@ -20,6 +20,7 @@ from runstore.upkeep import remove_run
 from tests.executor import tasks as t
 from tests.executor.test_signals import alive
 from tests.places import home
+from tests.verified import verified
 
 COMMAND = "echo $$ > {marker}; sleep 3600 & wait"
 
@@ -107,7 +108,7 @@ def test_it_stops_and_says_so(tmp_path, long, processes, anew):
     assert written(home(url)) == new
     run = store.run("r")
     assert run.values() == {"x": 1}
-    assert [problem for _, problem in run.verify() if problem] == []
+    assert [problem for _, problem in verified(run) if problem] == []
 
 
 SCRIPT = """

@@ -14,6 +14,7 @@ from runstore.pipeline import Pipeline
 from runstore.records.framing import frame
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Run, Store
+from runstore.store.pack_buffer import PackBuffer
 from tests.executor import tasks as t
 
 
@@ -123,7 +124,7 @@ class Unpackable(MemoryStorage):
 
 
 def test_a_pack_that_cannot_be_written_ends_nothing(monkeypatch):
-    monkeypatch.setattr(Run, "pack_due", property(lambda run: len(run.kept()) > 3))
+    monkeypatch.setattr(PackBuffer, "full", property(lambda pack: len(pack.records) > 3))
     pipeline = sequence(*(task(t.one, name=name, returns=name) for name in "abcde"))
     result = begin(pipeline, store=Store(Unpackable("unpackable")), run_id="r")
     assert result.status == "succeeded"

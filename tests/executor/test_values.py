@@ -16,6 +16,7 @@ import rfc8785
 import runstore
 from runstore import Dag, sequence, start, task
 from tests.executor import shared
+from tests.verified import verified
 
 EXPECTED = {
     "input": {
@@ -115,7 +116,7 @@ def test_a_value_that_changes_while_it_is_recorded_is_one_value(tmp_path, proces
             assert blob["value"] == consumed
         assert digests(value) == consumed
         assert not [
-            problem for _, problem in runstore.open(tmp_path).run(f"r{n}").verify() if problem
+            problem for _, problem in verified(runstore.open(tmp_path).run(f"r{n}")) if problem
         ]
 
 

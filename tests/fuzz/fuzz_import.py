@@ -29,6 +29,7 @@ with atheris.instrument_imports(include=["runstore"]):
     from runstore.transfer import Limits, export_run, import_run
 
 from tests.transfer.forging import in_lines, read, seal, small
+from tests.verified import verified
 
 LIMITS = Limits(line_bytes=1 << 20, reformatted_bytes=1 << 20, objects=1000, pack_bytes=1 << 20)
 FOLDER = Path(tempfile.mkdtemp(prefix="runstore-fuzz-"))
@@ -70,7 +71,7 @@ def test_one_input(raw: bytes) -> None:
                 f"it was refused, and wrote something, or at length: {error}"
             ) from error
         return
-    assert all(problem is None for _, problem in run.verify())
+    assert all(problem is None for _, problem in verified(run))
     Planner(run.dag).plan(run.history())
 
 

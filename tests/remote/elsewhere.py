@@ -70,7 +70,7 @@ def main() -> None:
     socket.gethostname = lambda: host
     holder._boot = lambda: f"boot-of-{host}"  # type: ignore[assignment]
     holder._holder.cache_clear()
-    assert holder.myself().host == host
+    assert holder.current_process().host == host
     if what == "cli":
         from runstore.cli import main as command_line
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import runstore
 from runstore.transfer import export_run, import_run, transfer_run
 from tests.servers import Server
+from tests.verified import verified
 
 SIZE = 128 << 20
 MOST = 80 << 20  # parts of 8 MiB, some of them on their way, twice
@@ -41,7 +42,7 @@ def test_artifacts_are_never_held_whole(radosgw: Server, engine: str, tmp_path: 
     attempt.succeed()
     os.unlink(tmp_path / "large")
     with small("verify"):
-        assert [problem for _, problem in run.verify() if problem] == []
+        assert [problem for _, problem in verified(run) if problem] == []
     with small("export"):
         export_run(run, tmp_path / "r.json", artifacts="all")
     assert (tmp_path / "r.json").stat().st_size > SIZE
@@ -62,9 +63,9 @@ def test_a_damaged_blob_is_found_in_a_bucket(radosgw: Server, engine: str) -> No
     attempt = run.begin("a")
     attempt.save_bytes("x", b"x" * 20_000)
     attempt.succeed()
-    assert {problem for _, problem in run.verify()} == {None}
+    assert {problem for _, problem in verified(run)} == {None}
     (key,) = (key for key in radosgw.objects(bucket) if "/blobs/" in key)
     radosgw.s3().put_object(Bucket=bucket, Key=key, Body=b"y" * 20_000)
-    ((found, problem),) = ((k, p) for k, p in run.verify() if p)
+    ((found, problem),) = ((k, p) for k, p in verified(run) if p)
     assert key.endswith(found)
     assert problem is not None

@@ -15,6 +15,7 @@ import runstore
 from runstore.errors import AttemptTakenError, KeyExistsError, StorageError
 from runstore.storage import has_single_writer, open_storage
 from runstore.storage.probe import probe
+from runstore.store.marker import heed_marker
 from runstore.transfer import transfer_run
 from runstore.upkeep.doctor import examine
 from tests.places import prefix
@@ -146,7 +147,7 @@ def test_a_retry_takes_the_promise_from_the_marker(rclone, engine, tmp_path):
     url = f"s3://{rclone.bucket()}/x"
     transfer_run(here, "moved", runstore.open(url, engine=engine, single_writer=True))
     store = runstore.open(url, engine=engine)
-    store.heed_marker()
+    heed_marker(store.storage)
     run = store.run("moved")
     run.begin_invocation("retry")
     run.begin("a").succeed()

@@ -79,8 +79,8 @@ def test_a_container_does_not_judge_another_one_of_its_host_name(store):
         assert claim.stdout.readline() == b"claimed\n"
         by = recorded(store).by
         assert by.pid < 10, "it counts from 1"
-        assert by.host == holder.myself().host
-        assert by.boot.split(".")[0] == holder.myself().boot.split(".")[0], "one kernel"
+        assert by.host == holder.current_process().host
+        assert by.boot.split(".")[0] == holder.current_process().boot.split(".")[0], "one kernel"
         assert not holder.is_dead(by)
         assert said(*container(JUDGE, store, "--mount-proc")) == "left 1"
     finally:
@@ -123,7 +123,7 @@ def test_another_clock_is_another_place(store):
 @pytest.fixture
 def gone() -> Holder:
     """A process of this machine that is dead, as its records name it."""
-    code = "from runstore.store.process import myself; print(myself().to_json())"
+    code = "from runstore.store.process import current_process; print(current_process().to_json())"
     return Holder(**eval(said(sys.executable, "-c", code)))
 
 
@@ -160,19 +160,19 @@ def test_a_process_that_can_leave_no_mark_is_never_dead(tmp_path, monkeypatch):
     monkeypatch.setattr(holder, "_PLACES", [str(tmp_path / "a-file"), str(tmp_path)])
     holder._holder.cache_clear()
     try:
-        assert holder.myself().mark is None
-        assert not holder.is_dead(replace(holder.myself(), pid_start=1))
+        assert holder.current_process().mark is None
+        assert not holder.is_dead(replace(holder.current_process(), pid_start=1))
     finally:
         holder._holder.cache_clear()
 
 
 def test_a_fork_is_a_process_of_its_own():
     reading, writing = os.pipe()
-    me = holder.myself()
+    me = holder.current_process()
     pid = os.fork()
     if pid == 0:
         try:
-            os.write(writing, repr(holder.myself().to_json()).encode())
+            os.write(writing, repr(holder.current_process().to_json()).encode())
         finally:
             os._exit(0)
     os.close(writing)

@@ -16,6 +16,7 @@ from runstore.storage.memory import MemoryStorage
 from runstore.store import Run, Store
 from runstore.transfer import export_run, import_run, transfer_run
 from tests.cli.conftest import Shell
+from tests.verified import verified
 
 BYTES = b'["looks", "like", "json"]'
 SHA256 = hashlib.sha256(BYTES).hexdigest()
@@ -48,7 +49,7 @@ def put(run: Run, path: str, name: str) -> End:
         "r", path, 1, start.nonce, start.invocation, "succeeded", start.consumed, start.digest,
         {name: Blob(SHA256, len(BYTES), DIGEST, "npy")}, run_nonce=run.record.nonce,
     )  # fmt: skip
-    run.write_attempt(end)
+    run.writer.end(end)
     return end
 
 
@@ -121,7 +122,7 @@ def test_it_goes_along_unread(tmp_path):
         again = there.run("r")
         end = again.read_end("gives", 1)
         assert end.outputs == {"x": Blob(SHA256, len(BYTES), DIGEST, "npy")}
-        assert [problem for _, problem in again.verify() if problem] == []
+        assert [problem for _, problem in verified(again) if problem] == []
         assert again.plan()["use"].action == "FAILED"
     fork = store.fork_run(run, run_id="f")
     assert fork.blobs.read(Blob(SHA256, len(BYTES))) == BYTES

@@ -133,7 +133,7 @@ def test_a_refused_end_leaves_the_files_and_says_where(run: runstore.Run, tempor
     (a.folder / "result.txt").write_text("three hours of work")
     _ = b.folder
     for attempt in (a, b):
-        run.end_for(attempt.start, "lost", "Lost", "declared dead")
+        run.writer.end_for(attempt.start, "lost", "Lost", "declared dead")
     with pytest.raises(AttemptLostError) as refused:
         a.succeed()
     (kept,) = [path for path in temporary.iterdir() if any(path.iterdir())]

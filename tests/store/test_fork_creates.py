@@ -21,6 +21,7 @@ from runstore.transfer import export_run, import_run, transfer_run
 from runstore.upkeep import Sweep, remove_run
 from tests.cli.conftest import Shell
 from tests.places import home
+from tests.verified import verified
 
 STEPS = 1_000
 MAP = Dag.from_json(
@@ -87,7 +88,7 @@ def test_a_fork_of_a_fork_an_export_an_import_and_a_pull_keep_the_logs(tmp_path)
     for run in (second, imported, there.run("g"), runstore.open(tmp_path / "g.json").run("g")):
         assert run.logs("list") == b"made a list"
         assert run.logs("each[2]/work") == b"log of each[2]/work\n"
-        checked = list(run.verify())
+        checked = list(verified(run))
         assert [problem for _, problem in checked if problem] == []
     for _ in Sweep(store.storage, timedelta(0)).run(dry_run=False):
         pass
@@ -109,7 +110,7 @@ def test_a_log_that_is_missing_at_the_origin_is_missing_in_the_fork(tmp_path):
     assert fork.logs("each[1]/work") == b"log of each[1]/work\n"
     with pytest.raises(runstore.errors.BlobMissingError):
         fork.logs("list")
-    assert [problem for _, problem in fork.verify() if problem] == []
+    assert [problem for _, problem in verified(fork) if problem] == []
 
 
 def test_a_damaged_value_of_the_origin_is_missing_in_the_fork(tmp_path):
@@ -155,7 +156,7 @@ def test_logs_beyond_the_bound_and_artifacts_are_blobs(tmp_path):
     assert len(blobs) == 2  # the log of a; the value, of which all have the same
     assert {name: fork.logs(name) for name in logs} == logs
     assert fork.values() == dict.fromkeys("abc", "x" * 20_000)
-    assert [problem for _, problem in fork.verify() if problem] == []
+    assert [problem for _, problem in verified(fork) if problem] == []
     for _ in Sweep(store.storage, timedelta(0)).run(dry_run=False):
         pass
     assert {name: fork.logs(name) for name in logs} == logs

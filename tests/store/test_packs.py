@@ -14,6 +14,7 @@ from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
 from runstore.store.pairing import A_START
 from tests.places import NONCE, prefix
+from tests.verified import verified
 
 
 def record(n: int, run: str = "r", nonce: str = NONCE) -> bytes:
@@ -118,7 +119,9 @@ def test_a_pack_holds_records_of_its_own_run_only():
     history = run.history()
     assert list(history.paths()) == ["n2"]
     assert "'other'" in history.damaged[0].problem
-    assert [key for key, problem in run.verify() if problem] == [f"{run.prefix}packs/{digest}.json"]
+    assert [key for key, problem in verified(run) if problem] == [
+        f"{run.prefix}packs/{digest}.json"
+    ]
 
 
 def one():
@@ -144,7 +147,7 @@ def test_a_fork_reads_what_is_whole_of_its_damaged_pack():
     run = store.run("f")
     assert run.plan().status == "succeeded"
     assert run.values() == forked.values
-    assert [key for key, problem in run.verify() if problem] == [pack]
+    assert [key for key, problem in verified(run) if problem] == [pack]
     at = data.index(b'"path":"c"') + 8
     storage._objects[pack] = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
     assert {s.path: s.action.value for s in run.plan().steps} == {

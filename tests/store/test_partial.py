@@ -69,12 +69,12 @@ def test_its_requests_do_not_grow_with_items_packs_and_invocations():
         run = memory().create_run(DAG, run_id=RUN_ID)
         for life in range(lives):
             run.begin_invocation("retry" if life else "start")
-            run.keep_for_pack()
+            run.writer.pack.begin()
             if not life:
                 run.begin("list").succeed({"items": list(range(items))})
             for step in run.plan().ready:
                 run.begin(step).fail("not yet")
-            run.write_pack()
+            run.writer.pack.write()
         assert len(list(run.storage.list(run.prefix + keys.PACKS))) >= lives
         said, counting = asked(run, "each[0]/work")
         assert (said["reason"], said["attempt"]) == ("failed", lives + 1)
@@ -85,10 +85,10 @@ def test_its_requests_do_not_grow_with_items_packs_and_invocations():
 def test_a_damaged_end_is_taken_from_a_pack(tmp_path):
     run = runstore.open(str(tmp_path)).create_run(DAG, run_id="r")
     run.begin_invocation("start")
-    run.keep_for_pack()
+    run.writer.pack.begin()
     run.begin("list").succeed({"items": [1, 2]})
     run.begin("each[1]/work").succeed({"score": 1})
-    run.write_pack()
+    run.writer.pack.write()
     key = keys.attempt_key(run.prefix, "each[1]/work", 1, "end")
     (tmp_path / key).write_bytes(b"{}")
     said, counting = asked(run, "each[1]/work")
@@ -112,10 +112,10 @@ def test_an_older_attempt_is_found_in_the_pack_that_alone_holds_it():
 def test_an_end_that_was_lost_is_taken_from_a_pack_and_not_declared_lost(tmp_path):
     run = runstore.open(str(tmp_path)).create_run(DAG, run_id="r")
     run.begin_invocation("start")
-    run.keep_for_pack()
+    run.writer.pack.begin()
     run.begin("list").succeed({"items": [1, 2]})
     run.begin("each[1]/work").succeed({"score": 1})
-    run.write_pack()
+    run.writer.pack.write()
     (tmp_path / keys.attempt_key(run.prefix, "each[1]/work", 1, "end")).unlink()
     said, _ = asked(run, "each[1]/work")
     assert said["reason"] == "succeeded"
@@ -129,10 +129,10 @@ def test_a_pack_does_not_open_an_attempt_again_that_a_later_one_superseded():
     dag = Dag([Task(name="other"), Task(name="a"), Task(name="b", after=("a",))])
     run = memory().create_run(dag, run_id=RUN_ID)
     run.begin_invocation("start")
-    run.keep_for_pack()
+    run.writer.pack.begin()
     run.begin("other").succeed()
     run.begin("a")
-    assert run.write_pack()
+    assert run.writer.pack.write()
     again = Store(run.storage).run(RUN_ID)
     again.begin_invocation("retry")
     assert again.take_over(again.history(), "all") == []

@@ -12,16 +12,17 @@ from runstore.errors import RunExistsError, StorageError
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
 from runstore.upkeep import Sweep
+from tests.verified import verified
 
 DAG = Dag([Task(name="a", returns=("x",)), Task(name="b", after=("a",))])
 
 
 def made(storage):
     run = Store(storage).create_run(DAG, run_id="r")
-    run.keep_for_pack()
+    run.writer.pack.begin()
     run.begin("a").succeed({"x": 1})
     run.begin("b").succeed({})
-    run.write_pack()
+    run.writer.pack.write()
     return run
 
 
@@ -51,7 +52,7 @@ def test_of_two_that_create_one_run_one_is_told_that_it_exists(tmp_path):
     assert store.run("r").parameters == first.parameters
     swept = list(Sweep(store.storage, timedelta(0)).run(dry_run=False))
     assert [litter.what for litter in swept] == ["of a run that is not there"]
-    assert all(problem is None for _, problem in store.run("r").verify())
+    assert all(problem is None for _, problem in verified(store.run("r")))
 
 
 class Dying(MemoryStorage):

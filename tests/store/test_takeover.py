@@ -24,7 +24,7 @@ DAG = Dag([Task(name="a")])
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.ENOENT])
 def test_a_writer_is_not_dead_because_proc_cannot_be_read(monkeypatch, code):
-    me = holder.myself()
+    me = holder.current_process()
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     other = replace(me, pid=process.pid, pid_start=holder._started(process.pid))
     real = builtins.open
@@ -52,12 +52,14 @@ def test_a_writer_of_another_user_is_not_dead(monkeypatch):
 
     monkeypatch.setattr(os, "kill", forbidden)
     monkeypatch.setattr(holder, "_stat", lambda _: None)
-    assert not holder.is_dead(holder.myself())
+    assert not holder.is_dead(holder.current_process())
 
 
 def test_a_zombie_is_dead():
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    zombie = replace(holder.myself(), pid=process.pid, pid_start=holder._started(process.pid))
+    zombie = replace(
+        holder.current_process(), pid=process.pid, pid_start=holder._started(process.pid)
+    )
     process.stdin.close()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert holder.is_dead(zombie)
@@ -92,7 +94,7 @@ def test_a_retry_looks_at_it_before_it_writes():
 def test_an_attempt_that_began_nobody_knows_when_is_not_given_up_by_age(since):
     run = Store(MemoryStorage(f"since {since!r}")).create_run(DAG, run_id="r")
     start = Start("r", "a", 1, "0" * 32, "i", Holder("elsewhere"), since, Consumed())
-    run._write("runs/r/attempts/a.000001.start.json", start)
+    run.writer.write("runs/r/attempts/a.000001.start.json", start)
     history = run.history()
     assert run.take_over(history, datetime.timedelta(0)) == list(history.open())
     assert run.take_over(history, "all") == []

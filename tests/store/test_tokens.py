@@ -129,28 +129,28 @@ class Packless(MemoryStorage):
 def test_packing_never_comes_in_the_way_of_an_attempt(monkeypatch):
     monkeypatch.setattr("runstore.store.pack_buffer._PACK_BYTES", 1)
     run = Store(Packless("no packs")).create_run(DAG, run_id="r")
-    run.keep_for_pack()
+    run.writer.pack.begin()
     run.begin("a").succeed({"x": 1})
     run.begin("b").succeed()
-    assert run.pack_due
-    assert len(run.kept()) == 4
+    assert run.writer.pack.full
+    assert len(run.writer.pack.records) == 4
     with pytest.raises(StorageError, match="no packs"):
-        run.write_pack()
-    assert not run.pack_due
+        run.writer.pack.write()
+    assert not run.writer.pack.full
     assert run.plan().status == "succeeded"
 
 
 def test_a_damaged_pack_of_the_same_name_is_made_good():
     run = new("same name")
-    run.keep_for_pack()
+    run.writer.pack.begin()
     run.begin("a").succeed({"x": 1})
     run.begin("b").succeed()
-    kept = run.kept()
-    key = run.write_pack()
+    kept = run.writer.pack.records
+    key = run.writer.pack.write()
     whole = run.storage.read(key)
     run.storage._objects[key] = b"damaged"
-    run.keep(kept)
-    assert run.write_pack() == key
+    run.writer.pack.add(kept)
+    assert run.writer.pack.write() == key
     assert run.storage.read(key) == whole
     with pytest.raises(AttemptEndedError):
         run.begin("b")

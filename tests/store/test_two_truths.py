@@ -18,6 +18,7 @@ from runstore.store import Run, Store
 from runstore.transfer import export_run, transfer_run
 from tests.cli.conftest import Shell
 from tests.places import home
+from tests.verified import verified
 
 DAG = runstore.Dag.from_json(
     {
@@ -207,11 +208,11 @@ def test_it_is_damage_in_a_history_and_no_step_is_skipped_on_it(case):
 def test_verify_names_it(case):
     at, key, _ = case
     run = opened(at)
-    wrong = {name: problem for name, problem in run.verify() if problem}
+    wrong = {name: problem for name, problem in verified(run) if problem}
     assert set(wrong) == {key} or (len(wrong) == 1 and "/packs/" in next(iter(wrong)))
     turned = list(run.storage.list(""))[::-1]
     run.storage.list = lambda prefix, **_: iter([k for k in turned if k.startswith(prefix)])
-    assert len([problem for _, problem in run.verify() if problem]) == 1
+    assert len([problem for _, problem in verified(run) if problem]) == 1
 
 
 def test_it_is_neither_exported_nor_moved(case, tmp_path):
@@ -263,7 +264,7 @@ def test_an_invocation_of_a_namesake_is_damage(tmp_path):
     key = f"runs/r/{at.name}/invocations/{file.name}"
     run = opened(at)
     assert [each.key for each in run.history().damaged] == [key]
-    assert [name for name, problem in run.verify() if problem] == [key]
+    assert [name for name, problem in verified(run) if problem] == [key]
     assert file.stem not in run.history().invocations
     with pytest.raises(RecordDamagedError):
         export_run(run, tmp_path / "r.json")

@@ -12,6 +12,7 @@ import runstore
 from runstore import Attempt, Map, Pipeline, Task, fork, retry, sequence, start, task
 from runstore.errors import InputError, ParameterError, ValueNotJsonError
 from runstore.executor import Silent
+from tests.verified import verified
 
 DAG = sequence(Task(name="a", returns=("x",)), Task(name="b", params=("x",), returns=("y",)))
 
@@ -61,7 +62,7 @@ def test_a_value_comes_back_exactly(tmp_path, what):
     assert same(attempt.params["x"], value)
     attempt.succeed({"y": [value] if not what.startswith("deep 490") else 0})
     assert same(store.run("r").values()["x"], value)
-    assert not [problem for _, problem in run.verify() if problem]
+    assert not [problem for _, problem in verified(run) if problem]
     assert store.run("r").plan().status == "succeeded"
 
 

@@ -15,6 +15,7 @@ from runstore.errors import RunstoreError
 from runstore.store import Run
 from runstore.transfer import Limits, export_run, import_run
 from tests.transfer.lives import files, memory, objects, of_run, reframed
+from tests.verified import verified
 
 Document = dict[str, Any]
 
@@ -105,7 +106,7 @@ def outcome(data: bytes, folder: Path, limits: Limits = Limits()) -> str:  # noq
         assert message.count("\n") == 0
         return f"{type(error).__name__}: {message}"
     # A file without some blob is a valid one: who made it left it out.
-    assert not [p for _, p in run.verify() if p is not None and "is missing from" not in p]
+    assert not [p for _, p in verified(run) if p is not None and "is missing from" not in p]
     run.plan()
     return ""
 

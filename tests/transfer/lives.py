@@ -71,13 +71,13 @@ def invoke(run: Run, choose: random.Random, mode: Any, *, most: int = 40) -> Non
     run.begin_invocation(mode, force=forces, command=["python", "x.py"], code={"git": "abc"})
     run.take_over(run.history(), "all")
     if choose.random() < 0.7:
-        run.keep_for_pack()
+        run.writer.pack.begin()
     for _ in range(choose.randint(1, most)):
         ready = run.plan().ready
         if not ready:
             break
         step(run, choose.choice(ready), choose)
-    run.write_pack()
+    run.writer.pack.write()
 
 
 def step(run: Run, step: Step, choose: random.Random) -> None:

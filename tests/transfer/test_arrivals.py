@@ -20,6 +20,7 @@ from runstore.transfer import Arrival, export_run, import_run, transfer_run
 from tests.transfer.counting import Counting
 from tests.transfer.forging import SMALL, small
 from tests.transfer.lives import memory, objects, reframed
+from tests.verified import verified
 
 PULL = Arrival("pull", {"store": "s3://b/x"})
 
@@ -190,7 +191,7 @@ def test_no_credentials_are_recorded(url: str, shown: str) -> None:
 def test_the_forged_run_is_one(tmp_path: Path) -> None:
     run = strange()
     assert Store(run.storage).run("r").dag == SMALL
-    assert not [problem for _, problem in run.verify() if problem]
+    assert not [problem for _, problem in verified(run) if problem]
 
 
 def killed_at(link: int, root: Path, file: Path) -> bool:

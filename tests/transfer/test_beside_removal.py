@@ -17,6 +17,7 @@ from runstore.storage.memory import MemoryStorage
 from runstore.store import Run, Store
 from runstore.transfer import export_run, import_run, transfer_run
 from runstore.upkeep import Sweep, pack_run, remove_run
+from tests.verified import verified
 
 DAG = Dag.from_json({"nodes": [{"name": n, "kind": "task", "returns": [n]} for n in "ab"]})
 
@@ -95,9 +96,9 @@ def outcome(does: Callable[[], object]) -> RunstoreError | None:
     return None
 
 
-def verified(run: Run) -> None:
+def checked(run: Run) -> None:
     """With what it finds missing before it says why."""
-    problems = [problem for _, problem in run.verify() if problem]
+    problems = [problem for _, problem in verified(run) if problem]
     assert problems == []
 
 
@@ -105,7 +106,7 @@ VERBS: dict[str, Callable[[Store, Store, Path], object]] = {
     "export": lambda store, _, file: export_run(store.run("r"), file, artifacts="all"),
     "push": lambda store, target, _: transfer_run(store, "r", target, workers=1),
     "fork": lambda store, target, _: target.fork_run(store.run("r"), run_id="f"),
-    "verify": lambda store, *_: verified(store.run("r")),
+    "verify": lambda store, *_: checked(store.run("r")),
 }
 
 
@@ -136,7 +137,7 @@ def test_at_the_source(tmp_path: Path, verb: str, act: str) -> None:
         elif verb == "fork":
             plan = target.run("f").plan()
             assert [step.action for step in plan.steps] == ["SKIP", "SKIP"]
-            assert [problem for _, problem in target.run("f").verify() if problem] == []
+            assert [problem for _, problem in verified(target.run("f")) if problem] == []
         else:
             if verb == "export":
                 import_run(target, file)
@@ -181,7 +182,7 @@ def test_at_the_target(tmp_path: Path, act: str) -> None:
             continue  # it was removed when it was done
         run = Store(target).run("r")
         assert run.plan().status == "succeeded"
-        assert [problem for _, problem in run.verify() if problem] == []
+        assert [problem for _, problem in verified(run) if problem] == []
         if beside.count < at:
             break
     assert told or act == "rm"

@@ -28,7 +28,7 @@ def two(*, packed: bool = False) -> tuple[Store, Run, Store, Run]:
     for each in (mine, theirs):
         each.begin_invocation("retry")
         if packed:
-            each.keep_for_pack()
+            each.writer.pack.begin()
     return one, mine, other, theirs
 
 
@@ -40,8 +40,8 @@ def test_all_that_diverged_is_named_and_nothing_is_written(packed: bool, tmp_pat
         theirs.begin(name).fail("as planned")
     mine.begin("e").succeed()
     theirs.begin("f")
-    mine.write_pack()
-    theirs.write_pack()
+    mine.writer.pack.write()
+    theirs.writer.pack.write()
     export_run(mine, tmp_path / "r.json")
     before = objects(one), objects(other)
     for again in (
@@ -68,7 +68,7 @@ def test_who_holds_them_is_found_in_packs_alone(tmp_path: Path) -> None:
     for name in "bcd":
         mine.begin(name).succeed()
         theirs.begin(name).fail("as planned")
-    mine.write_pack()
+    mine.writer.pack.write()
     # As after a loss: no loose records of what a pack holds.
     for key in [k for k in objects(one) if "/attempts/" in k and "/a." not in k]:
         del one.storage._objects[key]  # type: ignore[attr-defined]
@@ -147,7 +147,7 @@ def test_what_it_reads_and_writes() -> None:
     one, mine, other, _ = two(packed=True)
     for name in "bcdef":
         mine.begin(name).succeed()
-    mine.write_pack()
+    mine.writer.pack.write()
     source, target = Counting(one.storage), Counting(other.storage)
     transfer_run(Store(source), "r", Store(target))
     # run.json on both sides, and again at the end, whether it is there; the pack, and its copy; one

@@ -59,7 +59,7 @@ def said(body: dict[str, object]) -> tuple[object, ...]:
 def test_every_end_says_it_whoever_ends_the_attempt(tmp_path: Path) -> None:
     run = made(open_store(str(tmp_path / "s")))
     starts = {start.path: start for start in run.history().open()}
-    run.end_for(starts["ends"], "failed", "Error", "by who watched it")
+    run.writer.end_for(starts["ends"], "failed", "Error", "by who watched it")
     run.take_over(run.history(paths=["lost"]), "all")
     ends = bodies(home(tmp_path / "s") / "attempts", "end")
     assert {path: (body["outcome"], *said(body)) for path, body in ends.items()} == {
@@ -98,7 +98,9 @@ def packed(run: Run, there: Store, _: Path) -> Run:
 @pytest.mark.parametrize("way", [exported, pushed, packed])
 def test_it_goes_along(way: Callable[[Run, Store, Path], Run], tmp_path: Path) -> None:
     run = made(memory())
-    run.end_for(next(s for s in run.history().open() if s.path == "ends"), "failed", "E", "x")
+    run.writer.end_for(
+        next(s for s in run.history().open() if s.path == "ends"), "failed", "E", "x"
+    )
     arrived = way(run, memory(), tmp_path)
     assert arrived.record.source == {"url": "gs://bucket/runs"}
     history = arrived.history()

@@ -34,6 +34,7 @@ from tests.transfer.lives import (
     of_run,
     told,
 )
+from tests.verified import verified
 
 
 @reaches(0.3)
@@ -53,7 +54,7 @@ def test_an_import_is_the_run(
     assert told(arrived) == told(run) == told(runstore.open(folder / "run.json").run(RUN_ID))
     assert of_run(objects(target), packs=False) == of_run(objects(source), packs=False)
     # The same records are the same bytes, wherever they stand and however they are packed.
-    assert all(problem is None for _, problem in arrived.verify())
+    assert all(problem is None for _, problem in verified(arrived))
     export_run(arrived, folder / "again.json", artifacts="all")
     one, two = (
         [

@@ -72,7 +72,7 @@ def _not_asked_for(path: str) -> int:
     """How many blobs the records in an exported file name that are not in it. The file is read once
     more, one record at a time: it is on this machine, and the run may not be."""
     from runstore.records import keys
-    from runstore.store.verify import named_blobs
+    from runstore.upkeep.verify import named_blobs
 
     store = Place(path).open()
     (run_id,) = store.runs()

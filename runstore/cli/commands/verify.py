@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from runstore.store import Run
-    from runstore.store.verify import Checked
+    from runstore.upkeep.verify import Checked
 
 __all__ = ["command"]
 
@@ -33,7 +33,7 @@ def command(run_id: str, style: str, store: Place) -> int:
     from runstore.cli.arguments import existing_run
     from runstore.cli.render.text import clean, count, named
     from runstore.records import keys
-    from runstore.store.verify import check_run
+    from runstore.upkeep.verify import verify
 
     run = existing_run(store, run_id, cache=False, salvage=True)
     # What an export left out is no damage.
@@ -42,7 +42,7 @@ def command(run_id: str, style: str, store: Place) -> int:
     checked = left_out = 0
     marked = exported
     bad: list[Checked] = []
-    for found in check_run(run):
+    for found in verify(run):
         marked = marked or found.key == keys.MARKER
         if found.state == "left out" or (exported and found.key not in there):
             left_out += 1

@@ -13,9 +13,9 @@ from runstore.store.blobs import Blobs
 from runstore.store.pairing import Ended, is_of
 
 if TYPE_CHECKING:
-    from runstore.store.view import RunView
+    from runstore.store.view import RunReader
 
-__all__ = ["Checked", "check_run", "named_blobs", "verify_run"]
+__all__ = ["Checked", "named_blobs", "verify"]
 
 
 _AT_ONCE = 512
@@ -43,14 +43,7 @@ class _Named(NamedTuple):
     """Digests of the logs that stand in the pack of what a fork took over."""
 
 
-def verify_run(run: RunView) -> Iterator[tuple[str, str | None]]:
-    """See :meth:`Run.verify`: the first two of what :func:`check_run` gives."""
-    for found in check_run(run):
-        if found.state != "left out":
-            yield found.key, found.problem
-
-
-def check_run(run: RunView) -> Iterator[Checked]:
+def verify(run: RunReader) -> Iterator[Checked]:
     """Every object of a run, the blobs that it names and that are missing, and the store's marker.
 
     Whatever is wrong with one, the others are looked at. A store without a marker is whole: it was
@@ -111,7 +104,7 @@ def check_run(run: RunView) -> Iterator[Checked]:
         run.check_there("not all of it was checked")
 
 
-def named_blobs(run: RunView) -> set[str]:
+def named_blobs(run: RunReader) -> set[str]:
     """The digests of all blobs that the records of a run name, but for logs that stand in a pack.
     Reads all but the blobs; what is damaged names none."""
     check = _Check(run)
@@ -139,7 +132,7 @@ class _Pairs(NamedTuple):
 class _Check:
     """Checks records one by one, and each against those before it."""
 
-    def __init__(self, run: RunView) -> None:
+    def __init__(self, run: RunReader) -> None:
         self.run = run
         self.named = _Named({}, set(), set())
         self.compares = False
@@ -279,6 +272,6 @@ def _said(record: Start | End) -> bytes:
     return bytes.fromhex(record.digest + (record.start or "0" * 64) + record.nonce)
 
 
-def _key(run: RunView, record: Start | End) -> str:
+def _key(run: RunReader, record: Start | End) -> str:
     which: Literal["start", "end"] = "end" if isinstance(record, End) else "start"
     return keys.attempt_key(run.prefix, record.path, record.attempt, which)

@@ -1,0 +1,46 @@
+"""Claiming the id of a new run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runstore.errors import KeyExistsError, KeyMissingError, RunExistsError
+from runstore.records import RunRecord, keys
+from runstore.records.codec import to_body
+from runstore.records.framing import frame
+from runstore.storage import Storage
+from runstore.store.run import Run
+
+__all__ = ["create_record", "is_taken", "taken"]
+
+
+def create_record(storage: Storage, record: RunRecord, secrets: Mapping[str, Any]) -> Run:
+    """Create ``run.json``, which claims the id: what it names is there already.
+
+    :raises RunExistsError: if the id is taken.
+    """
+    data, record.digest = frame(to_body(record))
+    try:
+        storage.create(keys.run_key(record.run_id), data)
+    except KeyExistsError:
+        raise taken(storage, record.run_id) from None
+    return Run(storage, record, secrets, is_new=True)
+
+
+def is_taken(storage: Storage, run_id: str) -> bool:
+    """Whether there is a run of this id. One read."""
+    try:
+        storage.read(keys.run_key(run_id))
+    except KeyMissingError:
+        return False
+    return True
+
+
+def taken(storage: Storage, run_id: str) -> RunExistsError:
+    """The error to raise for an id that another run has."""
+    return RunExistsError(
+        f"run {run_id!r} exists in {storage.url}: `runstore retry` continues it, "
+        f"or choose another id",
+        run_id=run_id,
+    )
