@@ -36,6 +36,9 @@ texts = st.text(st.characters(codec="utf-8"), max_size=12)
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 hexes = st.text("0123456789abcdef", min_size=64, max_size=64)
 nonces = st.text("0123456789abcdef", min_size=32, max_size=32)
+structures = st.builds("{}:{}".format, st.integers(1, 99), hexes)
+ids = st.text("0123456789abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=64)
+modes = st.sampled_from(["start", "retry", "fork", "import", "pull"])
 scalars = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | texts
 scalars |= st.floats(allow_nan=False, allow_infinity=False)
 values = st.recursive(
@@ -90,7 +93,7 @@ runs = st.builds(
     nonces,
     texts,
     st.just({"nodes": []}),
-    texts,
+    structures,
     parameters.map(lambda p: {**p, "token": Secret("token")}) | parameters,
     st.dictionaries(names, texts, max_size=2),
     st.none() | st.fixed_dictionaries({"run_id": names, "pack": hexes}),
@@ -98,15 +101,15 @@ runs = st.builds(
 invocations = st.builds(
     Invocation,
     names,
-    names,
-    names,
+    ids,
+    modes,
     texts,
     st.none() | holders,
     st.lists(names, max_size=3).map(tuple),
     code,
     st.dictionaries(names, st.integers(0, 999), max_size=2),
     st.lists(names, max_size=2).map(tuple),
-    st.none() | names,
+    st.none() | structures,
     st.none() | st.just({"nodes": []}),
     number=st.integers(1, 99),
     run_nonce=nonces,
@@ -215,7 +218,7 @@ def test_a_mistyped_field_is_damage_and_no_crash(kind, junk):
             "r", "a", 1, "0" * 32, "i", Holder("h", 1), "t", Consumed(), run_nonce=NONCE
         ),
         "end": END,
-        "run": RunRecord("r", NONCE, "t", {"nodes": []}, "1:x", {"p": 1}, {"l": "x"}),
+        "run": RunRecord("r", NONCE, "t", {"nodes": []}, "1:" + "a" * 64, {"p": 1}, {"l": "x"}),
         "invocation": Invocation("r", "i", "retry", force={"a": 1}, run_nonce=NONCE),
     }[kind]
     store = Store(MemoryStorage("junk"))
@@ -225,7 +228,7 @@ def test_a_mistyped_field_is_damage_and_no_crash(kind, junk):
             continue
         data = sealed({**body, name: junk})
         store.storage._objects = {  # type: ignore[attr-defined]
-            "runs/r/run.json": framed(RunRecord("r", NONCE, "t", DAG, "1:x")),
+            "runs/r/run.json": framed(RunRecord("r", NONCE, "t", DAG, "1:" + "a" * 64)),
             f"{HOME}/attempts/a.000001.end.json": framed(END),
         }
         key = {

@@ -25,16 +25,14 @@ __all__ = [
     "PIECE_BYTES",
     "Entry",
     "Layout",
+    "LayoutError",
     "Limits",
     "Manifest",
-    "NotInLinesError",
-    "WrongLineError",
     "head",
     "head_line",
     "is_hex",
     "parse_line",
     "piece_line",
-    "put_into_lines",
     "record_line",
     "strict_json",
     "version_of",
@@ -52,8 +50,6 @@ class Limits:
 
     line_bytes: int = 32 << 20
     """One line: one record, or one piece of a blob."""
-    reformatted_bytes: int = 32 << 20
-    """A file that is not in lines any more, and is therefore held in memory."""
     objects: int = 1_000_000
     """Records and blobs: some 300 bytes of memory each."""
     pack_bytes: int = 256 << 20
@@ -209,10 +205,7 @@ def parse_line(line: bytes, number: int) -> Entry:
     if (found := _PIECE.match(line)) and line.endswith(b'"}'):
         data = line[found.end() : -2]
         return Entry(found[1].decode(), found[2].decode(), int(found[3]), data, number)
-    return _of_json(strict_json(line), number)
-
-
-def _of_json(raw: Any, number: int = 0) -> Entry:
+    raw = strict_json(line)
     if type(raw) is dict:
         if type(key := raw.get("key")) is str and type(data := raw.get("data")) is str:
             return Entry("record", key, 0, data.encode(), number)
@@ -220,33 +213,11 @@ def _of_json(raw: Any, number: int = 0) -> Entry:
             name, part, piece = raw.get(kind), raw.get("part"), raw.get("base64")
             if type(name) is str and is_hex(name) and type(part) is int and type(piece) is str:
                 return Entry(kind, name, part, piece.encode("ascii"), number)
-    raise WrongLineError("an object is neither a record nor a piece of a blob")
+    raise LayoutError("an object is neither a record nor a piece of a blob")
 
 
-class WrongLineError(ValueError):
-    """A line that is one JSON object, and not one of ours: no other layout makes it right."""
-
-
-class NotInLinesError(Exception):
-    """Not in lines: reformatted, cut short, or something else altogether."""
-
-
-def put_into_lines(raw: dict[str, Any], lines: IO[bytes]) -> None:
-    objects, count, digest = raw["objects"], raw["count"], raw["sha256"]
-    if type(objects) is not list or type(count) is not int or count < 0 or not is_hex(digest):
-        raise ValueError("its objects, count or sha256 is missing or mistyped")
-    lines.write(head_line(raw["run_id"], raw["run_nonce"], raw["artifacts"]))
-    comma = b""
-    for item in objects:
-        entry = _of_json(item)
-        lines.write(comma)
-        if entry.kind == "record":
-            lines.write(record_line(json.dumps(entry.name)[1:-1], entry.data))
-        else:
-            lines.write(piece_line(entry.kind, entry.name, entry.part, entry.piece()))
-        comma = b",\n"
-    lines.write(b'\n],"count":%d,"sha256":"%s"}\n' % (count, digest.encode()))
-    lines.seek(0)
+class LayoutError(ValueError):
+    """The file is cut short, reformatted, or was never an exported run."""
 
 
 class Layout:
@@ -269,28 +240,28 @@ class Layout:
             self.number += 1
             self.begin, self.end = self.end, self.end + len(line)
             if len(line) > limit:
-                raise WrongLineError(f"a line is longer than {limit} bytes")
+                raise LayoutError(f"a line is longer than {limit} bytes")
             if line[:1] == b"]":
                 if more:
-                    raise NotInLinesError(f"line {self.number} ends a list that goes on")
+                    raise LayoutError(f"line {self.number} ends a list that goes on")
                 self._tail(line)
                 return
             if not line.endswith(b"\n"):
-                raise NotInLinesError(f"it is cut short in line {self.number}")
+                raise LayoutError(f"it is cut short in line {self.number}")
             if not more:
-                raise NotInLinesError(f"a comma is missing before line {self.number}")
+                raise LayoutError(f"a comma is missing before line {self.number}")
             more = line.endswith(b",\n")
             try:
                 entry = parse_line(line[: -2 if more else -1], self.number)
-            except WrongLineError:
+            except LayoutError:
                 raise
-            except ValueError:
-                raise NotInLinesError(f"line {self.number} is no object") from None
+            except ValueError as error:
+                raise LayoutError(f"line {self.number} is no object ({error})") from None
             if entry.kind == "record":
                 open_to = ("", -1)
             else:
                 if entry.part and open_to != (entry.key, entry.part - 1):
-                    raise WrongLineError(f"part {entry.part} of {entry.key} does not follow part "
+                    raise LayoutError(f"part {entry.part} of {entry.key} does not follow part "
                                           f"{entry.part - 1}")  # fmt: skip
                 open_to = (entry.key, entry.part)
             yield entry
@@ -300,6 +271,6 @@ class Layout:
             raw = strict_json(b'{"objects":[' + line)
             self.count, self.digest = raw["count"], raw["sha256"]
         except (ValueError, KeyError, TypeError):
-            raise NotInLinesError(f"line {self.number} does not close it") from None
+            raise LayoutError(f"line {self.number} does not close it") from None
         if self._file.read(1):
-            raise NotInLinesError("something follows its last line")
+            raise LayoutError("something follows its last line")

@@ -1,7 +1,6 @@
 """An exported run (``run.json``) as a read-only storage, so that every reading command takes it.
 
-A file that was reformatted (``jq .``) is read too, up to a bound, because such a reader must hold
-it in memory: it is put back into lines in a temp file.
+It is read in lines, as it was written: one that was reformatted (``jq .``) is refused.
 
 Nothing in the file is believed here but its layout: whoever reads records and blobs through this
 storage checks their digests, as with any other; who imports them checks all else before.
@@ -11,7 +10,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, BinaryIO, NoReturn
@@ -21,15 +19,12 @@ from runstore.archive.format import (
     PIECE_BYTES,
     Entry,
     Layout,
+    LayoutError,
     Limits,
     Manifest,
-    NotInLinesError,
-    WrongLineError,
     head,
     is_hex,
     parse_line,
-    put_into_lines,
-    strict_json,
     version_of,
 )
 from runstore.errors import ImportRefusedError, KeyMissingError, PathError, StorageError
@@ -37,6 +32,8 @@ from runstore.records import keys
 from runstore.storage import check_key, check_prefix, one_by_one
 
 __all__ = ["Check", "ExportedStorage"]
+
+_NOT_OURS = "it is no exported run, or one that was reformatted (by jq, by an editor)"
 
 Check = Callable[[str, str, Iterable[Entry]], Iterator[Entry]]
 """Given the run's id and nonce and the objects, lets them pass, or raises."""
@@ -69,18 +66,9 @@ class ExportedStorage:
         self._index: dict[str, tuple[int, int, str]] = {}
         """Key -> where its first line begins, where its last one ends, its digest."""
         try:
-            file: IO[bytes] = open(self.url, "rb", PIECE_BYTES)  # noqa: SIM115 - closed by _keep, and below
-            try:
-                try:
-                    self._scan(file)
-                except NotInLinesError as error:
-                    file = self._in_lines(file, str(error))
-                    self._scan(file)
+            with open(self.url, "rb", PIECE_BYTES) as file:
+                self._scan(file)
                 self._fd = os.dup(file.fileno())
-            finally:
-                file.close()
-        except NotInLinesError as error:
-            self._refuse(str(error))
         except OSError as error:
             if isinstance(error, StorageError):
                 raise
@@ -179,14 +167,12 @@ class ExportedStorage:
             )
 
     def _scan(self, file: IO[bytes]) -> None:
-        """Index a file in lines. :raises NotInLinesError: if it is not."""
-        self._index.clear()
         first = file.readline(self._limits.line_bytes)
         try:
             found = head(first)
             if found is None:
                 self._refuse_version(version_of(first))
-                raise NotInLinesError("it does not begin like an exported run")
+                self._refuse(_NOT_OURS if first else "it is empty", 1)
             run_id, nonce, artifacts = found
             prefix = keys.run_prefix(run_id, nonce)
             own = keys.run_key(run_id)
@@ -212,52 +198,24 @@ class ExportedStorage:
                     self._index[last] = (self._index[last][0], layout.end, "")
                     continue
                 if key in self._index:
-                    raise WrongLineError(f"{entry.key} is in it twice")
+                    raise LayoutError(f"{entry.key} is in it twice")
                 check_key(key, self.url)
                 record = entry.kind == "record"
                 stated = entry.data[11:75].decode("ascii", "replace") if record else entry.name
                 if record and not is_hex(stated):
-                    raise WrongLineError(f"{entry.key} is not in the framing of a record")
+                    raise LayoutError(f"{entry.key} is not in the framing of a record")
                 self._index[key] = (layout.begin, layout.end, stated if record else "")
                 manifest.add(entry.key, stated)
                 if manifest.count > self._limits.objects:
-                    raise WrongLineError(f"it has more than {self._limits.objects} objects")
+                    raise LayoutError(f"it has more than {self._limits.objects} objects")
                 last = key
-        except WrongLineError as error:
+        except LayoutError as error:
             self._refuse(str(error), layout.number)
         except StorageError as error:
             self._refuse(f"{error.message.rstrip('.')}", number)
         if (layout.count, layout.digest) != (manifest.count, manifest.digest()):
             self._refuse(f"its last line counts {layout.count} objects and there are "
                          f"{manifest.count}, or others")  # fmt: skip
-
-    def _in_lines(self, file: IO[bytes], problem: str) -> IO[bytes]:
-        """A reformatted file, put back into lines."""
-        limit = self._limits.reformatted_bytes
-        file.seek(0)
-        whole = file.read(limit + 1)
-        file.close()
-        if len(whole) > limit:
-            self._refuse(f"{problem}, and a file in another layout may have {limit} bytes at most")
-        if not whole:
-            self._refuse("it is empty")
-        try:
-            raw = strict_json(whole)
-            del whole
-            if type(raw) is not dict or not str(raw.get("format")).startswith("runstore-export/"):
-                self._refuse("it is JSON, and not an exported run")
-            self._refuse_version(str(raw["format"]))
-            lines = tempfile.TemporaryFile()  # noqa: SIM115 - handed on
-            try:
-                put_into_lines(raw, lines)
-            except BaseException:
-                lines.close()
-                raise
-        except ImportRefusedError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self._refuse(f"{problem}, and it is no whole exported run ({str(error)[:120]})")
-        return lines
 
 
 class _Pieces(io.RawIOBase):

@@ -141,7 +141,7 @@ _MEANINGS["g"] = ord("/")
 _ODD_SLASH = re.compile(r"\A/|/\Z|(?<=/)/")
 _WRITTEN = re.compile(rb"\.|_(?:u([a-z])|([0-9a-f]{2})|([a-z_]))")
 _LONG_FORM = re.compile(r"[a-z0-9._-]{1,58}\.\.[0-9a-f]{40}")
-_INVOCATION = re.compile(r"[a-z0-9-]{1,64}")
+is_invocation_id = re.compile(r"[a-z0-9-]{1,64}").fullmatch
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 is_nonce = re.compile(r"[0-9a-f]{32}").fullmatch
 _ATTEMPT = re.compile(r"([a-z0-9._-]{1,100})\.([0-9]{6})\.(start|end)\.json")
@@ -262,7 +262,7 @@ def run_prefix(run_id: str, nonce: str) -> str:
 def invocation_key(prefix: str, invocation_id: str) -> str:
     """``<prefix>invocations/<id>.json``. Raises ``PathError`` unless the id is 1 to 64 of
     ``[a-z0-9-]``."""
-    if _INVOCATION.fullmatch(invocation_id) is None:
+    if is_invocation_id(invocation_id) is None:
         raise PathError(
             f"{invocation_id[:100]!a} is no invocation id: use 1 to 64 of a-z, 0-9 and -"
         )

@@ -41,9 +41,15 @@ MAX_COUNT = 2**31 - 1
 
 Nonce = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-Size = Annotated[int, Meta(ge=0)]
+Size = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+"""What every reader of JSON holds exactly (RFC 7493)."""
 Number = Annotated[int, Meta(ge=1, le=MAX_ATTEMPT)]
 Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
+InvocationId = Annotated[str, Meta(pattern=r"\A[a-z0-9-]{1,64}\Z")]
+Structure = Annotated[str, Meta(pattern=r"\A[0-9]{1,9}:[0-9a-f]{64}\Z")]
+Changed = Annotated[str, Meta(pattern=r"\A(?:[0-9]{1,9}:[0-9a-f]{64})?\Z")]
+"""A structure, or nothing: of an invocation that works with that of its run."""
+Mode = Annotated[str, Meta(pattern=r"\A(?:start|retry|fork|import|pull)\Z")]
 Outcome = Annotated[str, Meta(pattern=r"\A(?:succeeded|failed|lost|cancelled)\Z")]
 
 
@@ -99,8 +105,8 @@ class Holder(Struct, frozen=True, gc=False):
     """Who writes: what a later process needs to ask whether this one lives."""
 
     host: str
-    pid: int | None = None
-    pid_start: int | None = None
+    pid: Size | None = None
+    pid_start: Size | None = None
     boot: str | None = None
     pod: str | None = None
     mark: str | None = None
@@ -127,7 +133,8 @@ class Loaded(Struct, frozen=True, gc=False):
 class Consumed(Struct, gc=False):
     """What an attempt was made from, as digests (FORMAT.md, section 7.2).
 
-    Whether they are digests is found when they are compared: what is none equals none.
+    Their form is not checked with each record that is read, which would take half as long again:
+    a text that is no digest equals none. An import checks it.
     """
 
     params: Mapping[str, str] = NOTHING
@@ -190,6 +197,7 @@ class End(Struct, eq=False, gc=False):
     outcome: Outcome
     consumed: Consumed = field(default_factory=Consumed)
     start: str | None = None
+    """The digest of its start."""
     outputs: Mapping[str, Any] = NOTHING
     """Name -> JSON value, or :class:`Blob`."""
     artifacts: Mapping[str, Blob] = NOTHING
@@ -250,7 +258,7 @@ class RunRecord(Struct, eq=False):
     """Random: tells the run from others that had or will have its id."""
     created: str
     dag: Mapping[str, Any]
-    structure: str
+    structure: Structure
     parameters: Mapping[str, Any] = NOTHING
     """Name -> JSON value, :class:`Blob` or :class:`Secret`."""
     labels: Mapping[str, str] = NOTHING
@@ -270,15 +278,15 @@ class Invocation(Struct, eq=False):
     """One process, or one workflow, working on a run."""
 
     run_id: str
-    id: str
-    mode: str
+    id: InvocationId
+    mode: Mode
     time: str = ""
     by: Holder | None = None
     command: tuple[str, ...] = ()
     code: Mapping[str, Any] | None = None
-    force: Mapping[str, int] = NOTHING
+    force: Mapping[str, Size] = NOTHING
     ignored: tuple[str, ...] = ()
-    structure: str | None = None
+    structure: Changed | None = None
     dag: Mapping[str, Any] | None = None
     digest: str = _NOT_READ
     source: Mapping[str, str] | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
     from runstore.storage import Storage
 
 __all__ = ["Run"]
-
-_is_invocation = re.compile(r"[a-z0-9-]{1,64}").fullmatch
 
 
 class Run(RunReader):
@@ -136,7 +133,7 @@ class Run(RunReader):
         :raises InputError: for what is no id of an invocation.
         :raises RefusedError: if the run has none of this id.
         """
-        if not isinstance(invocation, str) or _is_invocation(invocation) is None:
+        if not isinstance(invocation, str) or keys.is_invocation_id(invocation) is None:
             raise InputError(f"{invocation!r:.80} is no id of an invocation: pass on Invocation.id")
         key = keys.invocation_key(self.prefix, invocation)
         try:

@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from typing import Any, NoReturn
 
-from runstore.archive.format import Entry, Limits, strict_json
+from runstore.archive.format import Entry, Limits, is_hex, strict_json
 from runstore.archive.reader import ExportedStorage
 from runstore.dag import Dag
 from runstore.dag.structure import VERSION, digest
-from runstore.errors import DamagedError, ImportRefusedError, RunstoreError
-from runstore.records import MAX_COUNT, Blob, End, Invocation, RunRecord, Start, keys
+from runstore.errors import DamagedError, ImportRefusedError, InputError, RunstoreError
+from runstore.paths import NodePath
+from runstore.records import MAX_COUNT, Blob, End, Invocation, Marker, RunRecord, Start, keys
 from runstore.records.codec import parse
 from runstore.records.framing import log_in_pack, parse_pack, unframe
 from runstore.store import Run, Store
+from runstore.store.files import artifact_name
 from runstore.transfer.compare import record_key
 from runstore.transfer.copy import WORKERS, Arrival, copy_run
 from runstore.transfer.progress import Progress, unwatched
-from runstore.transfer.shapes import ShapeError, check_shape
 
 __all__ = ["import_run"]
 
@@ -151,17 +152,18 @@ class _Check:
             self._dag(record)
 
     def _parsed(self, framed: bytes, key: str) -> Any:
-        """A record that is in all what a writer writes."""
+        """A record as a writer writes it: what readers need not look at is checked here."""
         record = parse(framed, key)
         body, _ = unframe(framed, key)
-        raw = strict_json(body, exact=True)
-        kind = raw["kind"]
-        if kind not in ("run", "invocation", "start", "end"):
-            raise _WrongError(f"is a record of the kind {kind!r:.40}")
-        try:
-            check_shape(kind, raw)
-        except ShapeError as error:
-            raise _WrongError(f"has a wrong field: {error}") from None
+        strict_json(body, exact=True)
+        if isinstance(record, Marker):
+            raise _WrongError("is the marker of a store")
+        if isinstance(record, Invocation):
+            for path in record.force:
+                _check_path(path)
+        elif isinstance(record, Start | End):
+            _check_path(record.path)
+            _check_ids(record)
         return record
 
     def _dag(self, record: RunRecord | Invocation) -> None:
@@ -236,6 +238,35 @@ class _Check:
 
 class _WrongError(Exception):
     """What is wrong with an object; its name goes before it."""
+
+
+def _check_path(path: str) -> None:
+    if str(NodePath.parse(path)) != path:
+        raise _WrongError(f"names the path {path!r:.80} in another form than its own")
+
+
+def _is_artifact(name: str) -> bool:
+    try:
+        return artifact_name(name) == name
+    except InputError:
+        return False
+
+
+def _check_ids(record: Start | End) -> None:
+    """What readers compare and never resolve, and so leave as it is."""
+    consumed = record.consumed
+    digests = [*consumed.params.values(), *consumed.results.values(), *consumed.ends.values()]
+    digests += [loaded.sha256 for loaded in consumed.artifacts.values()]
+    if isinstance(record, End):
+        digests += [record.start] if record.start else []
+        for name in record.artifacts:
+            if not _is_artifact(name):
+                raise _WrongError(f"has an artifact {name!r:.80}, which is no relative file name")
+    for each in digests:
+        if not is_hex(each):
+            raise _WrongError(f"has {each!r:.80} in the place of a digest")
+    if not keys.is_invocation_id(record.invocation):
+        raise _WrongError(f"has {record.invocation!r:.80} in the place of an invocation's id")
 
 
 class _Blob:

@@ -31,7 +31,7 @@ with atheris.instrument_imports(include=["runstore"]):
 from tests.transfer.forging import in_lines, read, seal, small
 from tests.verified import verified
 
-LIMITS = Limits(line_bytes=1 << 20, reformatted_bytes=1 << 20, objects=1000, pack_bytes=1 << 20)
+LIMITS = Limits(line_bytes=1 << 20, objects=1000, pack_bytes=1 << 20)
 FOLDER = Path(tempfile.mkdtemp(prefix="runstore-fuzz-"))
 FORGED = FOLDER / "forged.json"
 
@@ -55,7 +55,7 @@ def edited(data: atheris.FuzzedDataProvider) -> bytes:
         digest = hashlib.sha256(body.encode()).hexdigest()
         item["data"] = f'{{"sha256":"{digest}","record":{body}}}'
     seal(document)
-    return in_lines(document) if data.ConsumeBool() else json.dumps(document).encode()
+    return in_lines(document)
 
 
 def test_one_input(raw: bytes) -> None:

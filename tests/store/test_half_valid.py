@@ -26,6 +26,7 @@ from runstore.store import Store
 from tests.places import NONCE, prefix
 
 HEX = "a" * 64
+STRUCTURE = f"1:{HEX}"
 BY = Holder("h", 1, 2, "boot", "pod", "mark", "user")
 CONSUMED = Consumed({"p": HEX}, {"f": Loaded(HEX, "up")}, {"r": HEX}, {"e": HEX})
 ERROR = {"type": "E", "message": "m", "traceback": "t"}
@@ -39,11 +40,12 @@ START = Start(
     run_nonce=NONCE,
 )  # fmt: skip
 RUN = RunRecord(
-    "r", "0" * 32, "t", {"nodes": []}, "1:x", {"p": 1, "big": Blob(HEX, 1, HEX), "s": Secret("s")},
-    {"l": "x"}, {"run_id": "o", "pack": HEX}, source={"url": "u"},
+    "r", "0" * 32, "t", {"nodes": []}, STRUCTURE,
+    {"p": 1, "big": Blob(HEX, 1, HEX), "s": Secret("s")}, {"l": "x"},
+    {"run_id": "o", "pack": HEX}, source={"url": "u"},
 )  # fmt: skip
 INVOCATION = Invocation(
-    "r", "i", "start", "t", BY, ("run",), {"c": 1}, {"a": 1}, ("p",), "1:x", {"nodes": []},
+    "r", "i", "start", "t", BY, ("run",), {"c": 1}, {"a": 1}, ("p",), STRUCTURE, {"nodes": []},
     source={"file": "f"}, number=2, run_nonce=NONCE,
 )  # fmt: skip
 CONSUMED_FIELDS = [

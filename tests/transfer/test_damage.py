@@ -147,7 +147,7 @@ def test_structure_at_random(data: st.DataObject, tmp_path_factory: pytest.TempP
             inside_a_record(data, document)
     try:
         seal(document)
-        forged = data.draw(st.sampled_from([in_lines, lambda d: json.dumps(d).encode()]))(document)
+        forged = in_lines(document)
     except (TypeError, KeyError, AttributeError, UnicodeEncodeError, ValueError):
         forged = json.dumps(document).encode("utf-8", "surrogatepass")
     said = outcome(forged, folder)

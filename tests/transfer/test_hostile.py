@@ -129,28 +129,31 @@ TRICKS: dict[str, tuple[Callable[[Document], None], str]] = {
     "another run's file": (_header(run_id="other"), "another run, 'r'"),
     "no run id": (_header(run_id=""), "run id is empty"),
     "a run id with controls": (_header(run_id="a\x07b"), "control character"),
-    "a run id of the wrong type": (_header(run_id=["r"]), "not.* exported run"),
-    "an invocation that climbs": (_body("invocations/", id="../../x"), "renamed|invocation id"),
+    "a run id of the wrong type": (_header(run_id=["r"]), "no exported run"),
+    "an invocation that climbs": (_body("invocations/", id="../../x"), r"renamed|\$\.id"),
     "an attempt that climbs": (_body(END, path="../../x"), "renamed|node path"),
     "an attempt number beyond six digits": (_body(END, attempt=10**6), r"mistypes.*\$\.attempt"),
     "attempt zero": (_body(END, attempt=0), r"mistypes.*\$\.attempt"),
     "a number that is true": (_body(END, attempt=True), r"got `bool`.*\$\.attempt"),
-    "a record of another kind": (_body(END, kind="store"), "kind 'store'"),
+    "a record of another kind": (_body(END, kind="store"), "marker of a store"),
     "a record of no kind": (_body(END, kind=...), "unknown kind None"),
     "a newer record": (_body(END, format="runstore/2"), "upgrade runstore"),
     "a newer file": (_header(format="runstore-export/2"), "upgrade runstore"),
-    "another file": (_header(format="zip"), "not an exported run"),
+    "another file": (_header(format="zip"), "no exported run"),
     "an unknown choice": (_header(artifacts="some"), "'some'"),
     "an outcome of its own": (_body(END, outcome="great"), "outcome"),
     "digests of the wrong type": (_body(END, consumed={"params": ["x"]}), "object"),
-    "digests that are none": (_body(END, consumed={"params": {"x": "y"}}), "not a digest"),
+    "digests that are none": (
+        _body(END, consumed={"params": {"x": "y"}}),
+        "in the place of a digest",
+    ),
     "a file that climbs": (
         _body(END, artifacts={"../../.bashrc": {"sha256": ZERO, "size": 0}}),
-        "relative name",
+        "relative file name",
     ),
     "an absolute file": (
         _body(END, artifacts={"/etc/passwd": {"sha256": ZERO, "size": 0}}),
-        "relative name",
+        "relative file name",
     ),
     "a size that is negative": (_body(END, log={"sha256": ZERO, "size": -1}), r">= 0.*\$\.log"),
     "a start of another end": (_body(END, start=WRONG), "not the start that its end names"),
@@ -207,11 +210,10 @@ def test_a_trick_is_refused(trick: str, tmp_path: Path) -> None:
     change(document)
     with suppress(TypeError, AttributeError, KeyError, UnicodeEncodeError):
         seal(document)  # what is no object cannot be counted
-    for data in (in_lines(document), json.dumps(document, indent=1).encode()):
-        said = outcome(data, tmp_path)
-        assert said.startswith("ImportRefusedError: "), (trick, said)
-        assert re.search(says, said), (trick, said)
-        assert "forged.json" in said
+    said = outcome(in_lines(document), tmp_path)
+    assert said.startswith("ImportRefusedError: "), (trick, said)
+    assert re.search(says, said), (trick, said)
+    assert "forged.json" in said
 
 
 def test_names_twice_in_the_file_itself(tmp_path: Path) -> None:
@@ -228,7 +230,7 @@ def test_names_twice_in_the_file_itself(tmp_path: Path) -> None:
 
 
 def test_bombs_stay_small_in_memory(tmp_path: Path) -> None:
-    limits = Limits(line_bytes=1 << 20, reformatted_bytes=1 << 20, objects=1000, pack_bytes=1 << 20)
+    limits = Limits(line_bytes=1 << 20, objects=1000, pack_bytes=1 << 20)
     document = exported(small(), tmp_path)
     valid = in_lines(document)
     first = valid.partition(b"\n")[0]
