@@ -11,13 +11,9 @@ Only what cannot have changed is taken from here, so a listing is all that is as
 What no listing of this process gave a tag for is read from the storage. The tag is asked for before
 the bytes: should they change in between, the entry is one that no listing ever matches.
 
-Everything is checked against its digest when it is read here; what is damaged is dropped, and read
-from the storage. No failure of the cache (full disk, no permission) is a failure of a read.
-
-On the disk: records in one file for each run, appended to in large pieces (10,000 small files take
-eight times as long to write, and sqlite's locks do not suit a shared home); blobs and packs in a
-file each, made under a temp name and renamed.
-Processes share all of it without locks: the worst that can happen is that an entry is lost.
+Everything is checked against its digest before it is kept, and again when it is read here; what is
+damaged is dropped, and read from the storage. No failure of the cache (full disk, no permission) is
+a failure of a read.
 """
 
 from __future__ import annotations
@@ -25,12 +21,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import threading
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import BinaryIO, cast
 
-from runstore.cache.files import Log, Objects, Room
+from runstore.cache.database import Database
 from runstore.errors import RecordDamagedError, StorageError
 from runstore.records import keys
 from runstore.records.framing import unframe
@@ -43,7 +39,8 @@ __all__ = ["LIMIT_BYTES", "CachedStorage", "cached", "default_folder"]
 LIMIT_BYTES = 1 << 30
 """How much is kept; what was used longest ago goes first."""
 
-_VERSION = "v1"
+_FILE = "v2.sqlite3"
+_SPOOL_BYTES = 8 << 20
 _MOST_TAGS = 1_000_000
 
 
@@ -73,14 +70,8 @@ class CachedStorage:
         self.folder = folder
         self.limit = limit
         # A bucket of one name is another one at another endpoint; tags and digests tell them apart.
-        name = hashlib.sha256(storage.url.encode()).hexdigest()[:32]
-        self._home = os.path.join(folder, _VERSION, name)
-        self._room = Room(folder, limit)
-        self._objects = Objects(self._room, os.path.join(self._home, "objects"))
-        self._logs: dict[str, Log] = {}
+        self._kept = Database(os.path.join(folder, _FILE), limit)
         self._tags: dict[str, str] = {}
-        self._lock = threading.RLock()
-        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         return f"<CachedStorage of {self.storage!r}>"
@@ -130,43 +121,38 @@ class CachedStorage:
         if found is None:
             found = self.storage.read(key)
             self._keep(key, found)
-            self._flush()
+        self._kept.flush()
         return found
 
     def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | StorageError]]:
         missing = []
-        for key in keys:
-            found = self._find(key)
-            if found is None:
-                missing.append(key)
-            else:
-                yield key, found
-        if not missing:
-            return
         try:
-            for key, data in self.storage.read_many(missing):
+            for key in keys:
+                found = self._find(key)
+                if found is None:
+                    missing.append(key)
+                else:
+                    yield key, found
+            for key, data in self.storage.read_many(missing) if missing else ():
                 if isinstance(data, bytes):
                     self._keep(key, data)
                 yield key, data
         finally:
-            self._flush()
+            self._kept.flush()
 
     def stream(self, key: str) -> BinaryIO:
         name = _content(key)
-        if not name:
+        if not name or _is_pack(key):
             return self.storage.stream(key)
-        file = self._objects.open(name)
-        if file is not None:
-            with suppress(OSError):
-                if _is_content(file, name, pack=_is_pack(key)):
-                    file.seek(0)
-                    return file
-            file.close()
-            self._objects.drop(name)
+        file = _spool()
+        with suppress(OSError):
+            if self._kept.copy(self.url, key, file):
+                file.seek(0)
+                self._kept.flush()
+                return file
+        file.close()
         source = self.storage.stream(key)
-        if _is_pack(key):
-            return source
-        return cast(BinaryIO, io.BufferedReader(_Kept(source, self._objects, name), CHUNK_BYTES))
+        return cast(BinaryIO, io.BufferedReader(_Kept(source, self, key, name), CHUNK_BYTES))
 
     def info(self, key: str) -> Info:
         assert isinstance(self.storage, Dated)
@@ -175,31 +161,17 @@ class CachedStorage:
     # -- the cache -------------------------------------------------------------------------------
 
     def _find(self, key: str, *, ask: bool = False) -> bytes | None:
-        name = _content(key)
-        if name:
-            return self._content(key, name)
-        run = _run_of(key)
-        if not run:
-            return None
-        tag = self._tags.get(key, "")
+        name, tag = _content(key), self._tags.get(key, "")
         if ask and key.endswith(f"/{keys.RUN}"):
             # Read by name: whether it still is that run is asked anew each time.
             self._tags.pop(key, None)
             tag = self._ask(key)
             if tag:
                 self._tags[key] = tag
-        if not tag:
+        if not name and not tag:
             return None
-        with self._mine():
-            log = self._log(run)
-            data = log.get(key, tag)
-            if data is not None:
-                try:
-                    unframe(data, key)
-                except RecordDamagedError:
-                    log.drop(key)
-                    data = None
-        return data
+        found = self._kept.get(self.url, key)
+        return None if found is None or (not name and found[0] != tag) else found[1]
 
     def _ask(self, key: str) -> str:
         """The tag of one key. One listing."""
@@ -211,57 +183,14 @@ class CachedStorage:
                 return ""
             raise
 
-    def _content(self, key: str, name: str) -> bytes | None:
-        file = self._objects.open(name)
-        if file is None:
-            return None
-        try:
-            with file:
-                data = file.read()
-        except OSError:
-            return None
-        if _digest(key, data) == name:
-            return data
-        self._objects.drop(name)
-        return None
-
     def _keep(self, key: str, data: bytes) -> None:
-        name = _content(key)
-        if name:
-            if _digest(key, data) == name:
-                self._objects.put(name, data)
-            return
-        run, tag = _run_of(key), self._tags.get(key, "")
-        if run and tag:
-            try:
-                unframe(data, key)
-            except RecordDamagedError:
-                return
-            with self._mine():
-                self._log(run).put(key, tag, data)
-
-    def _flush(self) -> None:
-        with self._mine():
-            for log in self._logs.values():
-                log.flush()
-
-    def _log(self, run: str) -> Log:
-        log = self._logs.get(run)
-        if log is None:
-            name = hashlib.sha256(run.encode()).hexdigest()[:32]
-            log = self._logs[run] = Log(self._room, os.path.join(self._home, f"{name}.records"))
-        return log
-
-    def _mine(self) -> threading.RLock:
-        if self._pid != os.getpid():  # forked: somebody else may have held the lock
-            self._lock, self._logs, self._pid = threading.RLock(), {}, os.getpid()
-        return self._lock
+        name, tag = _content(key), self._tags.get(key, "")
+        if (name or (tag and key.startswith(keys.RUNS))) and _is_whole(key, name, data):
+            self._kept.put(self.url, key, tag, data)
 
 
-def _run_of(key: str) -> str:
-    """The folder of the run that a record belongs to; empty for what is not kept."""
-    parts = key.split("/", 2)
-    return f"{parts[0]}/{parts[1]}/" if len(parts) == 3 and key.startswith(keys.RUNS) else ""
+def _spool() -> BinaryIO:
+    return cast(BinaryIO, tempfile.SpooledTemporaryFile(_SPOOL_BYTES))
 
 
 def _is_pack(key: str) -> bool:
@@ -278,34 +207,27 @@ def _content(key: str) -> str:
     return ""
 
 
-def _digest(key: str, data: bytes) -> str:
-    if not _is_pack(key):
-        return hashlib.sha256(data).hexdigest()
+def _is_whole(key: str, name: str, data: bytes) -> bool:
+    """Whether what was read is what its name, or its frame, says."""
+    if name and not _is_pack(key):
+        return hashlib.sha256(data).hexdigest() == name
     try:
-        return unframe(data, key)[1]
+        return unframe(data, key)[1] == (name or data[11:75].decode())
     except RecordDamagedError:
-        return ""
-
-
-def _is_content(file: BinaryIO, name: str, *, pack: bool) -> bool:
-    if pack:
-        return _digest(keys.PACKS, file.read()) == name
-    digest = hashlib.sha256()
-    while piece := file.read(CHUNK_BYTES):
-        digest.update(piece)
-    return digest.hexdigest() == name
+        return False
 
 
 class _Kept(io.RawIOBase):
     """A blob on its way from the storage, which is kept when all of it has come."""
 
-    def __init__(self, source: BinaryIO, objects: Objects, name: str) -> None:
+    def __init__(self, source: BinaryIO, cache: CachedStorage, key: str, name: str) -> None:
         self._source = source
-        self._objects = objects
+        self._cache = cache
+        self._key = key
         self._name = name
         self._digest = hashlib.sha256()
         self._size = 0
-        self._copy = objects.begin(name)
+        self._copy: BinaryIO | None = _spool()
 
     def readable(self) -> bool:
         return True
@@ -314,43 +236,29 @@ class _Kept(io.RawIOBase):
         view = memoryview(buffer)  # type: ignore[arg-type] # typeshed: any writable buffer
         data = self._source.read(len(view))
         view[: len(data)] = data
-        if data:
-            self._add(data)
-        else:
-            self._end()
+        if self._copy is not None:
+            try:
+                self._add(data)
+            except OSError:  # no room for it on this machine
+                self._give_up()
         return len(data)
 
     def _add(self, data: bytes) -> None:
+        assert self._copy is not None
         self._digest.update(data)
         self._size += len(data)
-        if self._copy is not None:
-            try:
-                if not self._objects.fits(self._size):
-                    raise OSError
-                self._copy[0].write(data)
-            except OSError:
-                self._give_up()
-
-    def _end(self) -> None:
-        if self._copy is not None and self._digest.hexdigest() == self._name:
-            file, temp = self._copy
-            try:
-                file.close()
-                self._objects.finish(self._name, temp, self._size)
-            except OSError:
-                pass
-            else:
-                self._copy = None
+        if data and self._cache._kept.fits(self._size):
+            self._copy.write(data)
+            return
+        if not data and self._digest.hexdigest() == self._name:
+            self._copy.seek(0)
+            self._cache._kept.put_file(self._cache.url, self._key, self._copy, self._size)
         self._give_up()
 
     def _give_up(self) -> None:
         if self._copy is not None:
-            file, temp = self._copy
+            self._copy.close()
             self._copy = None
-            with suppress(OSError):
-                file.close()
-            with suppress(OSError):
-                os.unlink(temp)
 
     def close(self) -> None:
         if not self.closed:
