@@ -25,7 +25,7 @@ from typing import Any, NoReturn, TypeAlias
 import orjson
 
 from runstore.errors import ValueNotJsonError
-from runstore.jcs import LONG, MAX_DEPTH, MAX_DIGITS, TOO_LONG, scalar, short, type_name, write
+from runstore.jcs import MAX_DEPTH, MAX_DIGITS, TOO_LONG, scalar, short, too_long, type_name, write
 
 __all__ = [
     "MAX_DEPTH",
@@ -221,7 +221,7 @@ def integer(text: str) -> int:
     :raises ValueNotJsonError: for more than ``MAX_DIGITS`` of them.
     """
     if len(text) > MAX_DIGITS and len(text.lstrip("-")) > MAX_DIGITS:
-        raise ValueNotJsonError(LONG)
+        raise too_long()
     try:
         return int(text)
     except ValueError:

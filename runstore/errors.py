@@ -39,7 +39,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from enum import StrEnum
+from typing import Any, ClassVar
 
 __all__ = [
     "AttemptEndedError",
@@ -58,6 +59,7 @@ __all__ = [
     "InputError",
     "KeyExistsError",
     "KeyMissingError",
+    "Kind",
     "OutcomeUnknownError",
     "ParameterError",
     "PathError",
@@ -77,34 +79,90 @@ __all__ = [
 ]
 
 
-class RunstoreError(Exception):
-    """The root. ``str(error)`` is one sentence: what, where, and what to do next.
+class Kind(StrEnum):
+    """What kind of error it is, for programs, logs and pages. Names are added and never changed."""
 
-    The facts of the sentence are attributes, given as keywords, so that a program never
-    parses the text.
+    ERROR = "error"
+    INPUT = "input"
+    DAG = "dag"
+    PATH = "path"
+    VALUE_NOT_JSON = "value-not-json"
+    FORCE = "force"
+    PARAMETER = "parameter"
+    PIPELINE = "pipeline"
+    IMPORT_REFUSED = "import-refused"
+    REFUSED = "refused"
+    RUN_EXISTS = "run-exists"
+    RUN_NOT_FOUND = "run-not-found"
+    RUN_REMOVED = "run-removed"
+    RUN_NOT_FAILED = "run-not-failed"
+    STRUCTURE_CHANGED = "structure-changed"
+    DIVERGED = "diverged"
+    RECORDED_CODE = "recorded-code"
+    ATTEMPT = "attempt"
+    ATTEMPT_TAKEN = "attempt-taken"
+    ATTEMPT_ENDED = "attempt-ended"
+    ATTEMPT_LOST = "attempt-lost"
+    DAMAGED = "damaged"
+    RECORD_DAMAGED = "record-damaged"
+    BLOB_DAMAGED = "blob-damaged"
+    BLOB_MISSING = "blob-missing"
+    FORMAT_VERSION = "format-version"
+    CODEC = "codec"
+    STORAGE = "storage"
+    STORE_NOT_FOUND = "store-not-found"
+    KEY_EXISTS = "key-exists"
+    KEY_MISSING = "key-missing"
+    OUTCOME_UNKNOWN = "outcome-unknown"
+
+
+class RunstoreError(Exception):
+    """The root. Programs read :attr:`kind` and the facts, and never parse the text.
+
+    ``problem``: what happened, and where. ``advice``: what to do about it, beginning with a verb,
+    or empty. ``str(error)`` is both. ``facts``: what the error is about, by name; each is an
+    attribute, too, and the class declares those that its errors may have.
     """
 
-    def __init__(self, message: str, **facts: Any) -> None:
-        super().__init__(message)
-        self.message = message
+    kind: ClassVar[Kind] = Kind.ERROR
+    folder: str | None = None
+    """The folder with the files of an attempt whose end could not be recorded."""
+    released: str | None = None
+    """The nonce of an attempt that this process gave up, and that others may take over."""
+
+    def __init__(self, problem: str, *, advice: str = "", **facts: Any) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.advice = advice
         self.facts = facts
         for name, value in facts.items():
             setattr(self, name, value)
 
     def __str__(self) -> str:
-        return self.message
+        return f"{self.problem}: {self.advice}" if self.advice else self.problem
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Worker processes send errors home; the default would lose the keywords.
-        return (_rebuild, (type(self), self.message, self.facts))
+        return (_rebuild, (type(self), self.problem, self.advice, self.facts))
 
 
-def _rebuild(cls: type[RunstoreError], message: str, facts: dict[str, Any]) -> RunstoreError:
-    return cls(message, **facts)
+def _rebuild(
+    cls: type[RunstoreError], problem: str, advice: str, facts: dict[str, Any]
+) -> RunstoreError:
+    return cls(problem, advice=advice, **facts)
 
 
 class InputError(RunstoreError):
     """What was passed cannot be used. Nothing was written."""
+
+    kind: ClassVar[Kind] = Kind.INPUT
+    path: str | None = None
+    """A node path."""
+    parameter: str | None = None
+    """Its name."""
+    pattern: str | None = None
+    """What was to be matched."""
+    run_id: str | None = None
 
 
 class DagError(InputError, ValueError):
@@ -113,27 +171,45 @@ class DagError(InputError, ValueError):
     ``nodes``: the paths of the nodes concerned.
     """
 
+    kind: ClassVar[Kind] = Kind.DAG
     nodes: Sequence[str] = ()
 
 
 class PathError(InputError, ValueError):
     """A text that is no node path, or a run id that cannot be one."""
 
+    kind: ClassVar[Kind] = Kind.PATH
+    text: str | None = None
+    position: int | None = None
+    """In the text, from 0."""
+    number: int | None = None
+    """Of an attempt."""
+
 
 class ValueNotJsonError(InputError, TypeError):
     """A value that JSON cannot hold exactly: NaN, a set, an object, a key that is no string."""
+
+    kind: ClassVar[Kind] = Kind.VALUE_NOT_JSON
+    where: str | None = None
+    """The place in the value, as in ``$.rows[3]``."""
 
 
 class ForceError(InputError, LookupError):
     """A pattern of ``force``, ``only`` or ``until`` that matches nothing. ``pattern`` is it."""
 
+    kind: ClassVar[Kind] = Kind.FORCE
+
 
 class ParameterError(InputError, LookupError):
     """A parameter that is needed and was not given, or a secret that was not handed in again."""
 
+    kind: ClassVar[Kind] = Kind.PARAMETER
+
 
 class PipelineError(InputError, ValueError):
     """A pipeline file that cannot be read, imported, or holds no pipeline."""
+
+    kind: ClassVar[Kind] = Kind.PIPELINE
 
 
 class ImportRefusedError(InputError, ValueError):
@@ -142,17 +218,32 @@ class ImportRefusedError(InputError, ValueError):
     Nothing was written. ``path`` is the file, ``where`` the place in it where that is known.
     """
 
+    kind: ClassVar[Kind] = Kind.IMPORT_REFUSED
+    path: str | None = None
+    """The file."""
+    where: int | None = None
+    """The line, from 1."""
+
 
 class RefusedError(RunstoreError):
     """The state of the run forbids it. Nothing was written."""
+
+    kind: ClassVar[Kind] = Kind.REFUSED
+    run_id: str | None = None
+    path: str | None = None
+    """A node path."""
 
 
 class RunExistsError(RefusedError, FileExistsError):
     """A run of this id is in the store already."""
 
+    kind: ClassVar[Kind] = Kind.RUN_EXISTS
+
 
 class RunNotFoundError(RefusedError, FileNotFoundError):
     """The store holds no run of this id."""
+
+    kind: ClassVar[Kind] = Kind.RUN_NOT_FOUND
 
 
 class RunRemovedError(RunNotFoundError):
@@ -161,9 +252,13 @@ class RunRemovedError(RunNotFoundError):
     Nothing of what this process does can be kept: it should stop.
     """
 
+    kind: ClassVar[Kind] = Kind.RUN_REMOVED
+
 
 class RunNotFailedError(RefusedError, RuntimeError):
     """The run has succeeded, and nothing that was forced would run."""
+
+    kind: ClassVar[Kind] = Kind.RUN_NOT_FAILED
 
 
 class StructureChangedError(RefusedError, RuntimeError):
@@ -172,6 +267,7 @@ class StructureChangedError(RefusedError, RuntimeError):
     ``changes``: one line for each difference, naming the node and what in it.
     """
 
+    kind: ClassVar[Kind] = Kind.STRUCTURE_CHANGED
     changes: Sequence[str] = ()
 
 
@@ -181,6 +277,9 @@ class DivergedError(RefusedError, RuntimeError):
     ``attempts``: all of them, as :class:`runstore.transfer.Divergence`.
     """
 
+    kind: ClassVar[Kind] = Kind.DIVERGED
+    attempts: Sequence[Any] = ()
+
 
 class RecordedCodeError(RefusedError, PermissionError):
     """What would be executed is named by records alone, and not by this user's own.
@@ -188,19 +287,30 @@ class RecordedCodeError(RefusedError, PermissionError):
     Name the pipeline, or allow it. ``invocation``: the id of the one whose word it would be.
     """
 
+    kind: ClassVar[Kind] = Kind.RECORDED_CODE
     invocation: str | None = None
 
 
 class AttemptError(RunstoreError):
     """Another writer was first. Read the history again and decide anew."""
 
+    kind: ClassVar[Kind] = Kind.ATTEMPT
+    path: str | None = None
+    """Its node path."""
+
 
 class AttemptTakenError(AttemptError, FileExistsError):
     """The attempt number is claimed by another writer, which the message names."""
 
+    kind: ClassVar[Kind] = Kind.ATTEMPT_TAKEN
+    holder: Any = None
+    """The `runstore.records.Holder` that has it, if that is known."""
+
 
 class AttemptEndedError(AttemptError, RuntimeError):
     """The attempt has its one end already, and it is another one."""
+
+    kind: ClassVar[Kind] = Kind.ATTEMPT_ENDED
 
 
 class AttemptLostError(AttemptEndedError):
@@ -209,25 +319,43 @@ class AttemptLostError(AttemptEndedError):
     its result is refused, and it should stop.
     """
 
+    kind: ClassVar[Kind] = Kind.ATTEMPT_LOST
+
 
 class DamagedError(RunstoreError):
     """The store holds something that is not what was written."""
+
+    kind: ClassVar[Kind] = Kind.DAMAGED
+    key: str | None = None
+    """The object."""
+    sha256: str | None = None
+    """Of a blob: its name."""
 
 
 class RecordDamagedError(DamagedError, ValueError):
     """A record that is short, is not in the framing, or does not match its digest. ``key``."""
 
+    kind: ClassVar[Kind] = Kind.RECORD_DAMAGED
+
 
 class BlobDamagedError(DamagedError, ValueError):
     """A blob whose bytes do not match its name."""
+
+    kind: ClassVar[Kind] = Kind.BLOB_DAMAGED
 
 
 class BlobMissingError(DamagedError, FileNotFoundError):
     """A blob that a record names and the store does not hold."""
 
+    kind: ClassVar[Kind] = Kind.BLOB_MISSING
+    pattern: str | None = None
+    """Of an artifact that nobody saved: what was asked for."""
+
 
 class FormatVersionError(DamagedError, ValueError):
     """Written by a newer major version of the format."""
+
+    kind: ClassVar[Kind] = Kind.FORMAT_VERSION
 
 
 class CodecError(DamagedError, ValueError):
@@ -236,23 +364,48 @@ class CodecError(DamagedError, ValueError):
     Nothing is wrong with the run, or the blob. ``codec`` names it, ``key`` the blob.
     """
 
+    kind: ClassVar[Kind] = Kind.CODEC
+    codec: str | None = None
+
 
 class StorageError(RunstoreError, OSError):
     """The storage failed: read-only, full, out of reach. ``key`` and the cause say where, why."""
+
+    kind: ClassVar[Kind] = Kind.STORAGE
+    key: str | None = None
+    url: str | None = None
+    """Of the store."""
+    errno: int | None = None
+    """Of the operating system."""
+    answer: str | None = None
+    """Of a bucket: what its answer means."""
+    probe: str | None = None
+    """What a probe found."""
 
 
 class StoreNotFoundError(StorageError, FileNotFoundError):
     """There is no store at this URL."""
 
+    kind: ClassVar[Kind] = Kind.STORE_NOT_FOUND
+
 
 class KeyExistsError(StorageError, FileExistsError):
     """The key holds other bytes. Raised by the storage seam, caught by the layer above."""
+
+    kind: ClassVar[Kind] = Kind.KEY_EXISTS
 
 
 class KeyMissingError(StorageError, FileNotFoundError):
     """The key holds nothing. Raised by the storage seam, caught by the layer above."""
 
+    kind: ClassVar[Kind] = Kind.KEY_MISSING
+
 
 class OutcomeUnknownError(StorageError, TimeoutError):
     """A write whose outcome is not known: it may have landed, or land later; or it, or a removal,
     is done and may not outlive a power cut. Doing it again is safe, and tells."""
+
+    kind: ClassVar[Kind] = Kind.OUTCOME_UNKNOWN
+    seconds: float | None = None
+    """How long it was tried."""
+    tries: int | None = None

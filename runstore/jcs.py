@@ -14,7 +14,7 @@ import orjson
 from runstore.errors import ValueNotJsonError
 
 __all__ = [
-    "LONG", "MAX_DEPTH", "MAX_DIGITS", "TOO_LONG", "scalar", "short", "type_name", "write",
+    "MAX_DEPTH", "MAX_DIGITS", "TOO_LONG", "scalar", "short", "too_long", "type_name", "write",
 ]  # fmt: skip
 
 MAX_DEPTH = 500
@@ -153,8 +153,11 @@ def _integer(value: int, frames: Iterable[_Frame]) -> str:
 
 _TOO_MANY = f"an integer of more than {MAX_DIGITS:,} digits"
 _ADVICE = "make it a text, or a file"
-LONG = f"{_TOO_MANY}; {_ADVICE}"
-"""What is said of an integer that is too long."""
+
+
+def too_long() -> ValueNotJsonError:
+    """The error to raise for an integer that is too long."""
+    return ValueNotJsonError(_TOO_MANY, advice=_ADVICE)
 
 
 def _refusal(
@@ -165,7 +168,7 @@ def _refusal(
     where = "$" + "".join(_step(frame.at) for frame in frames)
     if len(where) > 200:
         where = f"{where[:120]}...{where[-70:]}"
-    return ValueNotJsonError(f"{where}: {what}; {advice}", where=where)
+    return ValueNotJsonError(f"{where}: {what}", advice=advice, where=where)
 
 
 def _step(at: str | int) -> str:

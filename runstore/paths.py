@@ -66,23 +66,26 @@ def check_run_id(run_id: str) -> str:
     key form keeps them apart.
     """
     if not isinstance(run_id, str):
-        raise PathError(f"a run id is text, not {type(run_id).__name__}: pass a str")
+        raise PathError(f"a run id is text, not {type(run_id).__name__}", advice="pass a str")
     if not run_id:
-        raise PathError("the run id is empty: pass one, or none at all to have one made")
+        raise PathError("the run id is empty", advice="pass one, or none at all to have one made")
     if len(run_id) > MAX_RUN_ID:
         raise PathError(
-            f"the run id {_show(run_id)} has {len(run_id)} characters: use {MAX_RUN_ID} at most"
+            f"the run id {_show(run_id)} has {len(run_id)} characters",
+            advice=f"use {MAX_RUN_ID} at most",
         )
     if not run_id.isprintable():  # quick, and true of nearly every id; says nothing if false
         if (found := _CONTROLS.search(run_id)) is not None:
             raise PathError(
-                f"the run id {_show(run_id)} holds the control character U+{ord(found[0]):04X} "
-                f"at position {found.start()}: remove it"
+                f"the run id {_show(run_id)} holds the control character U+{ord(found[0]):04X} at "
+                f"position {found.start()}",
+                advice="remove it",
             )
         if (found := _SURROGATES.search(run_id)) is not None:
             raise PathError(
                 f"the run id {_show(run_id)} holds a lone surrogate at position {found.start()}, "
-                "which no encoding can write: decode it anew"
+                "which no encoding can write",
+                advice="decode it anew",
             )
     return run_id
 
@@ -91,13 +94,14 @@ def check_name(name: str) -> str:
     """The name of a node or a branch itself, if it can be one. Any text can, but for the empty
     one and those with lone surrogates: ``PathError``."""
     if not isinstance(name, str):
-        raise PathError(f"a name is text, not {type(name).__name__}: pass a str")
+        raise PathError(f"a name is text, not {type(name).__name__}", advice="pass a str")
     if not name:
-        raise PathError("the name is empty: give the node or branch a name")
+        raise PathError("the name is empty", advice="give the node or branch a name")
     if not name.isascii() and (found := _SURROGATES.search(name)) is not None:
         raise PathError(
-            f"the name {_show(name)} holds a lone surrogate at position {found.start()}, "
-            "which no encoding can write: rename it"
+            f"the name {_show(name)} holds a lone surrogate at position {found.start()}, which "
+            "no encoding can write",
+            advice="rename it",
         )
     return name
 
@@ -192,7 +196,7 @@ class NodePath:
 
     def __post_init__(self) -> None:
         if not self.segments:
-            raise PathError("a node path has at least one segment: name a node")
+            raise PathError("a node path has at least one segment", advice="name a node")
 
     @classmethod
     def parse(cls, text: str) -> NodePath:
@@ -318,7 +322,8 @@ def _check_item(text: str) -> None:
         raise PathError(f"the item {_show(text)}: {error}") from error
     if written != text.encode("utf-8"):
         raise PathError(
-            f"the item {_show(text)} is not canonical: write {_show(written.decode('utf-8'))}"
+            f"the item {_show(text)} is not canonical",
+            advice=f"write {_show(written.decode('utf-8'))}",
         )
 
 

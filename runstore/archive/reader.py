@@ -81,8 +81,8 @@ class ExportedStorage:
 
     def create(self, key: str, data: bytes | BinaryIO, *, repair: bool = False) -> None:
         raise StorageError(
-            f"{self.url} is an exported file, which is read-only: `runstore import` it into a "
-            f"store",
+            f"{self.url} is an exported file, which is read-only",
+            advice="`runstore import` it into a store",
             key=key,
             url=self.url,
         )
@@ -146,13 +146,16 @@ class ExportedStorage:
 
     def _changed(self, what: str) -> NoReturn:
         raise StorageError(
-            f"{self.url} has changed since it was opened, at {what}: do it again", url=self.url
+            f"{self.url} has changed since it was opened, at {what}",
+            advice="do it again",
+            url=self.url,
         )
 
     def _refuse(self, problem: str, line: int = 0) -> NoReturn:
         where = f", line {line}" if line else ""
         raise ImportRefusedError(
-            f"{self.url}{where}: {problem}: copy the file again, or export the run again",
+            f"{self.url}{where}: {problem}",
+            advice="copy the file again, or export the run again",
             path=self.url,
             where=line,
         )
@@ -160,8 +163,8 @@ class ExportedStorage:
     def _refuse_version(self, version: str) -> None:
         if version not in ("", FORMAT):
             raise ImportRefusedError(
-                f"{self.url} is of the format {version!r:.60} and this runstore reads {FORMAT}: "
-                f"upgrade runstore",
+                f"{self.url} is of the format {version!r:.60} and this runstore reads {FORMAT}",
+                advice="upgrade runstore",
                 path=self.url,
                 where=1,
             )
@@ -212,7 +215,7 @@ class ExportedStorage:
         except LayoutError as error:
             self._refuse(str(error), layout.number)
         except StorageError as error:
-            self._refuse(f"{error.message.rstrip('.')}", number)
+            self._refuse(error.problem, number)
         if (layout.count, layout.digest) != (manifest.count, manifest.digest()):
             self._refuse(f"its last line counts {layout.count} objects and there are "
                          f"{manifest.count}, or others")  # fmt: skip
@@ -240,7 +243,8 @@ class _Pieces(io.RawIOBase):
                 self._left = memoryview(parse_line(line.rstrip(b",\n"), 0).piece())
             except ValueError:
                 raise StorageError(
-                    f"{self._storage.url} holds a piece that is no base64: export the run again",
+                    f"{self._storage.url} holds a piece that is no base64",
+                    advice="export the run again",
                     url=self._storage.url,
                 ) from None
         size = min(len(buffer), len(self._left))

@@ -43,14 +43,14 @@ def existing_store(place: Place, *, cache: bool = True) -> Store:
 def _checked(store: Store) -> Store:
     if os.path.isfile(store.url) and not is_exported(store.url):
         raise StoreNotFoundError(
-            f"{store.url} is a file, and a store is a folder or a URL: name one with --store (an "
-            f"exported run is a file whose name ends in .json)",
+            f"{store.url} is a file, and a store is a folder or a URL",
+            advice=("name one with --store (an exported run is a file whose name ends in .json)"),
             url=store.url,
         )
     if store.marker() is None and not any(store.storage.list("runs/", shallow=True)):
         raise StoreNotFoundError(
-            f"there is no store at {store.url}: name one with --store or RUNSTORE_URL; "
-            f"`runstore run` makes one",
+            f"there is no store at {store.url}",
+            advice="name one with --store or RUNSTORE_URL; `runstore run` makes one",
             url=store.url,
         )
     return store
@@ -78,15 +78,15 @@ def existing_run(
         _checked(store)
         raise
     except RecordDamagedError as error:
-        from runstore.cli.render.repair import WITHOUT_A_RUN, fault
+        from runstore.cli.render.repair import WITHOUT_A_RUN
         from runstore.cli.render.text import verb_line
         from runstore.upkeep.salvage import Salvaged
 
         if salvage:
-            return Salvaged(store.storage, run_id, fault(str(error)))
+            return Salvaged(store.storage, run_id, error.problem)
         show = verb_line("show", run_id, options=place.words())
         raise RecordDamagedError(
-            f"{fault(str(error))}: {WITHOUT_A_RUN} ({show})", **error.facts
+            error.problem, advice=f"{WITHOUT_A_RUN} ({show})", **error.facts
         ) from error
 
 

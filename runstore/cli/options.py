@@ -253,8 +253,8 @@ def parameters(
     for name in secret:
         if name in given:
             raise InputError(
-                f"{name!r} is a secret, and a parameter would be stored: "
-                f"give it with --secret {name}, or in RUNSTORE_SECRET_{name.upper()}"
+                f"{name!r} is a secret, and a parameter would be stored",
+                advice=f"give it with --secret {name}, or in RUNSTORE_SECRET_{name.upper()}",
             )
     return given
 
@@ -291,11 +291,13 @@ def _from_file(path: str) -> dict[str, Any]:
             data = file.read()
     except OSError as error:
         raise InputError(
-            f"parameters file {path!r} cannot be read: {error.strerror}; name one that can with "
-            f"--params-file, or give each with --param NAME=VALUE"
+            f"parameters file {path!r} cannot be read: {error.strerror}",
+            advice=("name one that can with --params-file, or give each with --param NAME=VALUE"),
         ) from error
     if not path.endswith((".json", ".yaml", ".yml")):
-        raise InputError(f"parameters file {path!r} must end in .json, .yaml or .yml: rename it")
+        raise InputError(
+            f"parameters file {path!r} must end in .json, .yaml or .yml", advice="rename it"
+        )
     found = parse_document(data, path).value
     if not isinstance(found, dict):
         example = '{"n": 1}' if path.endswith(".json") else "n: 1"
@@ -329,7 +331,8 @@ def secret_values(given: Iterable[tuple[str, str | None]], names: Iterable[str])
             values[name] = ask(f"secret {name}")
         elif name in explicit:
             raise ParameterError(
-                f"the secret {name!r} has no value: write --secret {name}=VALUE, or set {variable}",
+                f"the secret {name!r} has no value",
+                advice=f"write --secret {name}=VALUE, or set {variable}",
                 parameter=name,
             )
     return values

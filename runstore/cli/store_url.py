@@ -56,8 +56,8 @@ class Place(NamedTuple):
         """:meth:`open`. :raises RefusedError: for an exported file."""
         if is_exported(self.url):
             raise RefusedError(
-                f"{self.url} is an exported file, which is read-only: "
-                f"`runstore import` it into a store"
+                f"{self.url} is an exported file, which is read-only",
+                advice="`runstore import` it into a store",
             )
         return self.open(cache=cache)
 

@@ -26,17 +26,18 @@ def bound(nodes: Sequence[Node]) -> frozenset[str]:
             if own in body.exports or own in body.unclear:
                 path = _find(node, own)
                 raise DagError(
-                    f"task {path!r} returns {own!r}, which inside {node.kind} {node.name!r} is "
-                    f"the name of its {_BINDS[node.kind]} (as): rename one of them",
+                    f"task {path!r} returns {own!r}, which inside {node.kind} {node.name!r} is the "
+                    f"name of its {_BINDS[node.kind]} (as)",
+                    advice="rename one of them",
                     nodes=(path, node.name),
                     parameter=own,
                 )
             if own in inside[0]:
                 path = _find(node, own)
                 raise DagError(
-                    f"{path!r} calls its items or iterations {own!r}, as {node.kind} "
-                    f"{node.name!r} around it does, whose {_BINDS[node.kind]} nothing in it could "
-                    f"read: give one of them another `as`",
+                    f"{path!r} calls its items or iterations {own!r}, as {node.kind} {node.name!r} "
+                    f"around it does, whose {_BINDS[node.kind]} nothing in it could read",
+                    advice="give one of them another `as`",
                     nodes=(node.name, path),
                     parameter=own,
                 )
@@ -69,7 +70,8 @@ def returns(node: Node) -> dict[str, bool]:
         for name in [*body.exports, *body.unclear]:
             if node.kind == "parallel" and name in given:
                 raise DagError(
-                    f"two branches of parallel {node.name!r} return {name!r}: rename one",
+                    f"two branches of parallel {node.name!r} return {name!r}",
+                    advice="rename one",
                     nodes=(node.name,),
                     parameter=name,
                 )
@@ -118,8 +120,9 @@ def reads(node: Node) -> Iterator[tuple[str, str, bool]]:
 
 def refuse(name: str, one: str, other: str, *, reader: str) -> NoReturn:
     raise DagError(
-        f"parameter {name!r} of {reader!r} may come from {one!r} or from {other!r}, and neither "
-        f"follows the other: order them with `after`, or rename one",
+        f"parameter {name!r} of {reader!r} may come from {one!r} or from {other!r}, and "
+        "neither follows the other",
+        advice="order them with `after`, or rename one",
         nodes=(one, other, reader),
         parameter=name,
     )

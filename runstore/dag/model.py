@@ -215,8 +215,9 @@ class Dag(_Model):
         for name, reader in self._wiring.needs.items():
             if name not in given:
                 raise DagError(
-                    f"parameter {name!r} of {reader!r} is given by nobody: let a node before it "
-                    f"return it, or start the run with it",
+                    f"{reader!r} reads {name!r}, which no node before it returns and the run does "
+                    f"not have",
+                    advice="let a node before it return it, or start the run with it",
                     nodes=(reader,),
                     parameter=name,
                 )
@@ -364,7 +365,8 @@ def _build(item: dict[str, Any], at: str, extra: ExtraValues) -> Any:
     for field in ("after", "params", "returns"):
         if isinstance(item.get(field), str):
             raise DagError(
-                f"node {at!r}: {field!r} is the text {item[field]!r}: write a list of names",
+                f"node {at!r}: {field!r} is the text {item[field]!r}",
+                advice="write a list of names",
                 nodes=(at,),
             )
     if extra == "ignore":
@@ -377,8 +379,10 @@ def _located(at: str, build: Callable[[], Any]) -> Any:
     try:
         return build()
     except DagError as error:
-        if at and at not in error.message:
-            raise DagError(f"in {at!r}: {error.message}", **error.facts) from None
+        if at and at not in error.problem:
+            raise DagError(
+                f"in {at!r}: {error.problem}", advice=error.advice, **error.facts
+            ) from None
         raise
 
 

@@ -23,7 +23,7 @@ def _distinct(names: Iterable[str], what: str) -> None:
     seen: dict[str, str] = {}
     for name in names:
         if not name:
-            raise DagError(f"a {what} has an empty name: give it one", nodes=("",))
+            raise DagError(f"a {what} has an empty name", advice="give it one", nodes=("",))
         try:
             name.encode()
         except UnicodeEncodeError:
@@ -33,7 +33,9 @@ def _distinct(names: Iterable[str], what: str) -> None:
         other = seen.setdefault(_fold(name), name)
         if other is not name:
             how = "twice" if other == name else f"and {other!r}, which look alike (NFKC, case)"
-            raise DagError(f"{what} {name!r} is there {how}: rename one", nodes=(other, name))
+            raise DagError(
+                f"{what} {name!r} is there {how}", advice="rename one", nodes=(other, name)
+            )
 
 
 def index_names(nodes: Sequence[Node]) -> dict[str, int]:
@@ -44,7 +46,8 @@ def index_names(nodes: Sequence[Node]) -> dict[str, int]:
         for node in nodes:
             if node.name in seen:
                 raise DagError(
-                    f"two nodes of one graph are named {node.name!r}: rename one",
+                    f"two nodes of one graph are named {node.name!r}",
+                    advice="rename one",
                     nodes=(node.name,),
                 )
             seen.add(node.name)
@@ -61,8 +64,9 @@ def check_node(node: Node) -> None:
         )
     if node.trigger in ("one_success", "one_failed") and not node.after:
         raise DagError(
-            f"node {node.name!r} has the trigger {node.trigger} and follows nothing, so it would "
-            f"never run: name in its `after` what it waits for, or leave the trigger out",
+            f"node {node.name!r} has the trigger {node.trigger} and follows nothing, so it "
+            "would never run",
+            advice="name in its `after` what it waits for, or leave the trigger out",
             nodes=(node.name,),
         )
     for field, names in {"after": node.after, **node.names}.items():
@@ -90,7 +94,7 @@ def check_node(node: Node) -> None:
 def _check_text(name: str, what: str, node: Node) -> None:
     if not name:
         raise DagError(
-            f"{what} of node {node.name!r} has an empty name: give one", nodes=(node.name,)
+            f"{what} of node {node.name!r} has an empty name", advice="give one", nodes=(node.name,)
         )
     if not name.isascii():
         try:

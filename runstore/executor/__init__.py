@@ -195,7 +195,8 @@ def retry(
     if plan.status == "succeeded" and not (forces and forced.ready):
         raise RunNotFailedError(
             f"run {run_id!r} has succeeded, and nothing is left to do"
-            + (": what was forced would not run" if force else "; --force runs a step again"),
+            + (": what was forced would not run" if force else ""),
+            advice="" if force else "use --force to run a step again",
             run_id=run_id,
         )
     check_secrets(run, run.secrets, may_run(forced, pipeline.dag), pipeline.dag)
@@ -280,7 +281,8 @@ def _store(store: Store | str | os.PathLike[str], *, processes: bool = False) ->
     store = store if isinstance(store, Store) else open_store(store)
     if processes and store.url.startswith("memory://"):
         raise InputError(
-            "a store in memory cannot be shared with worker processes: use threads, or a folder"
+            "a store in memory cannot be shared with worker processes",
+            advice="use threads, or a folder",
         )
     return store
 

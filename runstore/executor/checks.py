@@ -47,8 +47,8 @@ def check_runnable(dag: Dag) -> None:
         if node.type == "shell":
             if not isinstance(node.config.get("command"), str):
                 raise PipelineError(
-                    f"shell task {path!r} has no command: give it one (`command:` in YAML, "
-                    f"`config.command` in JSON)"
+                    f"shell task {path!r} has no command",
+                    advice="give it one (`command:` in YAML, `config.command` in JSON)",
                 )
         elif node.type == "python":
             function_of(node)
@@ -60,8 +60,8 @@ def check_runnable(dag: Dag) -> None:
 
 @contextmanager
 def defaults_explained(dag: Dag) -> Iterator[None]:
-    """Tell who wrote ``def a(x=1)`` why ``x`` is given by nobody all the same; and who wrote
-    ``def a(attempt)`` how the attempt is asked for.
+    """Say why the default in ``def a(x=1)`` is not used, and how ``def a(attempt)`` is written if
+    the attempt is meant.
 
     :raises DagError: the one that is raised inside, saying more where there is more to say.
     """
@@ -91,7 +91,9 @@ def defaults_explained(dag: Dag) -> Iterator[None]:
                         f"pipeline, or bind it: functools.partial({name}, {parameter}=...)"
                     )
                 if more:
-                    raise DagError(f"{error}. {more}", **error.facts) from None
+                    raise DagError(
+                        error.problem, advice=f"{error.advice}. {more}", **error.facts
+                    ) from None
         raise
 
 
@@ -123,7 +125,9 @@ def secrets_of(
         except ValueNotJsonError as error:
             where = error.facts.get("where", "$")  # and no more of it
             raise ValueNotJsonError(
-                f"the secret {name!r} is no JSON value, at {where}: give a text", where=where
+                f"the secret {name!r} is no JSON value, at {where}",
+                advice="give a text",
+                where=where,
             ) from None
     refuse_short(values)
     if run is not None:
@@ -131,8 +135,11 @@ def secrets_of(
     for name in pipeline.secrets:
         if name not in values:
             raise InputError(
-                f"the pipeline asks for the secret {name!r}: give it "
-                f"(secrets={{...}}, or RUNSTORE_SECRET_{name.upper()} for the command line)",
+                f"the pipeline asks for the secret {name!r}",
+                advice=(
+                    f"give it (secrets={{...}}, or RUNSTORE_SECRET_{name.upper()} for the "
+                    "command line)"
+                ),
                 parameter=name,
             )
     return values
@@ -170,8 +177,11 @@ def check_secrets(run: Run, given: Mapping[str, Any], left: Iterable[str], dag: 
             for name in node.params:
                 if name in missing:
                     raise ParameterError(
-                        f"{path} reads the secret {name!r}, which is never stored: give it again "
-                        f"(secrets={{...}}, or RUNSTORE_SECRET_{name.upper()} on the command line)",
+                        f"{path} reads the secret {name!r}, which is never stored",
+                        advice=(
+                            f"give it again (secrets={{...}}, or RUNSTORE_SECRET_{name.upper()} "
+                            f"on the command line)"
+                        ),
                         parameter=name,
                     )
 

@@ -70,8 +70,8 @@ def check_sendable(dag: Dag, *, by_file: bool) -> None:
     file = getattr(sys.modules["__main__"], "__file__", None)
     if main_is_imported() and file is not None and not os.path.exists(file):
         raise PipelineError(
-            f"worker processes import the program that was started, and {file} is no file: save "
-            f"the program in one, or use threads"
+            f"worker processes import the program that was started, and {file} is no file",
+            advice="save the program in one, or use threads",
         )
     for path, node in walk(dag):
         if isinstance(node, Task) and node.type == "python" and not by_file:
@@ -89,9 +89,9 @@ def _check_function(path: str, node: Task) -> None:
         if getattr(sys.modules["__main__"], "__file__", None) is not None:
             where = "a __main__.py, or below ipython"
         raise PipelineError(
-            f"{path} cannot be sent to a worker process: functions that are defined in {where}, "
-            f"have no module that another process could import. Put them in a .py file and import "
-            f"them from there, or use threads"
+            f"{path} cannot be sent to a worker process: functions that are defined in "
+            f"{where}, have no module that another process could import",
+            advice="put them in a .py file and import them from there, or use threads",
         )
     if function is None:
         return
@@ -99,6 +99,6 @@ def _check_function(path: str, node: Task) -> None:
         pickle.dumps(function)
     except Exception as error:
         raise PipelineError(
-            f"{path} cannot be sent to another process ({error}): define its function at the top "
-            f"level of a module, or use threads"
+            f"{path} cannot be sent to another process ({error})",
+            advice="define its function at the top level of a module, or use threads",
         ) from error

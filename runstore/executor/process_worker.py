@@ -188,7 +188,7 @@ def _pickled(value: object, what: str, advice: str) -> bytes:
         return pickle.dumps(value)
     except Exception as error:
         raise PipelineError(
-            f"{what} cannot be sent to another process ({error}): {advice}"
+            f"{what} cannot be sent to another process ({error})", advice=advice
         ) from error
 
 
@@ -334,7 +334,7 @@ def _load(source: str, digest: str | None) -> Mapping[str, Task]:
     pipeline = load_pipeline(source)
     if digest is not None and pipeline.digest != digest:
         raise PipelineError(
-            f"{source} was changed while it was running: retry the run to go on with the file as "
-            f"it is now",
+            f"{source} was changed while it was running",
+            advice="retry the run to go on with the file as it is now",
         )
     return {path: node for path, node in walk(pipeline.dag) if isinstance(node, Task)}

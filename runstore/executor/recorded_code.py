@@ -139,9 +139,12 @@ def _file(invocation: Invocation | None) -> str | None:
 
 def _refuse(run: Run, why: str, invocation: Invocation | None, what: str) -> NoReturn:
     raise RecordedCodeError(
-        f"no PIPELINE is named, and what run {run.run_id!r} names itself is not run on its word: "
-        f"{why}. Name the PIPELINE; or, if you trust whoever made that, run {what} with "
-        f"--recorded-code (recorded_code=True)",
+        f"no PIPELINE is named, and what run {run.run_id!r} names itself is not run on its "
+        f"word: {why}",
+        advice=(
+            f"name the PIPELINE; or, if you trust whoever made that, run {what} with "
+            "--recorded-code (recorded_code=True)"
+        ),
         run_id=run.run_id,
         invocation=invocation.id if invocation else None,
     )

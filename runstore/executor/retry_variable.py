@@ -38,13 +38,14 @@ def run_to_retry(
     for other, wanted in asked[1:]:
         if wanted != again:
             raise InputError(
-                f"{variable} asks for a retry of run {again!r}, and {other} for one of {wanted!r}: "
-                f"unset one of them"
+                f"{variable} asks for a retry of run {again!r}, and {other} for one of {wanted!r}",
+                advice="unset one of them",
             )
     if run_id not in (None, again):
         raise InputError(
             f"{variable} asks for a retry of run {again!r}, and the run id given (run_id, "
-            f"--run-id) is {run_id!r}: unset {variable} to start that run, or leave out the id"
+            f"--run-id) is {run_id!r}",
+            advice=f"unset {variable} to start that run, or leave out the id",
         )
     return variable, again
 

@@ -256,8 +256,8 @@ class Loop:
     def _renew(self) -> None:
         if not self.pool.renew():
             raise RunstoreError(
-                "a worker process died and the executor is broken: give runstore a fresh one, "
-                "or let it make its own"
+                "a worker process died and the executor is broken",
+                advice="give runstore a fresh one, or let it make its own",
             )
 
     def _learn(self, values: Mapping[str, Any]) -> None:

@@ -108,7 +108,8 @@ class Workers(Executor):
             raise PipelineError(unguarded())
         raise PipelineError(
             f"a worker process {how_it_died(code)} before it could do anything. It imports the "
-            f"program that was started first: see what it printed, or use threads"
+            "program that was started first",
+            advice="see what it printed, or use threads",
         )
 
     def processes(self) -> list[BaseProcess]:

@@ -53,8 +53,8 @@ def task(
         attempts = attempt_parameters(function)
     except (TypeError, ValueError) as error:
         raise DagError(
-            f"function {called!r} does not say what it takes ({error}): call it in a function of "
-            f"your own",
+            f"function {called!r} does not say what it takes ({error})",
+            advice="call it in a function of your own",
             nodes=(called,),
         ) from None
     params = []
@@ -110,8 +110,8 @@ def function_of(node: Task) -> Callable[..., Any]:
     named = node.config.get("callable")
     if not isinstance(named, str) or ":" not in named:
         raise PipelineError(
-            f"task {node.name!r} has no function: give the pipeline file, or "
-            f'config {{"callable": "module:function"}}'
+            f"task {node.name!r} has no function",
+            advice='give the pipeline file, or config {"callable": "module:function"}',
         )
     module, _, qualname = named.partition(":")
     try:
@@ -120,8 +120,8 @@ def function_of(node: Task) -> Callable[..., Any]:
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise PipelineError(
-            f"the function of task {node.name!r}, {named}, cannot be imported ({error}): "
-            f"name the pipeline file on the command line"
+            f"the function of task {node.name!r}, {named}, cannot be imported ({error})",
+            advice="name the pipeline file on the command line",
         ) from error
     function: Callable[..., Any] = found
     refuse_generator(function, node.name)
@@ -165,7 +165,8 @@ def load_pipeline(source: str) -> Pipeline:
             data = file.read()
     except OSError as error:
         raise PipelineError(
-            f"pipeline {path!r} cannot be read: {error.strerror}; name a .py, .yaml or .json file"
+            f"pipeline {path!r} cannot be read: {error.strerror}",
+            advice="name a .py, .yaml or .json file",
         ) from error
     digest = sha256(data).hexdigest()
     if path.endswith(".py"):
@@ -231,12 +232,14 @@ def _from_python(path: str, name: str, source: str, digest: str) -> Pipeline:
         chosen = found["pipeline"]
     elif found:
         raise PipelineError(
-            f"{path} has several pipelines: say which, {path}:{next(iter(found))} for example "
-            f"(it has {', '.join(found)})"
+            f"{path} has several pipelines",
+            advice=(
+                f"say which, {path}:{next(iter(found))} for example (it has {', '.join(found)})"
+            ),
         )
     else:
         raise PipelineError(
-            f"{path} has no pipeline: make one with runstore.sequence(...) or Dag(...)"
+            f"{path} has no pipeline", advice="make one with runstore.sequence(...) or Dag(...)"
         )
     if isinstance(chosen, Pipeline):
         return Pipeline(chosen.dag, chosen.parameters, chosen.secrets, source, digest)

@@ -32,7 +32,9 @@ def parse_document(data: bytes, path: str) -> Document:
         try:
             return Document(loads(data))
         except ValueNotJsonError as error:
-            raise PipelineError(f"{path} cannot be used: {error}; correct the file") from error
+            raise PipelineError(
+                f"{path} cannot be used: {error}", advice="correct the file"
+            ) from error
     return parse_yaml(data.decode(), path)
 
 
@@ -43,13 +45,14 @@ def _decoded(data: bytes, path: str) -> bytes:
     if encoding is None and b"\0" in data[:4]:
         encoding = "UTF-16 or UTF-32"  # every document begins with ASCII: RFC 8259, YAML 5.2
     if encoding is not None:
-        raise PipelineError(f"{path} is {encoding}: save it as UTF-8")
+        raise PipelineError(f"{path} is {encoding}", advice="save it as UTF-8")
     try:
         data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise PipelineError(
-            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8: save it as UTF-8"
+            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8",
+            advice="save it as UTF-8",
         ) from None
     return data
 
@@ -101,7 +104,9 @@ class _Reader:
             names = [str(path).rpartition("/")[2] for path in error.facts.get("nodes", ())]
             found = (self.steps[name] for name in names if len(self.steps.get(name, ())) == 1)
             where = self._place(next(found, [None])[0])
-            raise DagError(f"{where}: {error.message}", **error.facts) from None
+            raise DagError(
+                f"{where}: {error.problem}", advice=error.advice, **error.facts
+            ) from None
         return dag, parameters, secrets
 
     def _known(self, given: Mapping[str, Any], known: Sequence[str], what: str) -> None:

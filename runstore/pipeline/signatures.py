@@ -77,15 +77,15 @@ def refuse_generator(function: Callable[..., Any], name: str) -> None:
     if inspect.isasyncgenfunction(code):
         raise DagError(
             f"function {name!r} is an async generator (`async def` with `yield`): a call runs "
-            f"nothing of it. Collect what it yields and return that, in a function of its own: "
-            f"`return [x async for x in {name}()]`",
+            "nothing of it. Collect what it yields and return that, in a function of its own",
+            advice=f"`return [x async for x in {name}()]`",
             nodes=(name,),
         )
     if inspect.isgeneratorfunction(code):
         raise DagError(
             f"function {name!r} is a generator (it has a `yield`): a call runs nothing of it. "
-            f"Return a list in place of it, or make a task of a function that does: "
-            f"`return list({name}())`",
+            "Return a list in place of it, or make a task of a function that does",
+            advice=f"`return list({name}())`",
             nodes=(name,),
         )
 

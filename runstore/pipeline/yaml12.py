@@ -73,7 +73,7 @@ def parse_yaml(text: str, path: str) -> Document:
     except PipelineError:  # which is a ValueError
         raise
     except (ValueError, OverflowError):  # of chr(), for \U00110000
-        raise PipelineError(f"{path} has an escape beyond Unicode: correct it") from None
+        raise PipelineError(f"{path} has an escape beyond Unicode", advice="correct it") from None
 
 
 def _line(text: str, position: int) -> int:

@@ -100,8 +100,11 @@ class _Selection:
             bases = [text]
         if not bases:
             raise ForceError(
-                f"{pattern!r} matches no node: `runstore plan` lists the paths, "
-                f"and in a pattern * matches any text and ? one character",
+                f"{pattern!r} matches no node",
+                advice=(
+                    "`runstore plan` lists the paths, and in a pattern * matches any text and "
+                    "? one character"
+                ),
                 pattern=pattern,
             )
         if plus:

@@ -88,7 +88,9 @@ def _parse(body: bytes, key: str) -> Any:
         record = msgspec.convert(_present(raw), model)
     except msgspec.ValidationError as error:
         raise RecordDamagedError(
-            f"record {key} lacks or mistypes a field ({error}): restore it from a copy", key=key
+            f"record {key} lacks or mistypes a field ({error})",
+            advice="restore it from a copy",
+            key=key,
         ) from None
     if type(record) is End:
         record.outputs = _joined(record.outputs, record.large, key)

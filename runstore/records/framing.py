@@ -49,38 +49,41 @@ def unframe(data: bytes, key: str) -> tuple[bytes, str]:
     body = data[BODY:-1]
     digest = sha256(body).hexdigest()
     if data[:BODY] != b'{"sha256":"%b","record":' % digest.encode() or data[-1:] != b"}":
-        raise RecordDamagedError(_diagnose(data, key), key=key)
+        damaged(key, _diagnose(data))
     return body, digest
 
 
-def _diagnose(data: bytes, key: str) -> str:
+def _diagnose(data: bytes) -> str:
     if not data:
-        problem = "is empty"
-    elif data[:11] != _HEAD or data[75:BODY] != _MIDDLE:
-        problem = "is not in the framing of a record"
-    elif data[-1:] != b"}":
-        problem = f"is cut short at {len(data)} bytes"
-    else:
-        problem = "does not match its digest"
-    again = "; or let a retry run its step again" if "/attempts/" in f"/{key}" else ""
-    return f"record {key} {problem}: restore it from a copy{again}"
+        return "is empty"
+    if data[:11] != _HEAD or data[75:BODY] != _MIDDLE:
+        return "is not in the framing of a record"
+    if data[-1:] != b"}":
+        return f"is cut short at {len(data)} bytes"
+    return "does not match its digest"
 
 
 def damaged(key: str, problem: str) -> NoReturn:
-    raise RecordDamagedError(f"record {key} {problem}: restore it from a copy", key=key)
+    """
+    :raises RecordDamagedError: always.
+    """
+    again = "; or let a retry run its step again" if "/attempts/" in f"/{key}" else ""
+    raise RecordDamagedError(
+        f"record {key} {problem}", advice=f"restore it from a copy{again}", key=key
+    )
 
 
 def load_body(body: bytes, key: str) -> dict[str, Any]:
     try:
         record = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise RecordDamagedError(f"record {key} is not JSON: {error}", key=key) from None
+        damaged(key, f"is not JSON ({error})")
     if type(record) is not dict:
         damaged(key, "is no object")
     if record.get("format") != FORMAT:
         raise FormatVersionError(
-            f"record {key} is of format {record.get('format')!r} and this runstore reads {FORMAT}: "
-            f"upgrade runstore",
+            f"record {key} is of format {record.get('format')!r} and this runstore reads {FORMAT}",
+            advice="upgrade runstore",
             key=key,
         )
     return record
@@ -128,7 +131,7 @@ def parse_pack(data: bytes, key: str) -> Pack:
     try:
         body, _ = unframe(data, key)
     except RecordDamagedError as error:
-        problems.append(str(error))
+        problems.append(error.problem)
         body = data[BODY:-1]
     cut = body.find(b',"records":[')
     try:

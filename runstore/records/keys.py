@@ -181,7 +181,10 @@ def decode(key: str) -> str | None:
             return text
     except (UnicodeError, KeyError):
         pass  # not ASCII, an unknown escape, or bytes that are not UTF-8: no key form
-    raise PathError(f"{key!a} is no key form: the store holds a foreign name, remove it")
+    raise PathError(
+        f"{key!a} was not written by runstore: no text has this key form",
+        advice="move it out of the store",
+    )
 
 
 def prefix(text: str) -> str:
@@ -209,7 +212,8 @@ def _spell(text: str) -> str:
             text = text.encode("utf-8").decode("latin-1")
         except UnicodeEncodeError as error:
             raise PathError(
-                f"{text[:100]!a} holds a lone surrogate, which no key can stand for: rename it"
+                f"{text[:100]!a} holds a lone surrogate, which no key can stand for",
+                advice="rename it",
             ) from error
     if "//" in text or text[:1] == "/" or text[-1:] == "/":
         return "_g".join([part.translate(_SPELLINGS) for part in _ODD_SLASH.split(text)])
@@ -264,7 +268,7 @@ def invocation_key(prefix: str, invocation_id: str) -> str:
     ``[a-z0-9-]``."""
     if is_invocation_id(invocation_id) is None:
         raise PathError(
-            f"{invocation_id[:100]!a} is no invocation id: use 1 to 64 of a-z, 0-9 and -"
+            f"{invocation_id[:100]!a} is no invocation id", advice="use 1 to 64 of a-z, 0-9 and -"
         )
     return f"{prefix}{INVOCATIONS}{invocation_id}.json"
 
@@ -276,8 +280,8 @@ def attempt_key(prefix: str, path: str, number: int, which: Literal["start", "en
     """
     if not 1 <= number <= MAX_ATTEMPT:
         raise PathError(
-            f"attempt {number} of {path[:100]!a}: attempts are numbered 1 to {MAX_ATTEMPT}; "
-            "fork the run to go on",
+            f"attempt {number} of {path[:100]!a}: attempts are numbered 1 to {MAX_ATTEMPT}",
+            advice="fork the run to go on",
             number=number,
         )
     return f"{prefix}{ATTEMPTS}{encode(path)}.{number:06d}.{which}.json"

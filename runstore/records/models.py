@@ -49,7 +49,6 @@ InvocationId = Annotated[str, Meta(pattern=r"\A[a-z0-9-]{1,64}\Z")]
 Structure = Annotated[str, Meta(pattern=r"\A[0-9]{1,9}:[0-9a-f]{64}\Z")]
 Changed = Annotated[str, Meta(pattern=r"\A(?:[0-9]{1,9}:[0-9a-f]{64})?\Z")]
 """A structure, or nothing: of an invocation that works with that of its run."""
-Mode = Annotated[str, Meta(pattern=r"\A(?:start|retry|fork|import|pull)\Z")]
 Outcome = Annotated[str, Meta(pattern=r"\A(?:succeeded|failed|lost|cancelled)\Z")]
 
 
@@ -279,7 +278,7 @@ class Invocation(Struct, eq=False):
 
     run_id: str
     id: InvocationId
-    mode: Mode
+    mode: str
     time: str = ""
     by: Holder | None = None
     command: tuple[str, ...] = ()

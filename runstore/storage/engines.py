@@ -42,13 +42,15 @@ def open_remote(
 def _choose(address: Address, options: Mapping[str, Any], engine: str | None) -> str:
     if engine not in (None, *ENGINES):
         raise StorageError(
-            f"There is no engine {engine!r}: choose one of {', '.join(ENGINES)}.", url=address.url
+            f"There is no engine {engine!r}",
+            advice=f"choose one of {', '.join(ENGINES)}.",
+            url=address.url,
         )
     if engine == "fsspec" or not address.family:
         if engine == "obstore":
             raise StorageError(
-                f"Cannot open {address.url} with obstore: it serves s3, gs and az. Use "
-                f'engine="fsspec".',
+                f"Cannot open {address.url} with obstore: it serves s3, gs and az",
+                advice='use engine="fsspec"',
                 url=address.url,
             )
         return "fsspec"
@@ -68,7 +70,8 @@ def _choose(address: Address, options: Mapping[str, Any], engine: str | None) ->
         if engine is None:
             return "fsspec"
         raise StorageError(
-            f'Cannot open {address.url} with obstore: {error}. Use engine="fsspec".',
+            f"Cannot open {address.url} with obstore: {error}",
+            advice='use engine="fsspec"',
             url=address.url,
         ) from None
     return "obstore"
@@ -85,8 +88,8 @@ def _connect(chosen: str, address: Address, options: Mapping[str, Any]) -> Engin
             _check_installed(address)
         except StorageError as error:
             raise StorageError(
-                f"Cannot use {address.url} in a forked process: obstore does not survive a fork. "
-                f"Start processes with 'spawn' or 'forkserver'. ({error})",
+                f"Cannot use {address.url} in a forked process: obstore does not survive a fork",
+                advice=f"start processes with 'spawn' or 'forkserver'. ({error})",
                 url=address.url,
             ) from None
     from runstore.storage.fsspec_client import FsspecEngine

@@ -62,8 +62,8 @@ def check_scheme(address: Address) -> None:
         fsspec.get_filesystem_class(address.scheme)
     except (ValueError, ImportError) as error:
         raise StorageError(
-            f"Cannot open {address.url!r}: {error}. "
-            f"Use a path, s3://, gs://, az://, or another URL that fsspec opens.",
+            f"Cannot open {address.url!r}: {error}",
+            advice="use a path, s3://, gs://, az://, or another URL that fsspec opens",
             url=address.url,
         ) from error
 

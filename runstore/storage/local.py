@@ -250,7 +250,8 @@ class LocalStorage(LocalCare):
                         os.replace(temp, path)
                         return
                     raise KeyExistsError(
-                        f"{key} in {self.url} holds other bytes already: read it to see whose.",
+                        f"{key} in {self.url} holds other bytes already",
+                        advice="read it to see whose.",
                         key=key,
                         url=self.url,
                     )
@@ -296,7 +297,8 @@ class LocalStorage(LocalCare):
                 return
             raise StorageError(
                 f"{key} in {self.url} is still being written, for more than "
-                f"{in_place.WAIT_SECONDS:g} s: do it again when its writer is done.",
+                f"{in_place.WAIT_SECONDS:g} s",
+                advice="do it again when its writer is done.",
                 key=key,
                 url=self.url,
             )
@@ -356,7 +358,8 @@ class LocalStorage(LocalCare):
         return OutcomeUnknownError(
             f"Cannot make durable {said} in {self.url}: {error.strerror or error}. "
             f"{ADVICE.get(error.errno or 0, 'See the error of the operating system.')} It is "
-            f"unknown whether it outlives a power cut: do it again, nothing is done twice.",
+            "unknown whether it outlives a power cut",
+            advice="do it again, nothing is done twice.",
             key=key,
             url=self.url,
             errno=error.errno,

@@ -41,7 +41,8 @@ class MemoryStorage:
                 return
             if there is not None and not repair:
                 raise KeyExistsError(
-                    f"{key} in {self.url} holds other bytes already: read it to see whose.",
+                    f"{key} in {self.url} holds other bytes already",
+                    advice="read it to see whose.",
                     key=key,
                     url=self.url,
                 )

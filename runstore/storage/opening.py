@@ -59,8 +59,11 @@ def open_storage(
     elif not text or _has_scheme(text):
         # Path("s3://bucket") is "s3:/bucket": it would become a folder of that name, unnoticed.
         raise StorageError(
-            f"{text!r} is not the place of a store: give a path, or a URL as a str with both "
-            f"slashes after its colon (pathlib drops one).",
+            f"{text!r} is not the place of a store",
+            advice=(
+                "give a path, or a URL as a str with both slashes after its colon "
+                "(pathlib drops one)."
+            ),
             url=text,
         )
     else:
@@ -85,8 +88,8 @@ def expand_home(path: str) -> str:
     if not os.path.isabs(expanded) or (user == "~" and os.environ.get("HOME") == ""):
         why = f"there is no user {user[1:]!r}" if user != "~" else "HOME is not set to a folder"
         raise StorageError(
-            f"{path!r} cannot be opened: {why}; give the whole path, or ./{path} for a folder "
-            f"that is called {user}",
+            f"{path!r} cannot be opened: {why}",
+            advice=f"give the whole path, or ./{path} for a folder that is called {user}",
             url=path,
         )
     return expanded

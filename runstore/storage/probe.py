@@ -57,8 +57,8 @@ def require(storage: Storage) -> bool:
         return False
     raise StorageError(
         f"Cannot make a store at {storage.url}: the endpoint does not create exclusively "
-        f"({found.detail}), so of two writers both would win. If nobody else will ever write "
-        f"there, open it with single_writer=True.",
+        f"({found.detail}), so of two writers both would win",
+        advice="if nobody else will ever write there, open it with single_writer=True",
         url=storage.url,
         probe=found,
     )

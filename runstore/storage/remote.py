@@ -127,7 +127,8 @@ class RemoteStorage(RemoteCare):
         if len(body) > EXCLUSIVE_BYTES:
             raise StorageError(
                 f"Cannot create {key} in {self.url}: {len(body)} bytes are more than one request "
-                f"carries. Keep it as an artifact.",
+                "carries",
+                advice="keep it as an artifact",
                 key=key,
                 url=self.url,
             )
@@ -315,14 +316,16 @@ class RemoteStorage(RemoteCare):
         if len(key) > self._longest:
             raise StorageError(
                 f"{key[:80]!r} is too long below {self.url}: a bucket takes names of "
-                f"{MAX_KEY_BYTES} bytes. Give the store a shorter prefix.",
+                f"{MAX_KEY_BYTES} bytes",
+                advice="give the store a shorter prefix",
                 key=key,
                 url=self.url,
             )
 
     def _taken(self, key: str) -> KeyExistsError:
         return KeyExistsError(
-            f"{key} in {self.url} holds other bytes already: read it to see whose.",
+            f"{key} in {self.url} holds other bytes already",
+            advice="read it to see whose.",
             key=key,
             url=self.url,
         )

@@ -45,7 +45,8 @@ class Spool:
             size += len(piece)
             if size > self._limit and self._in_memory:
                 raise StorageError(
-                    f"{self._key} is larger than {self._limit} bytes: keep it as an artifact.",
+                    f"{self._key} is larger than {self._limit} bytes",
+                    advice="keep it as an artifact.",
                     key=self._key,
                 )
             if size > PART_BYTES and not self._in_memory:

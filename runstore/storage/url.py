@@ -46,24 +46,28 @@ def parse_address(url: str) -> Address:
     scheme = scheme.lower()
     if "::" in url:
         raise StorageError(
-            f"Cannot open {url!r}: chained file systems do not pass on the condition that makes "
-            f"a create exclusive. Give the URL of the storage itself.",
+            f"Cannot open {url!r}: chained file systems do not pass on the condition that "
+            "makes a create exclusive",
+            advice="give the URL of the storage itself",
             url=url,
         )
     if scheme == "local":
-        raise StorageError(f"Cannot open {url!r}: give a path, or file:///path.", url=url)
+        raise StorageError(f"Cannot open {url!r}", advice="give a path, or file:///path.", url=url)
     family = _FAMILIES.get(scheme, "")
     if not family:
         return Address(url.rstrip("/"), scheme, "", "", "")
     bucket, _, root = rest.partition("/")
     root = root.strip("/")
     if not bucket or "%" in bucket:
-        raise StorageError(f"{url!r} names no bucket: write {scheme}://BUCKET/PREFIX.", url=url)
+        raise StorageError(
+            f"{url!r} names no bucket", advice=f"write {scheme}://BUCKET/PREFIX.", url=url
+        )
     segments = root.split("/") if root else []
     if _SPECIAL.search(root) or any(segment in ("", ".", "..") for segment in segments):
         raise StorageError(
             f"Cannot open {url!r}: the prefix of a store holds no empty segment, '.', '..', "
-            f"nor any of ? # * [ ] \\. Give another one.",
+            "nor any of ? # * [ ] \\",
+            advice="give another one",
             url=url,
         )
     return Address(f"{scheme}://{bucket}/{root}".rstrip("/"), scheme, family, bucket, root)

@@ -85,8 +85,9 @@ class RunAccess:
             if type(value) is Secret:
                 if value.name not in self.secrets:
                     raise ParameterError(
-                        f"{reader} reads the secret {value.name!r}, which is never stored: "
-                        f"give it again (secrets={{...}}, or RUNSTORE_SECRET_{value.name.upper()})",
+                        f"{reader} reads the secret {value.name!r}, which is never stored",
+                        advice="give it again (secrets={...}, or "
+                        f"RUNSTORE_SECRET_{value.name.upper()})",
                         parameter=value.name,
                     )
                 out[name] = copied(self.secrets[value.name])

@@ -77,7 +77,8 @@ class Artifacts:
     def _refuse_ended(self) -> None:
         if self._closed:
             raise RefusedError(
-                f"attempt {self.start.attempt} at {self.path} has ended: load and save before that",
+                f"attempt {self.start.attempt} at {self.path} has ended",
+                advice="load and save before that",
                 path=self.path,
             )
 
@@ -131,7 +132,8 @@ class Artifacts:
             if seen[address][1] == _UNKNOWN:
                 raise InputError(
                     f"{self.path} loads {address!r}, which two steps before it saved, neither "
-                    f"following the other: order them, or save under two names",
+                    "following the other",
+                    advice="order them, or save under two names",
                     pattern=pattern,
                 )
         return matches
@@ -144,7 +146,8 @@ class Artifacts:
                 if other != address:
                     raise InputError(
                         f"{self.path} loads {address!r} and {other!r}, which would be one file, "
-                        f"{name!r}: load one of them into another folder, with `to`"
+                        f"{name!r}",
+                        advice="load one of them into another folder, with `to`",
                     )
 
     # -- what comes out --------------------------------------------------------------------------
@@ -177,10 +180,8 @@ class Artifacts:
                 found.update(dict.fromkeys(find(root, pattern)))
             except InputError as error:
                 if base is None and not os.path.isabs(pattern) and os.path.isfile(pattern):
-                    error.message += (
-                        "; it is in the current folder, which all steps share: write it below "
-                        "attempt.folder"
-                    )
+                    error.problem += "; it is in the current folder, which all steps share"
+                    error.advice = "write it below attempt.folder"
                 raise self._refused(error) from error.__cause__
         self._refuse_names("an artifact", *found)
         self._check_count(found)
@@ -199,7 +200,8 @@ class Artifacts:
         return list(found)
 
     def _refused(self, error: InputError) -> InputError:
-        return InputError(f"{self.path} saves {error.message}", **error.facts)
+        problem = f"{self.path} saves {error.problem}"
+        return InputError(problem, advice=error.advice, **error.facts)
 
     def save_bytes(self, name: str, data: bytes) -> None:
         """Keep some bytes as an artifact.
@@ -222,8 +224,8 @@ class Artifacts:
     def _check_count(self, more: dict[str, Any]) -> None:
         if len(self._saved) + len(more) > MAX_FILES and len({*self._saved, *more}) > MAX_FILES:
             raise InputError(
-                f"{self.path} saves more than {MAX_FILES:,} files: put them into one archive "
-                f"(tar), and save that"
+                f"{self.path} saves more than {MAX_FILES:,} files",
+                advice="put them into one archive (tar), and save that",
             )
 
     # -- the end ---------------------------------------------------------------------------------
@@ -245,7 +247,7 @@ class Artifacts:
                 os.rmdir(folder)  # with nothing in it, it is of no use to anybody
                 self._folder = None
                 return error
-        error.message = f"{error.message}; the files of this attempt are kept in {folder}"
+        error.problem += f"; the files of this attempt are kept in {folder}"
         error.facts["folder"] = folder
         return error
 
@@ -258,7 +260,8 @@ def _texts(patterns: Sequence[str | os.PathLike[str]], verb: str) -> list[str]:
         text = os.fspath(pattern) if isinstance(pattern, os.PathLike) else pattern
         if not isinstance(text, str):
             raise InputError(
-                f"{pattern!r:.80} is no name of a file: write attempt.{verb}('a.csv', 'b.csv')"
+                f"{pattern!r:.80} is no name of a file",
+                advice=f"write attempt.{verb}('a.csv', 'b.csv')",
             )
         texts.append(text)
     return texts
@@ -289,8 +292,9 @@ def _local(address: str, source: str) -> str:
     except InputError:
         pass
     raise InputError(
-        f"{address!r:.300}, which {source} saved, is a name that runstore gives no artifact, and "
-        f"may lead out of the folder: it is not loaded; see where the run comes from"
+        f"{address!r:.300}, which {source} saved, is a name that runstore gives no "
+        "artifact, and may lead out of the folder: it is not loaded",
+        advice="see where the run comes from",
     )
 
 

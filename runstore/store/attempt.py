@@ -136,8 +136,8 @@ class Attempt(Artifacts):
         if self.work is None:
             raise RefusedError(
                 f"attempt {self.number} at {self.path} was not begun here with a step of a plan, "
-                f"so its inputs are not known: read them where it was, or begin it with "
-                f"run.step({self.path!r})",
+                "so its inputs are not known",
+                advice=f"read them where it was, or begin it with run.step({self.path!r})",
                 path=self.path,
             )
         return self.work
@@ -257,7 +257,8 @@ class Attempt(Artifacts):
         if other is not None and other.outcome == "lost":
             return AttemptLostError(
                 f"attempt {self.number} at {self.path} was declared lost{who} at {other.ended}: "
-                f"this result is refused; stop, and retry the run to see what is left",
+                "this result is refused",
+                advice="stop, and retry the run to see what is left",
                 path=self.path,
             )
         how = other.outcome if other else "by a record that is damaged"

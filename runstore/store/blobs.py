@@ -46,7 +46,9 @@ def checked(value: object, what: str) -> Value:
     try:
         return Value(own, dumps(own))
     except ValueNotJsonError as error:
-        raise ValueNotJsonError(f"{what} is no JSON value: {error}", **error.facts) from None
+        raise ValueNotJsonError(
+            f"{what} is no JSON value: {error.problem}", advice=error.advice, **error.facts
+        ) from None
 
 
 def inline(value: Value) -> tuple[Any] | None:
@@ -137,8 +139,11 @@ class Blobs:
             if value.codec is not None:
                 raise CodecError(
                     f"{what} is in the codec {value.codec!r:.80}, which this runstore does not "
-                    f"know: upgrade runstore, or make the value again with one that is JSON "
-                    f"(its bytes are blob {self.key(value.sha256)})",
+                    f"know",
+                    advice=(
+                        "upgrade runstore, or make the value again with one that is JSON (its "
+                        f"bytes are blob {self.key(value.sha256)})"
+                    ),
                     key=self.key(value.sha256),
                     codec=value.codec,
                 )
@@ -207,7 +212,8 @@ class Blobs:
     def _missing(self, blob: Blob) -> BlobMissingError:
         key = self.key(blob.sha256)
         return BlobMissingError(
-            f"blob {key} is missing from {self.storage.url}: copy it there, {_AGAIN}",
+            f"blob {key} is missing from {self.storage.url}",
+            advice=f"copy it there, {_AGAIN}",
             key=key,
             sha256=blob.sha256,
         )
@@ -218,7 +224,8 @@ class Blobs:
     def _unfit(self, blob: Blob, problem: str) -> BlobDamagedError:
         key = self.key(blob.sha256)
         return BlobDamagedError(
-            f"blob {key} in {self.storage.url} {problem}: restore it, {_AGAIN}",
+            f"blob {key} in {self.storage.url} {problem}",
+            advice=f"restore it, {_AGAIN}",
             key=key,
             sha256=blob.sha256,
         )
@@ -249,6 +256,6 @@ class _Checked:
 
 def _changed(file: BinaryIO) -> StorageError:
     return StorageError(
-        f"{getattr(file, 'name', 'the file')} changed while it was being saved: save it when it is "
-        f"complete"
+        f"{getattr(file, 'name', 'the file')} changed while it was being saved",
+        advice="save it when it is complete",
     )

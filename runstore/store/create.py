@@ -40,7 +40,7 @@ def is_taken(storage: Storage, run_id: str) -> bool:
 def taken(storage: Storage, run_id: str) -> RunExistsError:
     """The error to raise for an id that another run has."""
     return RunExistsError(
-        f"run {run_id!r} exists in {storage.url}: `runstore retry` continues it, "
-        f"or choose another id",
+        f"run {run_id!r} exists in {storage.url}",
+        advice="`runstore retry` continues it, or choose another id",
         run_id=run_id,
     )

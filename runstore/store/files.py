@@ -75,8 +75,11 @@ def find(base: str, pattern: str) -> list[str]:
         )
     if pattern.endswith("/"):
         raise InputError(
-            f"{_shown(pattern)}, which means folders: write {pattern + '**'!r} for all in them, "
-            f"or {pattern + '*'!r} for their own files",
+            f"{_shown(pattern)}, which means folders",
+            advice=(
+                f"write {pattern + '**'!r} for all in them, or {pattern + '*'!r} for their "
+                "own files"
+            ),
             pattern=pattern,
         )
     walk = _Walk(base, name)
@@ -116,9 +119,11 @@ def _shown(name: str) -> str:
 def _relative(name: str) -> str:
     """The name, or pattern, without what means nothing (``./``, ``a//b``)."""
     if not name:
-        raise InputError("a file with an empty name: write its name, or a pattern")
+        raise InputError("a file with an empty name", advice="write its name, or a pattern")
     if "\0" in name:
-        raise InputError(f"{_shown(name)}, which has a NUL in it, as no file's name can: rename it")
+        raise InputError(
+            f"{_shown(name)}, which has a NUL in it, as no file's name can", advice="rename it"
+        )
     if name.startswith("/"):
         raise InputError(
             f"{_shown(name)}, which is an absolute path: artifacts have relative names, in the "
@@ -127,18 +132,21 @@ def _relative(name: str) -> str:
     clean = os.path.normpath(name)
     if clean == ".." or clean.startswith("../"):
         raise InputError(
-            f"{_shown(name)}, which leads out of its folder: copy the file into the folder of the "
-            f"attempt (where a command runs), or give its own as `base`"
+            f"{_shown(name)}, which leads out of its folder",
+            advice=(
+                "copy the file into the folder of the attempt (where a command runs), or "
+                "give its own as `base`"
+            ),
         )
     if clean == ".":
         raise InputError(
-            f"{_shown(name)}, which is the folder itself: write '**' for all that is in it"
+            f"{_shown(name)}, which is the folder itself", advice="write '**' for all that is in it"
         )
     try:
         clean.encode()
     except UnicodeEncodeError:
         raise InputError(
-            f"{_shown(name)}, which is not UTF-8, as an artifact's name must be: rename it"
+            f"{_shown(name)}, which is not UTF-8, as an artifact's name must be", advice="rename it"
         ) from None
     return clean
 
@@ -148,7 +156,9 @@ def _inside(base: str, pattern: str) -> str:
     folder = os.path.abspath(base)
     if os.path.normpath(pattern).startswith(folder + "/"):
         inside = os.path.relpath(pattern, folder)
-        raise InputError(f"{_shown(pattern)}, which is an absolute path: write {inside!r}")
+        raise InputError(
+            f"{_shown(pattern)}, which is an absolute path", advice=f"write {inside!r}"
+        )
     return _relative(pattern)
 
 
@@ -270,8 +280,8 @@ class _Walk:
             self.found.add(name)
             if len(self.found) > MAX_FILES:
                 raise InputError(
-                    f"{'/'.join(self._parts)!r}, which matches more than {MAX_FILES:,} files: put "
-                    f"them into one archive (tar), and save that"
+                    f"{'/'.join(self._parts)!r}, which matches more than {MAX_FILES:,} files",
+                    advice="put them into one archive (tar), and save that",
                 )
         elif said and len(self.odd) < 100:
             self.odd[name] = said

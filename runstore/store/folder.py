@@ -32,7 +32,8 @@ def make_folder(nonce: str) -> str:
         about = os.lstat(path)
         if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
             raise StorageError(
-                f"{path} is there, and is no folder of this user's: remove it, or set TMPDIR"
+                f"{path} is there, and is no folder of this user's",
+                advice="remove it, or set TMPDIR",
             ) from None
     return path
 
@@ -102,8 +103,8 @@ def _in_the_way(
     else:
         what = "a file" if stat.S_ISREG(mode) else "no file"
     return InputError(
-        f"{name!r} cannot be loaded into {root}: {at!r} is {what} there; remove it, or load into "
-        f"another folder, with `to`"
+        f"{name!r} cannot be loaded into {root}: {at!r} is {what} there",
+        advice="remove it, or load into another folder, with `to`",
     )
 
 

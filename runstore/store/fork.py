@@ -61,9 +61,11 @@ def compare(
         listed = "; ".join(map(str, changes[:8]))
         more = f"; and {len(changes) - 8} more" if len(changes) > 8 else ""
         raise StructureChangedError(
-            f"the structure of run {run.run_id!r} has changed: {listed}{more}. "
-            f"Undo that, start a new run, or go on with --keep-unchanged: what did not change "
-            f"is kept then",
+            f"the structure of run {run.run_id!r} has changed: {listed}{more}",
+            advice=(
+                "undo that, start a new run, or go on with --keep-unchanged: what did not "
+                "change is kept then"
+            ),
             changes=[str(change) for change in changes],
         )
     return changes

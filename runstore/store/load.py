@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from runstore.collector import no_collection
 from runstore.dag import Dag
-from runstore.errors import DamagedError, PathError
+from runstore.errors import DamagedError, PathError, RunstoreError
 from runstore.plan.history import Damaged, History
 from runstore.records import Blob, End, Invocation, RunRecord, Start, keys
 from runstore.records.codec import parse, parse_attempt
@@ -99,18 +99,19 @@ class _Reader:
         self.naming: list[End] = []
         """Those that name a blob: few do, and the others are not looked at again."""
 
-    def _damage(self, key: str, problem: object) -> None:
+    def _damage(self, key: str, found: str | RunstoreError) -> None:
+        problem = found if isinstance(found, str) else found.problem
         name = key.rpartition("/")[2]
         parsed = keys.parse_attempt(name) if "/attempts/" in key else None
         if parsed is None:
-            self.history.add(Damaged(key, str(problem)))
+            self.history.add(Damaged(key, problem))
             return
         node_key, number, kind = parsed
         try:
             path = keys.decode(node_key)
         except PathError:
             path = None
-        self.history.add(Damaged(key, str(problem), path, number, kind, node_key))
+        self.history.add(Damaged(key, problem, path, number, kind, node_key))
 
     def _stray(self, key: str, problem: str) -> None:
         """A record that does not belong where it stands."""
@@ -216,10 +217,7 @@ class _Reader:
         """Two records tell of one attempt, and both cannot be true."""
         kind: Literal["start", "end"] = "end" if isinstance(record, End) else "start"
         key = keys.attempt_key(self.prefix, record.path, record.attempt, kind)
-        text = (
-            f"record {key} contradicts another one ({problem}), and both cannot be true: restore "
-            f"it from a copy; or let a retry run its step again"
-        )
+        text = f"record {key} contradicts another one ({problem}), and both cannot be true"
         node_key = keys.encode(record.path)
         self.contradictions.append(Damaged(key, text, record.path, record.attempt, kind, node_key))
 

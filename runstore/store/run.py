@@ -96,7 +96,8 @@ class Run(RunReader):
         if number >= MAX_COUNT:
             raise RefusedError(
                 f"the invocations of run {self.run_id!r} are numbered to the last number there is, "
-                f"which no runstore does: fork it, after a look at where it came from",
+                "which no runstore does",
+                advice="fork it, after a look at where it came from",
                 run_id=self.run_id,
             )
         invocation = Invocation(
@@ -134,14 +135,16 @@ class Run(RunReader):
         :raises RefusedError: if the run has none of this id.
         """
         if not isinstance(invocation, str) or keys.is_invocation_id(invocation) is None:
-            raise InputError(f"{invocation!r:.80} is no id of an invocation: pass on Invocation.id")
+            raise InputError(
+                f"{invocation!r:.80} is no id of an invocation", advice="pass on Invocation.id"
+            )
         key = keys.invocation_key(self.prefix, invocation)
         try:
             record = parse(self.storage.read(key), key)
         except KeyMissingError:
             raise RefusedError(
-                f"run {self.run_id!r} has no invocation {invocation!r}: "
-                f"begin it before the processes that join it",
+                f"run {self.run_id!r} has no invocation {invocation!r}",
+                advice="begin it before the processes that join it",
                 run_id=self.run_id,
             ) from None
         if type(record) is not Invocation or (record.run_nonce, record.id) != (

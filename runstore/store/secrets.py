@@ -39,7 +39,8 @@ def refuse_short(secrets: Mapping[str, Any]) -> None:
         if kept and len(text) < _SHORTEST:
             raise InputError(
                 f"the secret {name!r} is shorter than {_SHORTEST} characters, and cannot be kept "
-                f"out of logs and errors: use a longer one, or give it as an ordinary parameter",
+                "out of logs and errors",
+                advice="use a longer one, or give it as an ordinary parameter",
                 parameter=name,
             )
 
@@ -211,7 +212,8 @@ def refuse_names(names: Iterable[str], secrets: Mapping[str, Any], what: str, pa
             if (seen := _seen(part, known)) is not None:
                 raise InputError(
                     f"the name of {what} of {path} is the secret {seen!r}, or has it in it, and a "
-                    f"secret is never stored: choose another name",
+                    "secret is never stored",
+                    advice="choose another name",
                     path=path,
                     parameter=seen,
                 )

@@ -58,7 +58,9 @@ def check_values(
                 dumps({name: value})
             except ValueNotJsonError as error:
                 raise ValueNotJsonError(
-                    f"parameter {name!r} is no JSON value: {error}", **error.facts
+                    f"parameter {name!r} is no JSON value: {error.problem}",
+                    advice=error.advice,
+                    **error.facts,
                 ) from None
     for name, text in labels.items():
         if type(name) is not str or type(text) is not str:

@@ -165,7 +165,8 @@ class Store:
             record = parse(self.storage.read(key), key)
         except KeyMissingError:
             raise RunNotFoundError(
-                f"there is no run {run_id!r} in {self.url}: `runstore ls` lists those there are",
+                f"there is no run {run_id!r} in {self.url}",
+                advice="`runstore ls` lists those there are",
                 run_id=run_id,
             ) from None
         if not isinstance(record, RunRecord) or record.run_id != run_id:

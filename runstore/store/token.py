@@ -92,12 +92,12 @@ def read_token(token: str, run: RunRecord) -> Claim:
         told = _read(token)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"{token!r:.60} is not what Attempt.token gave ({error}): pass it on as it is"
+            f"{token!r:.60} is not what Attempt.token gave ({error})", advice="pass it on as it is"
         ) from None
     if told.run_id != run.run_id:
         raise InputError(
-            f"the token is of an attempt in run {told.run_id!r}, and this is run {run.run_id!r}: "
-            f"open that one",
+            f"the token is of an attempt in run {told.run_id!r}, and this is run {run.run_id!r}",
+            advice="open that one",
             run_id=told.run_id,
         )
     if told.run_nonce != run.nonce:

@@ -43,7 +43,8 @@ def plain(given: object, what: str) -> dict[str, Any]:
         except BaseException as error:  # noqa: BLE001 - a mapping of the task's own making
             raise InputError(
                 f"{what} cannot be read: a {type_name(kind)}, which raised "
-                f"{type_name(type(error))}; give a dict"
+                f"{type_name(type(error))}",
+                advice="give a dict",
             ) from None
     found: dict[str, Any] = {}
     for name, value in given.copy().items():
@@ -95,8 +96,8 @@ def _metric(name: str, value: object, path: str) -> Any:
     fits = inline(checked(value, what))
     if fits is None:
         raise ValueNotJsonError(
-            f"{what} is too large for a record, or has an integer beyond 2^53 in it: return it, or "
-            f"make it a text"
+            f"{what} is too large for a record, or has an integer beyond 2^53 in it",
+            advice="return it, or make it a text",
         )
     return fits[0]
 
@@ -110,14 +111,16 @@ def check_names(path: str, returns: Iterable[str], values: Mapping[str, Any]) ->
     more = [name for name in values if name not in returns]
     if missing:
         raise ParameterError(
-            f"{path} is to return {_listed(missing)} and did not: return it, or take it out of "
-            f"`returns`" + (f". It returned {_listed(more)} instead" if more else ""),
+            f"{path} is to return {_listed(missing)} and did not"
+            + (f"; it returned {_listed(more)} instead" if more else ""),
+            advice="return it, or take it out of `returns`",
             path=path,
             parameter=missing[0],
         )
     if more:
         raise ParameterError(
-            f"{path} returned {_listed(more)}, and its `returns` lists {listed}: add it there",
+            f"{path} returned {_listed(more)}, and its `returns` lists {listed}",
+            advice="add it there",
             path=path,
             parameter=more[0],
         )

@@ -77,8 +77,9 @@ class RunReader(RunAccess):
         except KeyMissingError as error:
             self.check_there(NOT_WHOLE)
             raise StorageError(
-                f"{error} It was there a moment ago, so something is removing what this needs: "
-                f"do it again",
+                f"{error.problem} It was there a moment ago, so something is removing what this "
+                f"needs",
+                advice="do it again",
             ) from error
 
     # -- reading ---------------------------------------------------------------------------------
@@ -136,8 +137,8 @@ class RunReader(RunAccess):
             if step.path == path:
                 return step
         raise RefusedError(
-            f"run {self.run_id!r} has no step {path!r} at this point: "
-            f"`runstore plan` lists those it has"
+            f"run {self.run_id!r} has no step {path!r} at this point",
+            advice="`runstore plan` lists those it has",
         )
 
     def values(self) -> Mapping[str, Any]:
@@ -167,9 +168,11 @@ class RunReader(RunAccess):
         which = "attempt" if number is None else f"attempt {number}"
         there = f"; it has {', '.join(map(str, sorted(known)))}" if known else ""
         raise RefusedError(
-            f"run {self.run_id!r} has no {which} at {path!r}{there}: "
-            f"`runstore show{' --' * self.run_id.startswith('-')} {shlex.quote(self.run_id)}` "
-            f"lists the attempts"
+            f"run {self.run_id!r} has no {which} at {path!r}{there}",
+            advice=(
+                f"`runstore show{' --' * self.run_id.startswith('-')} "
+                f"{shlex.quote(self.run_id)}` lists the attempts"
+            ),
         )
 
     def logs(self, path: str, number: int | None = None) -> bytes:
@@ -184,7 +187,9 @@ class RunReader(RunAccess):
     def log_of(self, record: Known, path: str) -> bytes:
         """:meth:`logs`, of a record that is known. One read, none if it wrote nothing."""
         if isinstance(record, Damaged):
-            raise RecordDamagedError(record.problem, key=record.key)
+            raise RecordDamagedError(
+                record.problem, advice="restore it from a copy", key=record.key
+            )
         if isinstance(record, Start):
             raise RefusedError(
                 f"attempt {record.attempt} at {path} is in progress ({record.by}, "

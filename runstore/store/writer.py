@@ -91,7 +91,7 @@ class RecordWriter:
             try:
                 other = parse_attempt(self.access.storage.read(key), key)
             except DamagedError as error:
-                return Damaged(key, str(error), end.path, end.attempt, "end")
+                return Damaged(key, error.problem, end.path, end.attempt, "end")
             assert isinstance(other, End)
             return other
         return end
@@ -105,8 +105,8 @@ class RecordWriter:
         except (DamagedError, KeyMissingError):
             pass
         return AttemptTakenError(
-            f"attempt {number} at {path} is claimed already, by {holder or 'somebody unknown'}: "
-            f"read the history again",
+            f"attempt {number} at {path} is claimed already, by {holder or 'somebody unknown'}",
+            advice="read the history again",
             path=path,
             holder=holder,
         )

@@ -114,8 +114,8 @@ class Side:
             if self.packed.setdefault(name, (digest, key))[0] != digest:
                 raise RecordDamagedError(
                     f"in {self.storage.url}, {self.prefix}{key} and {self.packed[name][1]} hold "
-                    f"records of {name} that differ, and both cannot be true: restore what is "
-                    f"right from a copy{FORK}",
+                    f"records of {name} that differ, and both cannot be true",
+                    advice=f"restore what is right from a copy{FORK}",
                     key=self.prefix + key,
                 )
 
@@ -141,7 +141,9 @@ class Side:
                 found[key[len(self.prefix) :]] = bytes.fromhex(unframe(data, key)[1])
             except RecordDamagedError as error:
                 url = self.storage.url
-                raise RecordDamagedError(f"in {url}, {error}{FORK}", key=key) from None
+                raise RecordDamagedError(
+                    f"in {url}, {error.problem}", advice=error.advice + FORK, key=key
+                ) from None
         return found
 
     def record(self, key: str) -> Start | End | None:

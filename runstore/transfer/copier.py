@@ -34,8 +34,8 @@ _SHOWN = 50
 
 def another_run(run_id: str, target: Store) -> RunExistsError:
     return RunExistsError(
-        f"{target.url} has another run under the id {run_id!r}: use another store, or remove that "
-        f"run first",
+        f"{target.url} has another run under the id {run_id!r}",
+        advice="use another store, or remove that run first",
         run_id=run_id,
     )
 
@@ -44,8 +44,8 @@ def diverged_error(attempts: Sequence[Divergence], run_id: str) -> DivergedError
     listed = "; ".join(map(str, attempts[:_SHOWN]))
     more = f"; and {len(attempts) - _SHOWN} more" if len(attempts) > _SHOWN else ""
     return DivergedError(
-        f"run {run_id!r} went on in both stores, and nothing was written: {listed}{more}. "
-        f"Go on in one of them, or fork the run in the other",
+        f"run {run_id!r} went on in both stores, and nothing was written: {listed}{more}",
+        advice="go on in one of them, or fork the run in the other",
         run_id=run_id,
         attempts=list(attempts),
     )
@@ -95,7 +95,9 @@ class Copier:
                     unframe(data, key)
                 except RecordDamagedError as error:
                     url = source.storage.url
-                    raise RecordDamagedError(f"in {url}, {error}{FORK}", key=key) from None
+                    raise RecordDamagedError(
+                        f"in {url}, {error.problem}", advice=error.advice + FORK, key=key
+                    ) from None
                 if self._arrived is not None and source.name(key).startswith(keys.INVOCATIONS):
                     self._check_order(key, data, self._arrived)
                 yield lambda key=key, data=data: self._create(storage, key, data)  # type: ignore[misc]
@@ -117,7 +119,8 @@ class Copier:
         if record.number >= arrived:
             raise RefusedError(
                 f"{key} in {self._source.storage.url} became another one while it was copied, and "
-                f"no record ever changes: see whose store that is",
+                "no record ever changes",
+                advice="see whose store that is",
                 run_id=self._run.run_id,
             )
 

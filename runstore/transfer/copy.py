@@ -110,7 +110,8 @@ def copy_run(
         data = source.storage.read(key)
     except KeyMissingError:
         raise RunNotFoundError(
-            f"there is no run {run_id!r} in {source.url}: `runstore ls` lists those there are",
+            f"there is no run {run_id!r} in {source.url}",
+            advice="`runstore ls` lists those there are",
             run_id=run_id,
         ) from None
     record = _the_run(data, key, run_id, source)
@@ -243,7 +244,8 @@ def _refuse_incomplete(
         raise StorageError(
             f"{len(gone):,} of the objects that were copied to {there.storage.url} are gone, "
             f"{there.key(min(gone))} among them: was `runstore gc` at work there? "
-            f"{'The run there lacks them' if counts else 'There is no run of them'}: do it again"
+            f"{('The run there lacks them' if counts else 'There is no run of them')}",
+            advice="do it again",
         )
 
 
@@ -255,8 +257,8 @@ def _refuse_untrue(store: Store, run: RunRecord) -> None:
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise RecordDamagedError(
-            f"in {store.url}, {found[0].problem.partition(': restore')[0]}{more}: restore it from "
-            f"a copy{FORK}",
+            f"in {store.url}, {found[0].problem}{more}",
+            advice=f"restore it from a copy{FORK}",
             key=found[0].key,
         )
 
@@ -269,7 +271,9 @@ def _the_run(data: bytes, key: str, run_id: str, store: Store) -> RunRecord:
     try:
         record = parse(data, key)
     except RecordDamagedError as error:
-        raise RecordDamagedError(f"in {store.url}, {error}", key=key) from None
+        raise RecordDamagedError(
+            f"in {store.url}, {error.problem}", advice=error.advice, key=key
+        ) from None
     if not isinstance(record, RunRecord) or record.run_id != run_id:
         raise RefusedError(f"record {key} in {store.url} is not of run {run_id!r}: was it renamed?")
     return record

@@ -103,8 +103,9 @@ def export_run(
         flush_folder(folder)
     except OSError as error:
         raise StorageError(
-            f"{target} is whole, and may not outlive a power cut: its folder could not be made to "
-            f"last: {error.strerror or error}: export it again, or to another folder"
+            f"{target} is whole, and may not outlive a power cut: its folder could not be made "
+            f"to last: {error.strerror or error}",
+            advice="export it again, or to another folder",
         ) from error
     done.path = target
     return done
@@ -204,13 +205,16 @@ class _Writer:
             try:
                 self.attempt(data, key)
             except RecordDamagedError as error:
-                raise RecordDamagedError(f"{error}{FORK}", key=self.prefix + key) from None
+                raise RecordDamagedError(
+                    error.problem, advice=error.advice + FORK, key=self.prefix + key
+                ) from None
         for key, end in self.ended.items():
             start = self.begun.get(key.removesuffix("end.json") + "start.json")
             if start is not None and not is_of(end, *start):
                 raise RecordDamagedError(
                     f"record {self.prefix}{key} is not the end of the start there is, and both "
-                    f"cannot be true: restore what is right from a copy{FORK}",
+                    f"cannot be true",
+                    advice=f"restore what is right from a copy{FORK}",
                     key=self.prefix + key,
                 )
 
@@ -232,8 +236,9 @@ class _Writer:
                 self.begun[key] = record.digest, record.nonce
         elif known != digest:
             raise RecordDamagedError(
-                f"{self.prefix}{where} holds another record of {key} than a pack, and both "
-                f"cannot be true: restore what is right from a copy{FORK}",
+                f"{self.prefix}{where} holds another record of {key} than a pack, and both cannot "
+                "be true",
+                advice=f"restore what is right from a copy{FORK}",
                 key=self.prefix + where,
             )
 
@@ -253,7 +258,9 @@ class _Writer:
 
     def foreign(self, key: str) -> RecordDamagedError:
         return RecordDamagedError(
-            f"record {self.prefix}{key} is not of its name: `runstore verify` says more", key=key
+            f"record {self.prefix}{key} is not of its name",
+            advice="`runstore verify` says more",
+            key=key,
         )
 
     # -- blobs -----------------------------------------------------------------------------------

@@ -11,7 +11,13 @@ from runstore.archive.format import Entry, Limits, is_hex, strict_json
 from runstore.archive.reader import ExportedStorage
 from runstore.dag import Dag
 from runstore.dag.structure import VERSION, digest
-from runstore.errors import DamagedError, ImportRefusedError, InputError, RunstoreError
+from runstore.errors import (
+    DamagedError,
+    FormatVersionError,
+    ImportRefusedError,
+    InputError,
+    RunstoreError,
+)
 from runstore.paths import NodePath
 from runstore.records import MAX_COUNT, Blob, End, Invocation, Marker, RunRecord, Start, keys
 from runstore.records.codec import parse
@@ -54,6 +60,10 @@ def import_run(
         source, check.run_id, store, workers=workers, progress=progress, arrival=arrival, pack=True
     )
     return store.run(check.run_id)
+
+
+_AGAIN = "export the run again, and see that the file comes from where you think"
+_MODES = ("start", "retry", "fork", "import", "pull")
 
 
 class _Check:
@@ -103,14 +113,15 @@ class _Check:
         except _WrongError as error:
             self._refuse(f"{key} {error}")
         except DamagedError as error:
-            self._refuse(error.message)
+            newer = isinstance(error, FormatVersionError)
+            self._refuse(error.problem, error.advice if newer else _AGAIN)
         except (RunstoreError, ValueError, TypeError, KeyError, RecursionError) as error:
             self._refuse(f"{key} cannot be used ({str(error)[:300]})")
 
-    def _refuse(self, problem: str) -> NoReturn:
+    def _refuse(self, problem: str, advice: str = _AGAIN) -> NoReturn:
         raise ImportRefusedError(
-            f"{self.path} is not imported: {problem} (line {self._at}); export the run again, and "
-            f"see that the file comes from where you think",
+            f"{self.path} is not imported: {problem} (line {self._at})",
+            advice=advice,
             path=self.path,
             where=self._at,
         )
@@ -159,6 +170,8 @@ class _Check:
         if isinstance(record, Marker):
             raise _WrongError("is the marker of a store")
         if isinstance(record, Invocation):
+            if record.mode not in _MODES:
+                raise _WrongError(f"is of the mode {record.mode!r:.40}, which no invocation has")
             for path in record.force:
                 _check_path(path)
         elif isinstance(record, Start | End):

@@ -149,7 +149,7 @@ class Sweep:
         for key, data in read_all(storage, packs):
             pack = parse_pack(data, key)
             if pack.problems:
-                raise DamagedError(pack.problems[0])
+                raise DamagedError(pack.problems[0], advice="restore it from a copy")
             for framed in pack.records:
                 end = parse_attempt(framed, key, trusted=True)
                 if isinstance(end, End):

@@ -80,7 +80,7 @@ def _held(run: Run, done: Packed) -> set[str]:
             # Each one's own digest too: the pack's says nothing of how it was put together.
             parsed = [parse_attempt(framed, key) for framed in pack.records]
         except DamagedError as error:
-            done.problems.append(str(error))
+            done.problems.append(error.problem)
             continue
         held.update(_key(run, each) for each in parsed if each.run_nonce == run.record.nonce)
     return held
@@ -96,7 +96,7 @@ def _packs(run: Run, held: set[str], done: Packed) -> Iterator[tuple[list[bytes]
         try:
             record = parse_attempt(data, key)
         except DamagedError as error:
-            done.problems.append(str(error))
+            done.problems.append(error.problem)
             continue
         if record.run_nonce != run.record.nonce or _key(run, record) != key:
             done.problems.append(f"record {key} is of {record.path!r} in run {record.run_id!r}")

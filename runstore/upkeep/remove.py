@@ -85,8 +85,11 @@ def remove_run(storage: Storage, run_id: str, *, force: bool = False) -> int:
         record = parse(storage.read(key), key)
     except KeyMissingError:
         raise RunNotFoundError(
-            f"there is no run {run_id!r} in {storage.url}: `runstore ls` lists those there are, "
-            f"and `runstore gc` removes what is left of those that were removed",
+            f"there is no run {run_id!r} in {storage.url}",
+            advice=(
+                "`runstore ls` lists those there are, and `runstore gc` removes what is "
+                "left of those that were removed"
+            ),
             run_id=run_id,
         ) from None
     except FormatVersionError:
@@ -98,15 +101,17 @@ def remove_run(storage: Storage, run_id: str, *, force: bool = False) -> int:
         if not prefix:
             raise RefusedError(
                 f"run {run_id!r} is not removed: its record is damaged, so whether somebody works "
-                f"on it cannot be told. Remove it with --force",
+                "on it cannot be told",
+                advice="remove it with --force",
                 run_id=run_id,
             )
         busy = open_attempts(storage, prefix)
         if busy:
             more = f", and {len(busy) - _LISTED} more" if len(busy) > _LISTED else ""
             raise RefusedError(
-                f"run {run_id!r} is being worked on: in progress is {'; '.join(busy[:_LISTED])}"
-                f"{more}. Wait for it, or, if that is dead, remove the run with --force",
+                f"run {run_id!r} is being worked on: in progress is "
+                f"{'; '.join(busy[:_LISTED])}{more}",
+                advice="wait for it, or, if that is dead, remove the run with --force",
                 run_id=run_id,
             )
     found = list(storage.list(prefix)) if prefix else []

@@ -56,8 +56,8 @@ def _nonce(storage: Storage, run_id: str, problem: str) -> str:
     if len(there) == 1:
         return there[0]
     raise RecordDamagedError(
-        f"{problem}; and which of {len(there)} folders beside it is this run's it does not tell: "
-        f"restore it from a copy",
+        f"{problem}; and which of {len(there)} folders beside it is this run's it does not tell",
+        advice="restore it from a copy",
         key=keys.run_key(run_id),
     )
 

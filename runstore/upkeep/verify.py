@@ -19,7 +19,7 @@ __all__ = ["Checked", "named_blobs", "verify"]
 
 
 _AT_ONCE = 512
-_CONTRADICTS = "both cannot be true: restore it from a copy"
+_CONTRADICTS = "both cannot be true"
 
 
 class Checked(NamedTuple):
@@ -97,7 +97,7 @@ def verify(run: RunReader) -> Iterator[Checked]:
             if missing and sha256 not in check.named.needed:
                 yield Checked(key, None, "left out")
             else:
-                yield Checked(key, str(error), _state(error))
+                yield Checked(key, error.problem, _state(error))
         else:
             yield Checked(key)
     if run.record.digest:  # of one that is damaged only remains are read
@@ -166,7 +166,7 @@ class _Check:
         try:
             record = (parse_attempt if rest.startswith(keys.ATTEMPTS) else parse)(data, key)
         except DamagedError as error:
-            return str(error)
+            return error.problem
         if key == keys.MARKER:
             whole = isinstance(record, Marker)
             return None if whole else f"record {key} is not the store's marker"
@@ -204,7 +204,7 @@ class _Check:
             try:
                 record = parse_attempt(framed, key)
             except DamagedError as error:
-                problems.append(str(error))
+                problems.append(error.problem)
                 continue
             self._note(record)
             if adopted:
@@ -218,7 +218,7 @@ class _Check:
             try:
                 log_in_pack(text, sha256, key)
             except DamagedError as error:
-                problems.append(str(error))
+                problems.append(error.problem)
             else:
                 self.named.logs_in_pack.add(sha256)
         if (pack.run_id, pack.run_nonce) != (run.run_id, run.record.nonce):

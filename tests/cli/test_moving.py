@@ -263,7 +263,7 @@ def test_what_was_read_from_a_bucket_is_kept(
     assert not list(tmp_path.iterdir())
     told = moved("plan", "bad", **environment)
     assert told == moved("plan", "bad")
-    assert len(list(tmp_path.rglob("*.records"))) == 1
+    assert len(list(tmp_path.rglob("*.sqlite3"))) == 1
     assert moved("plan", "bad", **environment) == told
     assert moved("show", "bad", **environment)[0] == 0
     assert moved("rm", "bad", "--yes", **environment)[0] == 0

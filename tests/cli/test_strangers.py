@@ -56,7 +56,7 @@ def test_no_command_executes_what_a_file_names(shell: Shell, evil: Evil, forged:
     for words in (("retry", "r"), ("retry", "r", "--force", "write"), ("fork", "r")):
         said = shell.refused(2, *words)
         assert f"its latest invocation is an import of {file} by " in said
-        assert "Name the PIPELINE" in said
+        assert "name the PIPELINE" in said
         assert "--recorded-code" in said
         named = forged["program"] and f"the file {evil.program}" in said
         assert named or "the commands and functions that the run itself names" in said

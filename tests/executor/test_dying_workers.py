@@ -139,7 +139,7 @@ def test_functions_of_a_notebook_cannot_be_sent(tmp_path):
     error = done.stderr.splitlines()[-1]
     assert "PipelineError: f cannot be sent to a worker process" in error
     assert "defined in a notebook" in error
-    assert "Put them in a .py file and import them from there, or use threads" in error
+    assert "put them in a .py file and import them from there, or use threads" in error
     assert not (tmp_path / "s").exists()
     done = program("-c", text.replace("processes=True", "processes=False"))
     assert done.stdout == "succeeded\n"

@@ -42,14 +42,14 @@ def test_a_python_default_is_no_value_of_a_run(tmp_path: Path) -> None:
     with pytest.raises(DagError) as caught:
         runstore.start(DEFAULT, {"factor": 2}, store=tmp_path, run_id="r", environment={})
     assert str(caught.value) == (
-        "parameter 'by' of 'step' is given by nobody: let a node before it return it, or start the "
-        "run with it. The default of by: 'int' = 3 is not used, since a run records what each step "
-        "was given: have `parameters = {'by': ...}` beside the pipeline, or bind it: "
-        "functools.partial(scaled, by=...)"
+        "'step' reads 'by', which no node before it returns and the run does not have: let a node "
+        "before it return it, or start the run with it. The default of by: 'int' = 3 is not used, "
+        "since a run records what each step was given: have `parameters = {'by': ...}` beside the "
+        "pipeline, or bind it: functools.partial(scaled, by=...)"
     )
     assert (caught.value.facts["parameter"], list(tmp_path.iterdir())) == ("by", [])
     runstore.start(PIPELINE, {"factor": 2}, store=tmp_path, run_id="r", environment={})
-    with pytest.raises(DagError, match=r"'by' of 'step'.*functools\.partial"):
+    with pytest.raises(DagError, match=r"'step' reads 'by'.*functools\.partial"):
         runstore.fork("r", DEFAULT, store=tmp_path, new_run_id="f", keep_unchanged=True)
     with pytest.raises(DagError) as caught:
         runstore.start(DEFAULT, {"by": 2}, store=tmp_path, environment={})
@@ -60,7 +60,7 @@ def test_a_function_without_a_signature_does_not_hide_what_is_wrong(tmp_path: Pa
     """`iter` is written in C and says nothing of what it takes."""
     node = runstore.Task(name="step", params=("by",))
     node._function = iter
-    with pytest.raises(DagError, match="parameter 'by' of 'step' is given by nobody"):
+    with pytest.raises(DagError, match="'step' reads 'by', which no node"):
         runstore.start(runstore.sequence(node), store=tmp_path, environment={})
 
 

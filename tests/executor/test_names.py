@@ -43,8 +43,7 @@ def shell(written, *returns):
         (task(more, returns="x"), "more returned 'extra', and its `returns` lists 'x'"),
         (
             task(other_names, returns=("x", "y")),
-            "other_names is to return 'y' and did not: return it, or take it out of `returns`. It "
-            "returned 'odd', 'strange' instead",
+            "other_names is to return 'y' and did not; it returned 'odd', 'strange' instead",
         ),
         (task(missing, returns=("x", "y")), "missing is to return 'y' and did not"),
         (

@@ -45,7 +45,7 @@ def test_returns_by_name():
     [
         (task(t.tripled, returns=("a", "b")), "returned a tuple of 3.*names 2: a, b"),
         (task(t.one, name="p", returns=("a", "b")), "returned a int.*names 2"),
-        (task(t.named, returns=("a", "c")), "named is to return 'c' .* It returned 'b' instead"),
+        (task(t.named, returns=("a", "c")), "named is to return 'c' .* it returned 'b' instead"),
         (task(t.leaves), r"sys\.exit\('bye'\)"),
         (task(t.leaves, name="p", returns="x"), r"sys\.exit\('bye'\)"),
         (task(t.add, returns="y"), "can only concatenate|unsupported operand"),

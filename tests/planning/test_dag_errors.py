@@ -107,7 +107,7 @@ def test_refused(document: Any, names: tuple[str, ...]) -> None:
 def test_a_parameter_nobody_provides_when_those_of_the_run_are_known() -> None:
     dag = Dag.from_json(g(par("p", branches={"l": [t("a", reads="x")]}), t("b", reads="y")))
     dag.check(["x", "y"])
-    with pytest.raises(DagError, match="'y' of 'b'") as caught:
+    with pytest.raises(DagError, match="'b' reads 'y'") as caught:
         dag.check(["x"])
     assert caught.value.nodes == ("b",)
     with pytest.raises(DagError, match="p:l/a"):

@@ -80,7 +80,7 @@ def test_no_link_below_the_folder_is_followed(run, tmp_path):
         ("folder", "'folder' is a folder"),
         ("file/below", "'file' is a file"),
     ]:
-        with pytest.raises(InputError, match=rf"cannot be loaded into .*: {what} there; remove"):
+        with pytest.raises(InputError, match=rf"cannot be loaded into .*: {what} there: remove"):
             attempt.load(name)
     assert everything(outside) == {"file"}
     assert (outside / "file").read_text() == "precious"

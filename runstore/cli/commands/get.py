@@ -80,10 +80,14 @@ def _fetch(run: Run, found: _Artifact, output: str | None) -> int:
     name = os.path.basename(found.name)
     if output is None or os.path.isdir(output):
         if name in ("", ".", "..") or "\0" in name:
-            raise RefusedError(f"{found.name!r:.300} is no name of a file: name one with -o")
+            raise RefusedError(
+                f"{found.name!r:.300} is no name of a file", advice="name one with -o"
+            )
         target = os.path.join(output or "", name)
         if output is None and os.path.lexists(target):
-            raise RefusedError(f"{named(target)} is here already: name another file with -o")
+            raise RefusedError(
+                f"{named(target)} is here already", advice="name another file with -o"
+            )
     else:
         target = output
         if os.path.exists(target) and not os.path.isfile(target):
@@ -140,13 +144,14 @@ def _chosen(run: Run, history: History, address: str, attempt: int | None) -> _A
         listed = ", ".join(every[:_LISTED])
         more = f", and {len(chosen) - _LISTED:,} more" if len(chosen) > _LISTED else ""
         raise RefusedError(
-            f"{len(chosen):,} artifacts are called {address!r}: say which: {listed}{more}"
+            f"{len(chosen):,} artifacts are called {address!r}", advice=f"say which: {listed}{more}"
         )
     show = command_line("runstore", "show", run.run_id)
     some = dict.fromkeys(each.name for each in everything)
     names = ", ".join(map(repr, list(some)[:_LISTED])) or "none"
     raise RefusedError(
-        f"run {run.run_id!r} has no artifact {address!r}; there is {names}: `{show}` lists them all"
+        f"run {run.run_id!r} has no artifact {address!r}; there is {names}",
+        advice=f"`{show}` lists them all",
     )
 
 

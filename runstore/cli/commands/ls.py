@@ -54,7 +54,7 @@ def command(status: bool, style: str, store: Place) -> int:
 
 def _records(store: Store) -> Iterator[tuple[RunRecord | None, str, str]]:
     """Each run's record, or what is wrong with it and what it is called."""
-    from runstore.cli.render.repair import WITHOUT_A_RUN, fault
+    from runstore.cli.render.repair import WITHOUT_A_RUN
     from runstore.errors import RecordDamagedError
     from runstore.records import RunRecord
     from runstore.store.listing import listed
@@ -65,7 +65,7 @@ def _records(store: Store) -> Iterator[tuple[RunRecord | None, str, str]]:
             continue
         problem = str(found)
         if isinstance(found, RecordDamagedError):
-            problem = f"{fault(problem)}: {WITHOUT_A_RUN}"
+            problem = f"{found.problem}: {WITHOUT_A_RUN}"
         yield None, problem, run_id
 
 
@@ -80,7 +80,6 @@ def _facts(record: RunRecord) -> dict[str, Any]:
 
 def _status(store: Store, place: Place, record: RunRecord, damaged: list[str]) -> dict[str, Any]:
     from runstore.cli.arguments import latest_dag
-    from runstore.cli.render.repair import fault
     from runstore.cli.render.text import verb_line
     from runstore.errors import RunstoreError
     from runstore.store import Run
@@ -97,7 +96,7 @@ def _status(store: Store, place: Place, record: RunRecord, damaged: list[str]) -
     except RunstoreError as error:
         damaged.append(f"run {record.run_id}: {error}")
         return {"status": "damaged"}
-    problems = {each.key: fault(each.problem) for each in reversed(history.damaged)}
+    problems = {each.key: each.problem for each in reversed(history.damaged)}
     verify = verb_line("verify", record.run_id, options=place.words())
     damaged.extend(f"{problem} ({verify} says what is lost)" for problem in problems.values())
     return {

@@ -33,7 +33,8 @@ def command(run_id: str, yes: bool, force: bool, store: Place) -> int:
     if opened.exists(run_id) and not yes:
         if sys.stdin is None or not sys.stdin.isatty():
             raise RefusedError(
-                f"run {run_id!r} is not removed, since nobody is there to be asked: give --yes"
+                f"run {run_id!r} is not removed, since nobody is there to be asked",
+                advice="give --yes",
             )
         question = f"remove run {named(run_id)} from {opened.url} for good?"
         if not confirm(question):

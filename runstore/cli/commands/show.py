@@ -44,7 +44,6 @@ def command(run_id: str, style: str, everything: bool, store: Place) -> int:
 
 def _facts(run: Run, history: History) -> dict[str, Any]:
     """All that is shown; the format of ``--format json``."""
-    from runstore.cli.render.repair import fault
     from runstore.errors import RunstoreError
     from runstore.store import Store
 
@@ -55,7 +54,7 @@ def _facts(run: Run, history: History) -> dict[str, Any]:
         marker = Store(run.storage).marker()
         facts["single_writer"] = marker.single_writer if marker else False
     except RunstoreError as error:
-        facts["store"] = fault(str(error))
+        facts["store"] = error.problem
     if record.origin:
         facts["origin"] = dict(record.origin)
     if record.labels:
@@ -78,7 +77,7 @@ def _facts(run: Run, history: History) -> dict[str, Any]:
     except RunstoreError as error:
         facts["values"] = {}
         facts["plan"] = str(error)
-    problems = {each.key: fault(each.problem) for each in reversed(history.damaged)}
+    problems = {each.key: each.problem for each in reversed(history.damaged)}
     facts["damaged"] = [{"key": key, "problem": problems[key]} for key in sorted(problems)]
     return facts
 
@@ -115,7 +114,6 @@ def _invocation(invocation: Any) -> dict[str, Any]:
 
 
 def _attempt(path: str, numbered: tuple[int, Attempt]) -> dict[str, Any]:
-    from runstore.cli.render.repair import fault
     from runstore.records import End, Start
 
     number, record = numbered
@@ -139,7 +137,7 @@ def _attempt(path: str, numbered: tuple[int, Attempt]) -> dict[str, Any]:
     elif isinstance(record, Start):
         out |= {"outcome": "in progress", "began": record.time, "by": str(record.by)}
     else:
-        out |= {"outcome": "damaged", "problem": fault(record.problem)}
+        out |= {"outcome": "damaged", "problem": record.problem}
     return out
 
 

@@ -89,7 +89,7 @@ def command(run_id: str, style: str, store: Place) -> int:
 
 
 def _told(run: Run, bad: list[Checked], store: Place) -> Iterator[dict[str, Any]]:
-    from runstore.cli.render.repair import Mending, fault
+    from runstore.cli.render.repair import Mending
     from runstore.errors import RunstoreError
 
     try:
@@ -101,6 +101,5 @@ def _told(run: Run, bad: list[Checked], store: Place) -> Iterator[dict[str, Any]
         assert found.problem is not None
         told = {"key": found.key, "state": found.state, "problem": found.problem}
         if found.state != "unreadable":  # of that one the storage says what to do
-            advice = mending.of(found.key)
-            told |= {"problem": fault(found.problem), "advice": advice.text}
+            told["advice"] = mending.of(found.key).text
         yield told

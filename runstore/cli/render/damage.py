@@ -26,7 +26,7 @@ def tell_damage(run: Run, history: History, store: Place, *, plans: bool = False
     """
     if not history.damaged:
         return DONE
-    from runstore.cli.render.repair import Mending, fault
+    from runstore.cli.render.repair import Mending
 
     problems: dict[str, str] = {}  # an object may be damaged in several ways: the first tells most
     for each in history.damaged:
@@ -48,7 +48,7 @@ def tell_damage(run: Run, history: History, store: Place, *, plans: bool = False
     else:
         complain(what)
     for key, problem in list(problems.items())[:_LISTED]:
-        say(f"  {clean(f'{fault(problem)}: {advice[key].text}', 600)}", err=True)
+        say(f"  {clean(f'{problem}: {advice[key].text}', 600)}", err=True)
     if len(problems) > _LISTED:
         say(f"  and {count(len(problems) - _LISTED, 'more', 'more')}", err=True)
     return DONE if plans and not decides else DAMAGED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,18 +18,12 @@ if TYPE_CHECKING:
     from runstore.plan.history import Attempt, History
     from runstore.store import Run
 
-__all__ = ["WITHOUT_A_RUN", "Advice", "Mending", "fault"]
+__all__ = ["WITHOUT_A_RUN", "Advice", "Mending"]
 
-_ADVICE = re.compile(r": (?:restore it|copy it there)\b.*", re.DOTALL)
 _COPY = "restore it from a copy"
 _DIGEST = slice(11, 75)  # in a frame: FORMAT.md, section 3
 WITHOUT_A_RUN = f"{_COPY}; without it the run cannot go on, though the rest of it can be read"
 """What to do about a damaged run record."""
-
-
-def fault(problem: str) -> str:
-    """What is wrong, without the advice of who read it: that one saw the object alone."""
-    return _ADVICE.sub("", problem)
 
 
 class Advice(NamedTuple):
