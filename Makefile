@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 MINUTES ?= 10
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench lint fuzz explore clean
+.PHONY: demo test bench lint docs fuzz explore clean
 
 UV := $(shell command -v uv)
 ifeq ($(UV),)
@@ -47,6 +47,14 @@ lint: $(VENV)/.dev  ## style, types, import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+$(VENV)/.docs: $(VENV)/.installed
+	@$(INSTALL) -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.docs  ## the pages as a site, in build/site; a dead link fails
+	@$(BIN)/python docs/make_api.py
+	@$(BIN)/python -m sphinx -W --keep-going -q -E -b html -c docs . build/site
+
 fuzz: $(VENV)/.dev  ## a minute of hostile imports, where atheris has a wheel
 	@$(INSTALL) --only-binary atheris -e '.[fuzz]'
 	@$(BIN)/python -m tests.fuzz.fuzz_import -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1
@@ -55,4 +63,4 @@ explore: $(VENV)/.dev  ## properties with new seeds, over and over
 	@$(BIN)/python -m tests.explore --minutes $(MINUTES)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -89,7 +89,7 @@ def fast_attempt(folder: str, count: int = 3_000) -> Iterator[Figure]:
 
 def history_and_plan(store: str) -> Any:
     """What ``runstore plan`` does: open the store, read the run, plan it."""
-    return open_store(store).run(RUN_ID).plan()
+    return open_store(store).get_run(RUN_ID).plan()
 
 
 def read_records(store: str) -> int:
@@ -299,7 +299,7 @@ def imports(_: str, rounds: int = 21) -> Iterator[Figure]:
         "import runstore, above pydantic and orjson; the floor is a process that imports those",
         goal=15, floor=without * 1e3,
     )  # fmt: skip
-    lazily = "import pydantic, orjson, runstore; runstore.start, runstore.open"
+    lazily = "import pydantic, orjson, runstore; runstore.start, runstore.open_store"
     everything, without = _alternating(fresh(lazily), fresh("import pydantic, orjson"), rounds)
     yield Figure(
         "import-all", (everything - without) * 1e3, "ms", "the same with all it loads when used",

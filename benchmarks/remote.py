@@ -113,7 +113,7 @@ def _bodies(folder: str) -> dict[str, bytes]:
 
 def read_history(store: Store) -> int:
     """What is measured: the run is opened and its history read."""
-    return sum(map(len, store.run(RUN_ID).history().attempts.values()))
+    return sum(map(len, store.get_run(RUN_ID).history().attempts.values()))
 
 
 def read_with_obstore(bucket: _Bucket, prefix: str) -> int:

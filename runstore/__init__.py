@@ -14,21 +14,24 @@ if TYPE_CHECKING:
     from runstore import errors
     from runstore.dag import Conditional, Dag, Loop, Map, Parallel, Task
     from runstore.errors import RunstoreError
-    from runstore.executor import Result, fork, retry, start
+    from runstore.executor import Reporter, Result, fork, retry, start
     from runstore.pipeline import Pipeline, load_pipeline, sequence, task
     from runstore.plan import Action, Plan, Reason, Step
     from runstore.plan.history import History
-    from runstore.store import Attempt, Run, Store, begin, cancel, fail, succeed
-    from runstore.store import open_store as open  # noqa: A004
+    from runstore.store import Attempt, Run, Store, Takeover, open_store
+    from runstore.transfer import export_run, import_run, transfer_run
+    from runstore.upkeep.verify import verify
 
 _HOMES = {
     "runstore.dag": ("Conditional", "Dag", "Loop", "Map", "Parallel", "Task"),
     "runstore.errors": ("RunstoreError",),
-    "runstore.executor": ("Result", "fork", "retry", "start"),
+    "runstore.executor": ("Reporter", "Result", "fork", "retry", "start"),
     "runstore.plan.history": ("History",),
     "runstore.pipeline": ("Pipeline", "load_pipeline", "sequence", "task"),
     "runstore.plan": ("Action", "Plan", "Reason", "Step"),
-    "runstore.store": ("Attempt", "Run", "Store", "begin", "cancel", "fail", "succeed"),
+    "runstore.store": ("Attempt", "Run", "Store", "Takeover", "open_store"),
+    "runstore.transfer": ("export_run", "import_run", "transfer_run"),
+    "runstore.upkeep.verify": ("verify",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -45,19 +48,22 @@ __all__ = [
     "sequence",
     "task",
     # what to do with it
+    "Reporter",
     "Result",
     "fork",
     "retry",
     "start",
-    # a store, for who writes an executor
+    # a store, its runs, and their attempts
     "Attempt",
     "Run",
     "Store",
-    "begin",
-    "cancel",
-    "fail",
-    "open",
-    "succeed",
+    "Takeover",
+    "open_store",
+    "verify",
+    # a run that moves
+    "export_run",
+    "import_run",
+    "transfer_run",
     # what is left to do
     "Action",
     "History",
@@ -73,11 +79,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     import importlib
 
-    if name == "open":
-        value: Any = importlib.import_module("runstore.store").open_store
-    elif name == "errors":
+    if name == "errors":
         return importlib.import_module("runstore.errors")
-    elif name in _HOME:
+    if name in _HOME:
         value = getattr(importlib.import_module(_HOME[name]), name)
     else:
         raise AttributeError(f"module 'runstore' has no attribute {name!r}")

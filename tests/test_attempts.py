@@ -44,7 +44,7 @@ def document(data: bytes) -> dict:
 
 @pytest.fixture
 def run(tmp_path):
-    return runstore.open(tmp_path / "store", durable=False).create_run(DAG, run_id="r")
+    return runstore.open_store(tmp_path / "store", durable=False).create_run(DAG, run_id="r")
 
 
 def child(work, *arguments):
@@ -59,7 +59,7 @@ def child(work, *arguments):
 
 
 def claim(queue, root, gate) -> None:
-    run = runstore.open(root, durable=False).run("r")
+    run = runstore.open_store(root, durable=False).get_run("r")
     run.invocation = f"pid-{os.getpid()}"
     gate.wait()
     try:
@@ -72,7 +72,7 @@ def claim(queue, root, gate) -> None:
 def test_of_many_processes_one_gets_the_attempt(run, tmp_path):
     for number in range(4):
         root = tmp_path / f"race{number}"
-        runstore.open(root, durable=False).create_run(DAG, run_id="r")
+        runstore.open_store(root, durable=False).create_run(DAG, run_id="r")
         gate, queue = fork.Barrier(6), fork.SimpleQueue()
         children = [fork.Process(target=claim, args=(queue, root, gate)) for _ in range(6)]
         for each in children:
@@ -93,7 +93,7 @@ def test_of_many_processes_one_gets_the_attempt(run, tmp_path):
 
 
 def test_of_many_threads_one_gets_the_attempt_and_one_ends_it():
-    run = runstore.open("memory://attempts-race").create_run(DAG, run_id="r")
+    run = runstore.open_store("memory://attempts-race").create_run(DAG, run_id="r")
     run.begin_invocation("start")
     for number in range(1, 30):
         gate = threading.Barrier(8)
@@ -129,22 +129,22 @@ def test_the_turn_of_a_path(run):
     attempt.succeed({"x": 1})
     with pytest.raises(AttemptEndedError, match="a is done"):
         run.begin("a")
-    assert dict(run.begin("b").params) == {"x": 1}
+    assert dict(run.begin("b").params()) == {"x": 1}
 
 
 def test_the_plain_functions_do_the_same(run):
-    first = runstore.begin(run, "a")
-    runstore.fail(first, "broken")
+    first = run.begin("a")
+    first.fail("broken")
     with pytest.raises(RefusedError, match="failed in this invocation"):
-        runstore.begin(run, "a")
+        run.begin("a")
     run.begin_invocation("retry")
-    second = runstore.begin(run, "a")
-    runstore.cancel(second, "stop")
+    second = run.begin("a")
+    second.cancel("stop")
     run.begin_invocation("retry")
-    third = runstore.begin(run, run.step("a"))
-    runstore.succeed(third, {"x": 1})
+    third = run.begin(run.step("a"))
+    third.succeed({"x": 1})
     assert [end.outcome for end in run.history().ends("a")] == ["failed", "cancelled", "succeeded"]
-    fourth = runstore.begin(run, "b", number=7, consumed=Consumed())
+    fourth = run.begin("b", number=7, consumed=Consumed())
     assert fourth.number == 7
     assert run.begin("b", consumed=Consumed()).number == 8
 
@@ -170,7 +170,7 @@ def test_a_child_that_leaves_the_block_ends_nothing(run, tmp_path, how):
     parent = os.getpid()
     code = None
     try:
-        with run.attempt("a") as attempt:
+        with run.begin("a") as attempt:
             (attempt.folder / "of the parent").touch()
             pid = os.fork()
             if not pid and how == "raises":
@@ -192,7 +192,7 @@ def test_another_process_ends_it_by_its_token(run, tmp_path):
     attempt = run.begin("a")
 
     def end(queue, token):
-        other = runstore.open(tmp_path / "store").run("r").attempt_of(token)
+        other = runstore.open_store(tmp_path / "store").get_run("r").attempt_of(token)
         queue.put((other.path, other.number, other.succeed({"x": 5}).outcome))
 
     process, queue = child(end, attempt.token)
@@ -207,7 +207,7 @@ def test_another_process_ends_it_by_its_token(run, tmp_path):
 
 
 def zombie(queue, root, proceed) -> None:
-    attempt = runstore.open(root).run("r").begin("a")
+    attempt = runstore.open_store(root).get_run("r").begin("a")
     queue.put(os.getpid())
     for _ in range(6_000):
         if proceed.exists():
@@ -248,7 +248,7 @@ def test_a_zombie_is_refused_and_changes_nothing(run, tmp_path):
 def test_two_takeovers_at_once_see_the_same_end(run):
     for number in range(1, 20):
         run.begin("a", number=number, consumed=Consumed())
-        runs = [runstore.open(run.storage.url, durable=False).run("r") for _ in range(4)]
+        runs = [runstore.open_store(run.storage.url, durable=False).get_run("r") for _ in range(4)]
         histories = [each.history() for each in runs]
         with ThreadPoolExecutor(4) as pool:
             left = list(pool.map(lambda r, h: r.take_over(h, "all"), runs, histories))
@@ -280,7 +280,7 @@ def test_takeover_against_the_end_itself(run):
 
 
 def begin_and_die(queue, root) -> None:
-    attempt = runstore.open(root).run("r").begin("a")
+    attempt = runstore.open_store(root).get_run("r").begin("a")
     queue.put(attempt.start.by)
     os.kill(os.getpid(), signal.SIGKILL)
 

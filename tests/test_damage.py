@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runstore import Attempt, Map, retry, sequence, start, task
-from runstore import open as open_store
+from runstore import Attempt, Map, open_store, retry, sequence, start, task
 from runstore.errors import (
     BlobDamagedError,
     BlobMissingError,
@@ -123,10 +122,10 @@ def test_each_file_in_turn(finished, packs, harm):
         store = open_store(root)
         if name.endswith("run.json"):
             with pytest.raises(RecordDamagedError, match=r"runs/r/run\.json"):
-                store.run("r")
-            assert list(store.runs()) == ["r"]
+                store.get_run("r")
+            assert list(store.run_ids()) == ["r"]
             continue
-        run = store.run("r")
+        run = store.get_run("r")
         assert [key for key, problem in verified(run) if problem] == [name]
         history = run.history()
         plan = run.plan(PIPELINE)
@@ -146,7 +145,7 @@ def test_each_file_in_turn(finished, packs, harm):
         assert result is not None
         assert result.status == "succeeded", name
         assert result.plan.values["total"] == TOTAL
-        assert [key for key, problem in verified(store.run("r")) if problem] in ([name], [])
+        assert [key for key, problem in verified(store.get_run("r")) if problem] in ([name], [])
 
 
 @pytest.mark.parametrize("harm", [*HARMS, "gone"])
@@ -171,7 +170,7 @@ def test_a_damaged_end_runs_its_step_again_and_no_other(finished, harm):
 @pytest.mark.parametrize("harm", [*HARMS, "gone"])
 def test_a_blob_that_a_step_needs_is_made_again_by_its_producer(finished, harm):
     root = finished(packs=True)
-    run = open_store(root).run("r")
+    run = open_store(root).get_run("r")
     end = run.history().ends('mp["a"]/save')[0]
     for blob in (end.outputs["large"], end.artifacts["file.txt"]):
         root = finished(packs=True)
@@ -180,7 +179,7 @@ def test_a_blob_that_a_step_needs_is_made_again_by_its_producer(finished, harm):
             path.unlink()
         else:
             path.write_bytes(HARMS[harm](path.read_bytes()))
-        run = open_store(root).run("r")
+        run = open_store(root).get_run("r")
         assert [key for key, problem in verified(run) if problem] == [str(path.relative_to(root))]
         # What is left may load it, for all that is known; that it is damaged nobody has seen yet.
         result = again(root)
@@ -204,7 +203,7 @@ def test_a_blob_that_a_step_needs_is_made_again_by_its_producer(finished, harm):
 
 def test_reading_a_damaged_blob_names_it(finished):
     root = finished(packs=True)
-    run = open_store(root).run("r")
+    run = open_store(root).get_run("r")
     end = run.history().ends('mp["a"]/save')[0]
     assert end.log is not None
     for blob in (end.outputs["large"], end.log):
@@ -252,7 +251,7 @@ def test_a_damaged_start_waits_until_it_is_given_up(tmp_path, name):
     run.begin(name)
     (path,) = (home(tmp_path / "store") / "attempts").iterdir()
     path.write_bytes(flip(path.read_bytes()))
-    (step,) = store.run("r").plan().steps
+    (step,) = store.get_run("r").plan().steps
     assert (step.action, step.reason) == (Action.WAIT, Reason.IN_PROGRESS)
     calls.clear()
     result = retry("r", pipeline, store=store)
@@ -269,7 +268,7 @@ def test_strange_files_in_a_run_are_found_and_harm_nothing(finished):
     (home(root) / "attempts/.tmp-1-2").write_text("half")
     (home(root) / "attempts/UPPER.json").write_text("{}")
     os.link(root / "runstore.json", home(root) / "invocations/other.json")
-    run = open_store(root).run("r")
+    run = open_store(root).get_run("r")
     problems = sorted(key for key, problem in verified(run) if problem)
     names = ["attempts/notes.txt", "invocations/other.json"]
     assert problems == [f"{run.prefix}{name}" for name in names]

@@ -29,10 +29,10 @@ EXPORTS = sorted((DATA / "exports").iterdir())
 
 
 def by_library(root: Path) -> dict[str, dict[str, tuple]]:
-    store = runstore.open(root)
+    store = runstore.open_store(root)
     found = {}
-    for run_id in store.runs():
-        run = store.run(run_id)
+    for run_id in store.run_ids():
+        run = store.get_run(run_id)
         history = run.history()
         assert not history.damaged
         found[run_id] = {}
@@ -80,14 +80,17 @@ def test_a_frozen_store_is_read_by_both(root):
     assert theirs["half"]["latest"]["judge"][1] == "in progress"
     assert theirs["forked"]["latest"]["regions"][0] == 0, "taken over"
     for run_id in ("Nightly 1", "forked"):
-        run = runstore.open(root).run(run_id)
+        run = runstore.open_store(root).get_run(run_id)
         assert run.plan(make_store.DAG).status == "succeeded", "and it is still up to date"
         assert run.values()["done"] is True
         assert run.values()["big"][:2] == ["x" * 20_000, 10**30]
         assert not [key for key, problem in verified(run) if problem]
-    assert [end.outcome for end in runstore.open(root).run("Nightly 1").history().ends(
+    assert [end.outcome for end in runstore.open_store(root).get_run("Nightly 1").history().ends(
         "Scan %25[1.5]/score")] == ["failed", "succeeded"]  # fmt: skip
-    assert runstore.open(root).run("Nightly 1").logs('Scan %25["eu"]/score') == b"scoring eu\n"
+    assert (
+        runstore.open_store(root).get_run("Nightly 1").logs('Scan %25["eu"]/score')
+        == b"scoring eu\n"
+    )
 
 
 def test_a_frozen_store_is_whole():
@@ -101,9 +104,9 @@ def test_a_frozen_store_is_whole():
 @pytest.mark.parametrize("file", EXPORTS, ids=lambda path: path.name)
 def test_a_frozen_export_is_read_in_place_and_imported(file, tmp_path):
     """Its run is that of the frozen store, to the byte."""
-    frozen = runstore.open(DATA / "stores" / file.stem).run("Nightly 1")
-    imported = import_run(runstore.open(tmp_path / "s"), file)
-    for run in (runstore.open(file).run("Nightly 1"), imported):
+    frozen = runstore.open_store(DATA / "stores" / file.stem).get_run("Nightly 1")
+    imported = import_run(runstore.open_store(tmp_path / "s"), file)
+    for run in (runstore.open_store(file).get_run("Nightly 1"), imported):
         assert run.plan(make_store.DAG).status == "succeeded"
         assert run.values() == frozen.values()
         assert run.logs('Scan %25["eu"]/score') == b"scoring eu\n"
@@ -141,7 +144,7 @@ def test_both_find_what_is_damaged(tmp_path):
         at = len(whole) // 2
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         theirs = set(independent_reader.read(str(tmp_path / "s"))["Nightly 1"]["damaged"])
-        run = runstore.open(tmp_path / "s").run("Nightly 1")
+        run = runstore.open_store(tmp_path / "s").get_run("Nightly 1")
         ours = {key.rpartition("/")[2] for key, problem in verified(run) if problem}
         assert theirs == ours == {path.name}
         path.write_bytes(whole)

@@ -84,7 +84,7 @@ def show_table(text):
 
 def attempts(store):
     """Path -> the outcomes of its attempts, as the store has them."""
-    history = runstore.open(store).run("census").history()
+    history = runstore.open_store(store).get_run("census").history()
     return {path: [end.outcome for end in history.ends(path)] for path in history.paths()}
 
 
@@ -122,12 +122,12 @@ def main(store):
     check(not ran & (before.keys() - {*failed}), "nothing that had succeeded ran again")
 
     say("The table, an artifact of the last step:")
-    run = runstore.open(store).run("census")
+    run = runstore.open_store(store).get_run("census")
     text = run.blobs.read(run.history().latest("table").artifacts["census.csv"]).decode()
     show_table(text)
     *_, total = csv.DictReader(io.StringIO(text))
     counted = int(total["modules"]) + int(total["left out"])
-    check(counted == count_files(run.parameters["folders"]), "every module is in the table")
+    check(counted == count_files(run.parameters()["folders"]), "every module is in the table")
     check(int(total["left out"]) > 0, "what is not Python 3 was counted")
 
     say("Every step is done now, and each rests on the record of an attempt:")

@@ -17,16 +17,16 @@ def work(run, functions, mode):
     while ready := run.plan().ready:
         for step in ready:
             try:
-                attempt = runstore.begin(run, step)  # one of all who try gets it
+                attempt = run.begin(step)  # one of all who try gets it
             except runstore.errors.AttemptTakenError:
                 continue
             try:
-                value = functions[step.work.task.name](**attempt.params)
-                runstore.succeed(attempt, dict.fromkeys(step.work.task.returns, value))
+                value = functions[step.work.task.name](**attempt.params())
+                attempt.succeed(dict.fromkeys(step.work.task.returns, value))
             except runstore.errors.AttemptEndedError:
                 raise  # somebody declared this process dead: stop
             except Exception as error:  # noqa: BLE001 - whatever a step raises is its failure
-                runstore.fail(attempt, error)
+                attempt.fail(error)
             ran.append(step.path)
     return ran
 
@@ -49,14 +49,14 @@ BROKEN = {**FIXED, "look_up": lambda item: PRICES[item] + 0}
 
 
 def main(url="memory://shop"):
-    store = runstore.open(url)
+    store = runstore.open_store(url)
     run = store.create_run(DAG, run_id="shopping")
 
     print("first time:", *work(run, BROKEN, "start"), sep="\n  ")
     failed = run.history().latest('price["milk"]/look_up')
     print(f"it failed: {failed.error['type']}: {failed.error['message']}")
 
-    run = store.run("shopping")  # as another process finds it
+    run = store.get_run("shopping")  # as another process finds it
     print("resumed, with the fix:", *work(run, FIXED, "retry"), sep="\n  ")
     print("sum:", run.values()["sum"])
 

@@ -75,7 +75,7 @@ class ExportedStorage:
             raise StorageError(
                 f"cannot read {self.url}: {error.strerror or error}", url=self.url
             ) from error
-        weakref.finalize(self, os.close, self._fd)
+        self._closed = weakref.finalize(self, os.close, self._fd)
 
     # -- the three verbs -------------------------------------------------------------------------
 
@@ -86,6 +86,9 @@ class ExportedStorage:
             key=key,
             url=self.url,
         )
+
+    def close(self) -> None:
+        self._closed()
 
     def read(self, key: str) -> bytes:
         begin, end, digest = self._where(key)
@@ -118,6 +121,8 @@ class ExportedStorage:
 
     def _where(self, key: str) -> tuple[int, int, str]:
         check_key(key, self.url)
+        if not self._closed.alive:
+            raise StorageError(f"{self.url} was closed", advice="open it again", url=self.url)
         try:
             return self._index[key]
         except KeyError:

@@ -142,6 +142,12 @@ class Database:
         if self.fits(size):
             self._write(write)
 
+    def close(self) -> None:
+        """Write what was put, and close the file. It is opened again when it is asked for."""
+        self.flush()
+        with self._mine():
+            self._close()
+
     def fits(self, size: int) -> bool:
         return size <= self._limit // 2
 

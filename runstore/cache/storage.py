@@ -31,7 +31,7 @@ from runstore.errors import RecordDamagedError, StorageError
 from runstore.records import keys
 from runstore.records.framing import unframe
 from runstore.storage import CHUNK_BYTES, Storage, assume_single_writer, has_single_writer
-from runstore.storage.capabilities import Dated, Tagged
+from runstore.storage.capabilities import Closing, Dated, Tagged
 from runstore.storage.client import Info
 
 __all__ = ["LIMIT_BYTES", "CachedStorage", "cached", "default_folder"]
@@ -157,6 +157,11 @@ class CachedStorage:
     def info(self, key: str) -> Info:
         assert isinstance(self.storage, Dated)
         return self.storage.info(key)
+
+    def close(self) -> None:
+        self._kept.close()
+        if isinstance(self.storage, Closing):
+            self.storage.close()
 
     # -- the cache -------------------------------------------------------------------------------
 

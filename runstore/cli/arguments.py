@@ -71,9 +71,9 @@ def existing_run(
         place = Place(run_id)
     store = place.open_to_write(cache=cache) if write else place.open(cache=cache)
     if exported:
-        (run_id,) = store.runs()
+        (run_id,) = store.run_ids()
     try:
-        return store.run(run_id)
+        return store.get_run(run_id)
     except RunNotFoundError:
         _checked(store)
         raise

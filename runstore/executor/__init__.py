@@ -64,9 +64,9 @@ class Result:
     def run_id(self) -> str:
         return self.run.run_id
 
-    @property
     def values(self) -> Mapping[str, Any]:
-        """Name -> value visible at the end of the DAG, as far as it is there; blobs are fetched."""
+        """Name -> value visible at the end of the DAG, as far as it is there. A read for each large
+        one."""
         return {
             name: value if type(value) is Secret else self.run.blobs.load(value)
             for name, value in self.plan.values.items()
@@ -118,7 +118,7 @@ def start(
     asked = run_to_retry(os.environ if environment is None else environment, run_id)
     if asked is not None:
         variable, again = asked
-        said = _labels_dropped(variable, store.run(again), labels) if labels else []
+        said = _labels_dropped(variable, store.get_run(again), labels) if labels else []
         for each in said:
             (reporter or Silent()).warned(each)
         result = retry(
@@ -178,7 +178,7 @@ def retry(
     check_takeover(takeover)
     store = _store(store, processes=processes)
     heed_marker(store.storage)  # which a newer runstore may have made, that knows of more
-    run = store.run(run_id)
+    run = store.get_run(run_id)
     named = pipeline is not None
     pipeline = Pipeline(run.dag) if pipeline is None else _pipeline(pipeline)
     history = run.history(dag=pipeline.dag)
@@ -246,7 +246,7 @@ def fork(
     """
     refuse_while_imported()
     store = _store(store, processes=processes)
-    origin = store.run(run_id)
+    origin = store.get_run(run_id)
     named = pipeline is not None
     if not named:
         recorded_dag(origin, origin.invocations(), allowed=recorded_code)

@@ -215,7 +215,7 @@ class _Worker:
     def run(self) -> Run:
         if self._run is None:
             try:
-                run = Store(self.access.storage).run(
+                run = Store(self.access.storage).get_run(
                     self.access.run_id,
                     secrets=self.access.secrets,
                     invocation=self._shared.invocation,

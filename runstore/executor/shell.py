@@ -131,12 +131,12 @@ def run_command(
         # Secrets are among them, whatever the umask is.
         fd = os.open(params_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(fd, "wb") as file:
-            file.write(exact(dict(attempt.params)))
+            file.write(exact(dict(attempt.params())))
         # A step gets a secret as its `params` say, not for the way in which the run was given it.
         withheld = {f"RUNSTORE_SECRET_{name.upper()}" for name in attempt.access.secrets}
         inherited = {name: value for name, value in os.environ.items() if name not in withheld}
         inherited.update({str(k): spelt(v) for k, v in dict(config.get("env") or {}).items()})
-        environment, left_out = environment_of(attempt.params, inherited)
+        environment, left_out = environment_of(attempt.params(), inherited)
         log.write(left_out.encode("utf-8", "replace"))
         environment.update(
             RUNSTORE_PARAMS=params_file,

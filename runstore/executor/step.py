@@ -212,6 +212,6 @@ def _left(failure: BaseException) -> str:
 
 def _call(attempt: Attempt, task: Task, shell: Shell) -> tuple[Mapping[str, Any], str]:
     function = function_of(task)
-    arguments = dict(attempt.params)
+    arguments = dict(attempt.params())
     arguments.update(dict.fromkeys(attempt_parameters(function), attempt))
     return by_name(attempt, task, result_of(function, arguments, lambda: shell.stopping))

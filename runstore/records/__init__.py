@@ -21,6 +21,7 @@ from runstore.records.models import (
     Secret,
     Start,
     end_of,
+    stamp,
 )
 
 __all__ = [
@@ -42,4 +43,5 @@ __all__ = [
     "Secret",
     "Start",
     "end_of",
+    "stamp",
 ]

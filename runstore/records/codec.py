@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import orjson
+from msgspec.structs import force_setattr
 
 from runstore.canonical import dumps
 from runstore.errors import RecordDamagedError
@@ -27,6 +28,7 @@ from runstore.records import (
     RunRecord,
     Secret,
     Start,
+    stamp,
 )
 from runstore.records.framing import BODY, FORMAT, damaged, load_body, unframe
 
@@ -65,10 +67,10 @@ def parse(data: bytes, key: str, *, trusted: bool = False) -> Any:
             pass
         else:
             if record.large:
-                record.outputs = _joined(record.outputs, record.large, key)
+                force_setattr(record, "outputs", _joined(record.outputs, record.large, key))
     if record is None:
         record = _parse(body, key)
-    record.digest = digest
+    stamp(record, digest)
     return record
 
 
@@ -93,10 +95,11 @@ def _parse(body: bytes, key: str) -> Any:
             key=key,
         ) from None
     if type(record) is End:
-        record.outputs = _joined(record.outputs, record.large, key)
+        force_setattr(record, "outputs", _joined(record.outputs, record.large, key))
     elif type(record) is RunRecord:
         hidden = {name: Secret(name) for name in record.secrets}
-        record.parameters = {**_joined(record.parameters, record.large, key), **hidden}
+        parameters = {**_joined(record.parameters, record.large, key), **hidden}
+        force_setattr(record, "parameters", parameters)
         if record.origin and "run_id" not in record.origin:
             damaged(key, "has an origin that is no run")
         if record.origin and _is_digest(record.origin.get("pack") or "0" * 64) is None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple, NoReturn
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import force_setattr
 
 from runstore.records.keys import MAX_ATTEMPT
 
@@ -34,6 +35,7 @@ __all__ = [
     "Secret",
     "Start",
     "end_of",
+    "stamp",
 ]
 
 MAX_COUNT = 2**31 - 1
@@ -52,7 +54,8 @@ Changed = Annotated[str, Meta(pattern=r"\A(?:[0-9]{1,9}:[0-9a-f]{64})?\Z")]
 Outcome = Annotated[str, Meta(pattern=r"\A(?:succeeded|failed|lost|cancelled)\Z")]
 
 
-# Made known by who reads the record; a field of this name that a later version adds is ignored.
+# Set once, by who reads or writes the record (`stamp`). A field of this name that a later version
+# adds is ignored.
 _NOT_READ = field(default="", name="(not in the body) digest")
 
 
@@ -160,7 +163,7 @@ class Consumed(Struct, gc=False):
         return out
 
 
-class Start(Struct, eq=False, gc=False):
+class Start(Struct, eq=False, frozen=True, gc=False):
     """A claim: somebody began this attempt."""
 
     run_id: str
@@ -184,7 +187,7 @@ class Start(Struct, eq=False, gc=False):
     """The nonce of the run: tells the record from those of another run of this id."""
 
 
-class End(Struct, eq=False, gc=False):
+class End(Struct, eq=False, frozen=True, gc=False):
     """The one end of an attempt."""
 
     run_id: str
@@ -249,7 +252,7 @@ def end_of(
     )  # fmt: skip
 
 
-class RunRecord(Struct, eq=False):
+class RunRecord(Struct, eq=False, frozen=True):
     """The run itself. ``dag`` is its JSON form; ``parameters`` hold no secret's value."""
 
     run_id: str
@@ -273,7 +276,7 @@ class RunRecord(Struct, eq=False):
     """Where it was brought in from, if it was not made by an executor of ours."""
 
 
-class Invocation(Struct, eq=False):
+class Invocation(Struct, eq=False, frozen=True):
     """One process, or one workflow, working on a run."""
 
     run_id: str
@@ -297,7 +300,7 @@ class Invocation(Struct, eq=False):
     """The nonce of the run."""
 
 
-class Marker(Struct, eq=False):
+class Marker(Struct, eq=False, frozen=True):
     """``runstore.json``: this is a store."""
 
     created: str = ""
@@ -307,3 +310,8 @@ class Marker(Struct, eq=False):
 
 
 Record = Start | End | RunRecord | Invocation | Marker
+
+
+def stamp(record: Record, digest: str) -> None:
+    """Note the digest of a record, which is known when it has been read or framed."""
+    force_setattr(record, "digest", digest)

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 from runstore.storage.base import Storage
 from runstore.storage.client import Info
 
-__all__ = ["Batching", "Dated", "Removing", "Sweeping", "Tagged"]
+__all__ = ["Batching", "Closing", "Dated", "Removing", "Sweeping", "Tagged"]
 
 
 @runtime_checkable
@@ -24,6 +24,15 @@ class Batching(Protocol):
         """A `Storage` of the same place, whose creates are exclusive and whole at once as ever, and
         durable, all of them, when the block is left without an error. Until then a power cut may
         leave any of them short, under its name: for what nobody has been told of yet."""
+        ...
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """Keeps something open: connections, a file."""
+
+    def close(self) -> None:
+        """Close it. To do it again is no error."""
         ...
 
 

@@ -99,6 +99,12 @@ class RemoteStorage(RemoteCare):
                     self._pid = os.getpid()
         return cast(Engine, self._engine)
 
+    def close(self) -> None:
+        """Let go of the client, whose connections end with it. The next request makes another."""
+        with _connecting[0]:
+            if self._pid == os.getpid():
+                self._engine, self._pid = None, 0
+
     def _begin(self) -> Engine:
         try:
             return self._connect()

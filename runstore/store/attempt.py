@@ -40,8 +40,8 @@ class Attempt(Artifacts):
     """A claimed attempt. Made by :meth:`Run.begin`; end it once, with one of :meth:`succeed`,
     :meth:`fail`, :meth:`cancel`, or use it as a context manager::
 
-        with run.attempt("train") as attempt:
-            attempt.outputs["model"] = train(**attempt.params)
+        with run.begin("train") as attempt:
+            attempt.outputs["model"] = train(**attempt.params())
 
     Leaving the block succeeds with ``outputs``; an exception fails the attempt and goes on, and
     ``KeyboardInterrupt`` cancels it. A process that was forked inside the block ends nothing by
@@ -120,9 +120,8 @@ class Attempt(Artifacts):
 
     # -- what goes in ----------------------------------------------------------------------------
 
-    @property
     def params(self) -> Mapping[str, Any]:
-        """The parameters, by name; large values are fetched on first use.
+        """The parameters, by name. The first call reads each large one.
 
         :raises ParameterError: for a secret that was not given again.
         :raises BlobMissingError, BlobDamagedError: for a large value.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runstore.errors import KeyExistsError, KeyMissingError, RunExistsError
-from runstore.records import RunRecord, keys
+from runstore.records import RunRecord, keys, stamp
 from runstore.records.codec import to_body
 from runstore.records.framing import frame
 from runstore.storage import Storage
@@ -20,7 +20,8 @@ def create_record(storage: Storage, record: RunRecord, secrets: Mapping[str, Any
 
     :raises RunExistsError: if the id is taken.
     """
-    data, record.digest = frame(to_body(record))
+    data, digest = frame(to_body(record))
+    stamp(record, digest)
     try:
         storage.create(keys.run_key(record.run_id), data)
     except KeyExistsError:

@@ -103,10 +103,10 @@ class Run(RunReader):
         invocation = Invocation(
             self.run_id, new_invocation_id(forces=bool(force)), mode, now(), current_process(),
             tuple(self.mask(_utf8(word)) for word in command), code, dict(force or {}),
-            tuple(ignored), source=source, number=number + 1, run_nonce=self.record.nonce,
+            tuple(ignored),
+            None if dag is None else digest(dag), None if dag is None else dag.to_json(),
+            source=source, number=number + 1, run_nonce=self.record.nonce,
         )  # fmt: skip
-        if dag is not None:
-            invocation.structure, invocation.dag = digest(dag), dag.to_json()
         self.writer.write(keys.invocation_key(self.prefix, invocation.id), invocation)
         self.invocation, self._working, self.is_new = invocation.id, dag, False
         return invocation
@@ -193,10 +193,6 @@ class Run(RunReader):
             number, consumed = number or work.number, consumed or work.consumed
         start = self.writer.claim(path, number, self._invocation(), consumed, code)
         return Attempt(self.writer, start, work, run=lambda: self)
-
-    attempt = begin
-    """The same, under the name that reads well in a block: ``with run.attempt(path) as attempt``.
-    Who cannot hold a block open calls :meth:`begin`, as one calls :func:`runstore.begin`."""
 
     def attempt_of(self, token: str) -> Attempt:
         """The attempt that :attr:`Attempt.token` was made of, to be ended by this process, with

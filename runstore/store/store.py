@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 from runstore.canonical import dumps
 from runstore.dag import Dag
@@ -21,6 +21,7 @@ from runstore.storage import (
     Storage,
     open_storage,
 )
+from runstore.storage.capabilities import Closing
 from runstore.store.blobs import Blobs
 from runstore.store.create import create_record, is_taken
 from runstore.store.fork import fork_run
@@ -77,10 +78,26 @@ def open_store(
 
 
 class Store:
-    """See :func:`open_store`. The store itself appears with its first run."""
+    """See :func:`open_store`. The store itself appears with its first run.
+
+    A context manager: leaving the block closes it.
+    """
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what the storage keeps open: connections, a file. Records that were created are
+        durable without it, and a process that ends need not call it. A closed store opens again
+        when it is used, but for an exported file, which is then closed for good."""
+        if isinstance(self.storage, Closing):
+            self.storage.close()
 
     def __repr__(self) -> str:
         return f"<Store {self.storage.url}>"
@@ -145,7 +162,7 @@ class Store:
         """Whether there is a run of this id. One read."""
         return is_taken(self.storage, run_id)
 
-    def run(
+    def get_run(
         self,
         run_id: str,
         *,
@@ -178,7 +195,7 @@ class Store:
             run.join(invocation)
         return run
 
-    def runs(self) -> Iterator[str]:
+    def run_ids(self) -> Iterator[str]:
         """The ids of the runs in the store, in no order: of damaged ones too, as far as they are
         known (:func:`~runstore.store.listing.listed`). One listing, and a read for each run."""
         for run_id, _ in listed(self.storage):

@@ -56,9 +56,9 @@ class RunReader(RunAccess):
             self._dag = Dag.from_json(self.record.dag, unknown="ignore")
         return self._dag
 
-    @property
     def parameters(self) -> Mapping[str, Any]:
-        """The original parameters; a secret is a :class:`~runstore.records.Secret`."""
+        """The original parameters; a secret is a :class:`~runstore.records.Secret`. A read for each
+        large one."""
         return {
             name: self.blobs.load(value, f"parameter {name!r} of run {self.run_id!r}")
             for name, value in self.record.parameters.items()

@@ -7,7 +7,7 @@ from typing import Any
 
 from runstore.errors import AttemptTakenError, DamagedError, KeyExistsError, KeyMissingError
 from runstore.plan.history import Damaged
-from runstore.records import Consumed, End, Holder, Invocation, Start, end_of, keys
+from runstore.records import Consumed, End, Holder, Invocation, Start, end_of, keys, stamp
 from runstore.records.codec import parse_attempt, to_body
 from runstore.records.framing import frame
 from runstore.store.access import RunAccess
@@ -36,7 +36,8 @@ class RecordWriter:
         :raises KeyExistsError: if another record is there.
         :raises RunRemovedError: if the run was removed meanwhile.
         """
-        data, record.digest = frame(to_body(record))
+        data, digest = frame(to_body(record))
+        stamp(record, digest)
         self.access.storage.create(key, data)
         self.access.check_there()
         if type(record) is not Invocation:

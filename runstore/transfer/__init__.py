@@ -10,7 +10,7 @@ from runstore.archive.format import Limits
 from runstore.transfer.compare import Divergence
 from runstore.transfer.copy import Arrival, Transferred, transfer_run
 from runstore.transfer.export import Artifacts, Exported, export_run
-from runstore.transfer.import_run import import_run
+from runstore.transfer.importer import import_run
 from runstore.transfer.progress import Progress
 
 __all__ = [

@@ -136,12 +136,12 @@ def play(
 
     ``between`` is called between invocations with the store's URL; the next one uses what it gives.
     """
-    store = runstore.open(url)
+    store = runstore.open_store(url)
     state = State(scenario["dag"], scenario["parameters"], scenario["tasks"])
     for at, invocation in enumerate(scenario["invocations"]):
         if at and between is not None:
             url = between(url)
-            store = runstore.open(url)
+            store = runstore.open_store(url)
         state = state.at(invocation)
         before = begun(store, state.run_id)
         objects = len(list(store.storage.list("")))
@@ -154,7 +154,7 @@ def play(
             except RunstoreError as error:
                 seen = Seen("refused", type(error).__name__, [str(error)])
             else:
-                seen = Seen(result.status, "", [], result.warnings, result.plan, result.values)
+                seen = Seen(result.status, "", [], result.warnings, result.plan, result.values())
         seen.ran = sorted(path for path, _ in begun(store, state.run_id) - before)
         seen.new_records = len(list(store.storage.list(""))) - objects
         check(f"{scenario['name']}, invocation {at + 1}", invocation["expect"], seen, store, state)
@@ -271,7 +271,7 @@ def main() -> None:
     state = State(scenario["dag"], scenario["parameters"], scenario["tasks"])
     for invocation in scenario["invocations"][: last + 1]:
         state = state.at(invocation)
-    perform(state, scenario["invocations"][last], runstore.open(sys.argv[2]))
+    perform(state, scenario["invocations"][last], runstore.open_store(sys.argv[2]))
 
 
 if __name__ == "__main__":

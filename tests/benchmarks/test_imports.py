@@ -12,7 +12,7 @@ HEAVY = ("asyncio", "click", "fsspec", "rich", "s3fs", "yaml")
 WORK = """
 import runstore, tempfile
 from runstore import Dag, Task
-store = runstore.open(tempfile.mkdtemp(), durable=False)
+store = runstore.open_store(tempfile.mkdtemp(), durable=False)
 run = store.create_run(Dag([Task(name="a", params=("x",), returns=("y",))]), {"x": 1})
 run.begin("a").succeed({"y": 2})
 assert run.plan().status == "succeeded"

@@ -56,7 +56,7 @@ def test_a_record_stays_small(tmp_path):
 
 def test_a_loose_history_reads_each_record_once(stores):
     store, storage = counting(stores["loose"])
-    plan = store.run(RUN_ID).plan()
+    plan = store.get_run(RUN_ID).plan()
     assert len(plan.steps) == ITEMS + 3
     attempts = [key for key in storage.read_keys if "/attempts/" in key]
     assert len(attempts) == len(set(attempts)) == 2 * ENDS
@@ -68,7 +68,7 @@ def test_a_loose_history_reads_each_record_once(stores):
 
 def test_a_packed_history_reads_one_object(stores):
     store, storage = counting(stores["pack"])
-    plan = store.run(RUN_ID).plan()
+    plan = store.get_run(RUN_ID).plan()
     assert len(plan.steps) == ITEMS + 3
     assert storage.requests == {"list": 3, "read": 3}  # the run, its invocation, the pack
 
@@ -76,11 +76,11 @@ def test_a_packed_history_reads_one_object(stores):
 def test_loose_records_that_stand_in_a_pack_are_read_again_on_a_disk_alone(stores):
     """To see that they say the same. Of a bucket each would be a request: `verify` reads them."""
     store, storage = counting(stores["both"])
-    store.run(RUN_ID).plan()
+    store.get_run(RUN_ID).plan()
     assert storage.requests == {"list": 3, "read": 3 + 2 * ENDS}
     store, storage = counting(stores["both"])
     storage.url = "s3://bucket/prefix"
-    store.run(RUN_ID).plan()
+    store.get_run(RUN_ID).plan()
     assert storage.requests == {"list": 3, "read": 3}
 
 
@@ -101,7 +101,7 @@ def test_the_floors_read_the_same_records(stores):
 
 def test_one_item_needs_what_it_follows_and_not_its_siblings(stores):
     store, storage = counting(stores["loose"])
-    run = store.run(RUN_ID)
+    run = store.get_run(RUN_ID)
     storage.requests.clear()
     storage.read_keys.clear()
     history = run.history(["each[3]/work"])
@@ -152,6 +152,6 @@ def test_every_measure_runs_small(tmp_path):
 
 
 def test_a_failure_leaves_the_rest_of_the_map_done(stores):
-    plan = open_store(stores["loose"]).run(RUN_ID).plan()
+    plan = open_store(stores["loose"]).get_run(RUN_ID).plan()
     assert [step.path for step in plan.ready] == [f"each[{ITEMS // 2}]/work"]
-    assert map_dag() == open_store(stores["loose"]).run(RUN_ID).dag
+    assert map_dag() == open_store(stores["loose"]).get_run(RUN_ID).dag

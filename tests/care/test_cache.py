@@ -80,23 +80,23 @@ def test_the_second_time_only_listings_are_asked_for(
         pack_run(run)
     truth = told(run)
     reached(times=len(truth["attempts"]) > 2)
-    assert told(at(bucket, folder).run(RUN_ID)) == truth
-    assert told(at(bucket, folder).run(RUN_ID)) == truth
+    assert told(at(bucket, folder).get_run(RUN_ID)) == truth
+    assert told(at(bucket, folder).get_run(RUN_ID)) == truth
     assert "get" not in bucket.asked
     # What is new is read, and nothing else.
     invoke(run, random.Random(seed), "retry")
     truth = told(run)
     reached(times=len(truth["attempts"]) > 2)
-    assert told(at(bucket, folder).run(RUN_ID)) == truth
-    assert told(at(bucket, folder).run(RUN_ID)) == truth
+    assert told(at(bucket, folder).get_run(RUN_ID)) == truth
+    assert told(at(bucket, folder).get_run(RUN_ID)) == truth
     assert "get" not in bucket.asked
 
 
 def test_a_plan_is_four_listings(bucket: Bucket, tmp_path: Path) -> None:
     live(Store(bucket), DAG, 3, "r")
-    at(bucket, tmp_path).run("r").plan()
+    at(bucket, tmp_path).get_run("r").plan()
     store = at(bucket, tmp_path)
-    store.run("r").plan()
+    store.get_run("r").plan()
     # Of run.json, packs, invocations, attempts, and, if a record names blobs, of those.
     assert set(bucket.asked) == {"list"}
     assert bucket.asked["list"] <= 5
@@ -106,16 +106,16 @@ def test_another_run_under_the_same_id(bucket: Bucket, tmp_path: Path) -> None:
     """Its records have the names of those that are in the cache."""
     for seed in (3, 4, 5):
         run = live(Store(bucket), DAG, seed, "r")
-        assert told(at(bucket, tmp_path).run("r")) == told(run)
+        assert told(at(bucket, tmp_path).get_run("r")) == told(run)
         open_since = at(bucket, tmp_path)
-        assert told(open_since.run("r")) == told(run)
+        assert told(open_since.get_run("r")) == told(run)
         remove_run(bucket, "r", force=True)
         again = live(Store(bucket), DAG, seed + 10, "r")
-        assert told(open_since.run("r")) == told(again)
-        assert told(at(bucket, tmp_path).run("r")) == told(again)
+        assert told(open_since.get_run("r")) == told(again)
+        assert told(at(bucket, tmp_path).get_run("r")) == told(again)
         remove_run(bucket, "r", force=True)
         with pytest.raises(FileNotFoundError):
-            open_since.run("r")
+            open_since.get_run("r")
 
 
 def damage(folder: Path, how: Callable[[bytes], bytes]) -> None:
@@ -144,11 +144,11 @@ def test_a_damaged_cache_is_read_again(
 ) -> None:
     run = live(Store(bucket), DAG, 3, "r")
     truth = told(run)
-    assert told(at(bucket, tmp_path).run("r")) == truth
+    assert told(at(bucket, tmp_path).get_run("r")) == truth
     damage(tmp_path, how)
     # A page that cannot be read is met half-way, and the file is begun anew with what comes then.
     for _ in range(3):
-        assert told(at(bucket, tmp_path).run("r")) == truth
+        assert told(at(bucket, tmp_path).get_run("r")) == truth
     assert "get" not in bucket.asked  # it is whole again
 
 
@@ -157,14 +157,14 @@ def test_what_stands_in_the_place_of_another_one_is_read_again(
 ) -> None:
     """Whole as it is: the records of two attempts, changed round in the file."""
     run = live(Store(bucket), DAG, 3, "r")
-    truth = told(at(bucket, tmp_path).run("r"))
+    truth = told(at(bucket, tmp_path).get_run("r"))
     with sqlite3.connect(tmp_path / FILE) as database:
         rows = database.execute("SELECT id, data FROM parts ORDER BY id").fetchall()
         for (number, _), (_, data) in zip(rows, [*rows[1:], rows[0]], strict=True):
             database.execute("UPDATE parts SET data = ? WHERE id = ?", (data, number))
     database.close()
     assert len(rows) > 2
-    assert told(at(bucket, tmp_path).run("r")) == truth == told(run)
+    assert told(at(bucket, tmp_path).get_run("r")) == truth == told(run)
     assert bucket.asked["get"] > 2
 
 
@@ -175,11 +175,11 @@ def test_nothing_that_is_damaged_in_the_store_is_kept(bucket: Bucket, tmp_path: 
         bucket.remove([pack])
     whole = bucket._objects[key]
     bucket._objects[key] = whole[:-1]
-    assert told(at(bucket, tmp_path).run("r"))["damaged"] == [key]
-    assert told(at(bucket, tmp_path).run("r"))["damaged"] == [key]
+    assert told(at(bucket, tmp_path).get_run("r"))["damaged"] == [key]
+    assert told(at(bucket, tmp_path).get_run("r"))["damaged"] == [key]
     assert bucket.asked["get"] > 0
     bucket._objects[key] = whole
-    assert told(at(bucket, tmp_path).run("r")) == told(run)
+    assert told(at(bucket, tmp_path).get_run("r")) == told(run)
 
 
 def test_artifacts_are_fetched_once(bucket: Bucket, tmp_path: Path) -> None:
@@ -189,14 +189,14 @@ def test_artifacts_are_fetched_once(bucket: Bucket, tmp_path: Path) -> None:
     for count in range(3):
         store = at(bucket, tmp_path / "cache")
         target = tmp_path / f"{count}"
-        store.run("r").blobs.copy_to(blob, str(target))
+        store.get_run("r").blobs.copy_to(blob, str(target))
         assert target.read_bytes() == data
         assert bucket.asked["get"] == (2 if count == 0 else 0)  # run.json, and the blob
     (file,) = (tmp_path / "cache").iterdir()
     kept = file.read_bytes()
     at_ = kept.index(data[1_000_000:1_000_100])
     file.write_bytes(kept[:at_] + b"!!" + kept[at_ + 2 :])
-    assert at(bucket, tmp_path / "cache").run("r").blobs.read(blob) == data
+    assert at(bucket, tmp_path / "cache").get_run("r").blobs.read(blob) == data
     # Read in part: nothing is kept.
     file.unlink()
     with at(bucket, tmp_path / "cache").storage.stream(run.blobs.key(blob.sha256)) as source:
@@ -218,8 +218,8 @@ def test_it_is_bounded_and_the_oldest_go(bucket: Bucket, tmp_path: Path) -> None
     limit = 1_000_000
     for blob in blobs:
         store = at(bucket, tmp_path, limit)
-        store.run("r").blobs.read(blobs[0])  # used all the time
-        store.run("r").blobs.read(blob)
+        store.get_run("r").blobs.read(blobs[0])  # used all the time
+        store.get_run("r").blobs.read(blob)
         size = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
         assert size <= limit
         # As if an hour had passed: more often it is not written down that something was used.
@@ -230,7 +230,7 @@ def test_it_is_bounded_and_the_oldest_go(bucket: Bucket, tmp_path: Path) -> None
     assert {blobs[0].sha256, blobs[-1].sha256} <= kept
     assert blobs[1].sha256 not in kept
     too_large = run.blobs.put(os.urandom(600_000))
-    assert at(bucket, tmp_path, limit).run("r").blobs.read(too_large)
+    assert at(bucket, tmp_path, limit).get_run("r").blobs.read(too_large)
     with at(bucket, tmp_path, limit).storage.stream(run.blobs.key(too_large.sha256)) as source:
         assert len(source.read()) == 600_000
     assert too_large.sha256 not in names(tmp_path)
@@ -260,10 +260,10 @@ def test_a_cache_that_cannot_be_written_harms_nobody(
     with contextlib.ExitStack() as stack:
         for name, mocked in patches.items():
             stack.enter_context(mock.patch(f"runstore.cache.database.os.{name}", mocked))
-        assert told(store.run("r")) == told(run)
+        assert told(store.get_run("r")) == told(run)
         with store.storage.stream(run.blobs.key(blob.sha256)) as source:
             assert source.read() == b"x" * 100
-        assert told(store.run("r")) == told(run)
+        assert told(store.get_run("r")) == told(run)
 
 
 def test_processes_and_threads_share_it(bucket: Bucket, tmp_path: Path) -> None:
@@ -272,11 +272,11 @@ def test_processes_and_threads_share_it(bucket: Bucket, tmp_path: Path) -> None:
     pid = os.fork()
     shared = at(bucket, tmp_path)
     if not pid:
-        ok = all(told(shared.run("r")) == truth for _ in range(5))
+        ok = all(told(shared.get_run("r")) == truth for _ in range(5))
         os._exit(0 if ok else 1)
     found: list[bool] = []
     threads = [
-        threading.Thread(target=lambda: found.append(told(shared.run("r")) == truth))
+        threading.Thread(target=lambda: found.append(told(shared.get_run("r")) == truth))
         for _ in range(6)
     ]
     for thread in threads:
@@ -285,10 +285,10 @@ def test_processes_and_threads_share_it(bucket: Bucket, tmp_path: Path) -> None:
         thread.join()
     assert found == [True] * 6
     assert os.waitpid(pid, 0)[1] == 0
-    assert told(at(bucket, tmp_path).run("r")) == truth
+    assert told(at(bucket, tmp_path).get_run("r")) == truth
     pid = os.fork()  # and one that is open when it forks
     if not pid:
-        os._exit(0 if told(shared.run("r")) == truth else 1)
+        os._exit(0 if told(shared.get_run("r")) == truth else 1)
     assert os.waitpid(pid, 0)[1] == 0
 
 
@@ -308,9 +308,9 @@ def test_who_may_not_list_may_read(bucket: Bucket, tmp_path: Path) -> None:
     store = at(bucket, tmp_path)
     refused = StorageError("no", answer="refused")
     with mock.patch.object(bucket, "entries", side_effect=refused):
-        assert store.run("r").run_id == "r"
+        assert store.get_run("r").run_id == "r"
     away = mock.patch.object(bucket, "entries", side_effect=StorageError("away"))
     with away, pytest.raises(StorageError, match="away"):
-        store.run("r")
+        store.get_run("r")
     with pytest.raises(KeyMissingError):
         store.storage.read(keys.run_key("other"))

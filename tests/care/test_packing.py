@@ -80,10 +80,10 @@ def finished(folder: Path, items: int) -> Store:
             ]
         }
     )  # fmt: skip
-    store = runstore.open(folder / "s", durable=False)
+    store = runstore.open_store(folder / "s", durable=False)
     run = store.create_run(dag, run_id="r")
     run.begin_invocation("start")
-    with run.attempt("make") as attempt:
+    with run.begin("make") as attempt:
         attempt.outputs["xs"] = list(range(items))
     for step in run.plan().ready:
         run.begin(step).succeed()
@@ -121,7 +121,7 @@ LINE = {
 
 def test_a_damaged_or_moved_pack_is_made_again(tmp_path: Path) -> None:
     store = finished(tmp_path, items=5)
-    run = store.run("r")
+    run = store.get_run("r")
     (key,) = pack_run(run).packs
     pack = tmp_path / "s" / key
     whole = pack.read_bytes()
@@ -146,13 +146,13 @@ def test_a_claimed_name_stays_taken() -> None:
     store = memory()
     run = store.create_run(Dag.from_json(LINE), run_id="r")
     run.begin_invocation("start")
-    late = store.run("r")
+    late = store.get_run("r")
     planned = late.step("a")
     first = run.begin("a")
     run.take_over(run.history(), "all")
     run.begin_invocation("retry")
     again = run.begin("a")
-    other = store.run("r").attempt_of(again.token)
+    other = store.get_run("r").attempt_of(again.token)
     again.succeed({"va": 1})
     pack_run(run)
     with pytest.raises(AttemptTakenError):
@@ -162,11 +162,11 @@ def test_a_claimed_name_stays_taken() -> None:
     with pytest.raises(AttemptEndedError):
         other.succeed({"va": 2})
     # One that knows no number asks the names alone.
-    assert store.run("r").begin("a", consumed=again.start.consumed).number == 3
+    assert store.get_run("r").begin("a", consumed=again.start.consumed).number == 3
 
 
 def test_an_exported_file_cannot_be_packed(tmp_path: Path) -> None:
     store = finished(tmp_path, items=2)
-    export_run(store.run("r"), tmp_path / "x.json")
+    export_run(store.get_run("r"), tmp_path / "x.json")
     with pytest.raises(StorageError, match="read-only"):
-        pack_run(runstore.open(tmp_path / "x.json").run("r"))
+        pack_run(runstore.open_store(tmp_path / "x.json").get_run("r"))

@@ -61,11 +61,11 @@ def test_the_second_plan_asks_for_listings_only(storage: RemoteStorage, tmp_path
         opened: Any = pickle.loads(pickle.dumps(cached(storage, str(tmp_path))))
         opened.storage._engine = calls = Counted(opened.storage.engine)
         store = Store(opened)
-        assert told(store.run("r")) == truth
+        assert told(store.get_run("r")) == truth
         assert first or set(calls.asked) == {"entries"}
         if not first:
             calls.asked.clear()
-            store.run("r").plan()
+            store.get_run("r").plan()
             assert calls.asked["entries"] <= 5  # run.json, three of a history, blobs
 
 
@@ -109,4 +109,4 @@ def test_rm_gc_and_pack(storage: RemoteStorage) -> None:
     assert remove_run(storage, "r", force=True)
     assert list(storage.list("")) == ["runstore.json"]
     with pytest.raises(RunNotFoundError):
-        store.run("r")
+        store.get_run("r")

@@ -32,7 +32,7 @@ DAG = Dag.from_json(LINE)
 
 
 def test_a_removed_run_is_gone_and_nothing_else(tmp_path: Path) -> None:
-    store = runstore.open(tmp_path / "s", durable=False)
+    store = runstore.open_store(tmp_path / "s", durable=False)
     live(store, DAG, 3, "a")
     before = files(tmp_path / "s")
     live(store, DAG, 4, "a b")  # its key begins like the other one's
@@ -51,8 +51,8 @@ def test_interrupted_anywhere_it_is_the_whole_run_or_none(how: str) -> None:
     while True:
         store = memory()
         live(store, DAG, 3, "r")
-        pack_run(store.run("r"))
-        before, whole = told(store.run("r")), objects(store)
+        pack_run(store.get_run("r"))
+        before, whole = told(store.get_run("r")), objects(store)
         broken = Interrupted(store.storage, at, how)  # type: ignore[arg-type]
         try:
             remove_run(broken, "r", force=True)
@@ -62,10 +62,10 @@ def test_interrupted_anywhere_it_is_the_whole_run_or_none(how: str) -> None:
             break
         if keys.run_key("r") in objects(store):
             assert objects(store) == whole
-            assert told(store.run("r")) == before
+            assert told(store.get_run("r")) == before
         else:
             with pytest.raises(RunNotFoundError):
-                store.run("r")
+                store.get_run("r")
             # What is left of it is nobody's: a new run of this id has nothing to do with it.
             again = store.create_run(DAG, {"v0": 1}, run_id="r")
             assert not again.history().attempts
@@ -79,7 +79,7 @@ def test_interrupted_anywhere_it_is_the_whole_run_or_none(how: str) -> None:
 
 
 def test_what_is_in_progress_holds_it_up(tmp_path: Path) -> None:
-    store = runstore.open(tmp_path / "s", durable=False)
+    store = runstore.open_store(tmp_path / "s", durable=False)
     run = store.create_run(DAG, run_id="r")
     run.begin_invocation("start")
     attempt = run.begin("a")
@@ -95,16 +95,16 @@ def test_what_is_in_progress_holds_it_up(tmp_path: Path) -> None:
 
 
 def test_an_attempt_of_a_dead_process_does_not(tmp_path: Path) -> None:
-    store = runstore.open(tmp_path / "s", durable=False)
+    store = runstore.open_store(tmp_path / "s", durable=False)
     run = store.create_run(DAG, run_id="r")
-    code = f"import runstore; runstore.open({str(tmp_path / 's')!r}).run('r').begin('a')"
+    code = f"import runstore; runstore.open_store({str(tmp_path / 's')!r}).get_run('r').begin('a')"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert len(list(run.history().open())) == 1
     remove_run(store.storage, "r")
 
 
 def test_a_start_that_cannot_be_read_is_somebody(tmp_path: Path) -> None:
-    store = runstore.open(tmp_path / "s", durable=False)
+    store = runstore.open_store(tmp_path / "s", durable=False)
     run = store.create_run(DAG, run_id="r")
     attempt = run.begin("a")
     (tmp_path / "s" / attempt.key).write_bytes(b"{")
@@ -113,14 +113,14 @@ def test_a_start_that_cannot_be_read_is_somebody(tmp_path: Path) -> None:
 
 
 def test_of_a_run_whose_record_is_damaged_only_that_is_known(tmp_path: Path) -> None:
-    store = runstore.open(tmp_path / "s", durable=False)
+    store = runstore.open_store(tmp_path / "s", durable=False)
     store.create_run(DAG, run_id="r").begin("a")
     (tmp_path / "s/runs/r/run.json").write_bytes(b"{")
     with pytest.raises(RefusedError, match="damaged"):
         remove_run(store.storage, "r")
     assert remove_run(store.storage, "r", force=True) == 1
     with pytest.raises(RunNotFoundError):
-        store.run("r")
+        store.get_run("r")
     assert {litter.what for litter in Sweep(store.storage, timedelta(0)).run(dry_run=False)} == {
         "of a run that is not there"
     }
@@ -136,19 +136,19 @@ def test_remains_of_a_copy_are_finished_by_copying_again() -> None:
         transfer_run(source, "r", Store(Interrupted(storage, 16)), workers=1)
     assert any("/attempts/" in key for key in objects(target))
     transfer_run(source, "r", target)
-    assert told(target.run("r")) == told(source.run("r"))
+    assert told(target.get_run("r")) == told(source.get_run("r"))
 
 
 def test_an_exported_file_is_read_only(tmp_path: Path) -> None:
     store = memory()
     live(store, DAG, 3, "r")
-    export_run(store.run("r"), tmp_path / "x.json")
+    export_run(store.get_run("r"), tmp_path / "x.json")
     with pytest.raises(RefusedError, match="read-only"):
-        remove_run(runstore.open(tmp_path / "x.json").storage, "r")
+        remove_run(runstore.open_store(tmp_path / "x.json").storage, "r")
 
 
 def test_a_key_that_is_none_is_refused(tmp_path: Path) -> None:
-    store = runstore.open(tmp_path / "s", durable=False)
+    store = runstore.open_store(tmp_path / "s", durable=False)
     store.create_run(DAG, run_id="r")
     with pytest.raises(StorageError, match="not a key"):
         store.storage.remove(["../x"])  # type: ignore[attr-defined]
@@ -156,10 +156,10 @@ def test_a_key_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_who_works_on_a_run_that_is_removed_is_told_at_the_next_write(tmp_path: Path) -> None:
     """And cannot name anything of another run that was made under its id."""
-    store = runstore.open(tmp_path / "s", durable=False)
+    store = runstore.open_store(tmp_path / "s", durable=False)
     zombie = store.create_run(DAG, run_id="r")
     zombie.begin_invocation("start")
-    planned, attempt = zombie.step("a"), store.run("r").begin("a")
+    planned, attempt = zombie.step("a"), store.get_run("r").begin("a")
     token = attempt.token
     remove_run(store.storage, "r", force=True)
     with pytest.raises(RunRemovedError, match="was removed"):
@@ -172,6 +172,6 @@ def test_who_works_on_a_run_that_is_removed_is_told_at_the_next_write(tmp_path: 
     with pytest.raises(RunRemovedError):
         attempt.succeed({"va": "old"})
     with pytest.raises(InputError, match="earlier run"):
-        store.run("r").attempt_of(token)
+        store.get_run("r").attempt_of(token)
     assert {k: v for k, v in files(tmp_path / "s").items() if again.record.nonce in k} == raw
-    assert store.run("r").history().latest("a").outputs == {"va": "new"}  # type: ignore[union-attr]
+    assert store.get_run("r").history().latest("a").outputs == {"va": "new"}  # type: ignore[union-attr]

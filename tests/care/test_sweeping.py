@@ -32,7 +32,7 @@ ALL = timedelta(0)
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return runstore.open(tmp_path / "s", durable=False)
+    return runstore.open_store(tmp_path / "s", durable=False)
 
 
 def age(folder: Path, days: float = 2) -> None:
@@ -79,7 +79,7 @@ def litter(store: Store, tmp_path: Path) -> None:
     """An unfinished write, an unnamed blob, and the rest of a run."""
     run = store.create_run(DAG, run_id="r")
     run.blobs.put(b"nobody names this")
-    with run.attempt("a") as attempt:
+    with run.begin("a") as attempt:
         attempt.save_bytes("kept.txt", b"somebody names this")
         attempt.outputs["va"] = "x" * 20_000
     (home(tmp_path / "s") / f"attempts/{TEMP}{machine()}-abc").write_bytes(b"half")
@@ -100,7 +100,7 @@ def test_what_is_young_stays(store: Store, tmp_path: Path) -> None:
         "of a run that is not there",
     ]
     assert not (tmp_path / "s/runs/gone").exists()
-    run = store.run("r")
+    run = store.get_run("r")
     assert all(problem is None for _, problem in verified(run))
     assert run.values() == {"va": "x" * 20_000}
 
@@ -117,7 +117,7 @@ def test_the_rest_of_a_run_goes_only_if_all_of_it_is_old(store: Store, tmp_path:
 
 def test_blobs_of_a_run_at_work_stay_however_old(store: Store, tmp_path: Path) -> None:
     litter(store, tmp_path)
-    run = store.run("r")
+    run = store.get_run("r")
     attempt = run.begin("b")  # saved days ago, and not ended yet
     attempt.save_bytes("x", b"at the start of a long step")
     age(tmp_path)
@@ -140,14 +140,14 @@ def test_blobs_of_a_run_at_work_stay_however_old(store: Store, tmp_path: Path) -
 def test_an_old_blob_that_is_saved_again_is_young(store: Store, tmp_path: Path) -> None:
     litter(store, tmp_path)
     age(tmp_path)
-    store.run("r").blobs.put(b"nobody names this")
+    store.get_run("r").blobs.put(b"nobody names this")
     assert "a blob that no record names" not in swept(store).values()
 
 
 def test_what_a_damaged_record_names_is_not_known(store: Store, tmp_path: Path) -> None:
     litter(store, tmp_path)
     age(tmp_path)
-    run = store.run("r")
+    run = store.get_run("r")
     record = home(tmp_path / "s") / "attempts/a.000001.end.json"
     record.write_bytes(record.read_bytes()[:-1])
     sweep = Sweep(store.storage, ALL)
@@ -181,6 +181,6 @@ def test_probes_go(tmp_path: Path) -> None:
 def test_an_exported_file_is_read_only(tmp_path: Path) -> None:
     store = memory()
     live(store, DAG, 3, "r")
-    export_run(store.run("r"), tmp_path / "x.json")
+    export_run(store.get_run("r"), tmp_path / "x.json")
     with pytest.raises(RefusedError, match="read-only"):
-        list(Sweep(runstore.open(tmp_path / "x.json").storage).run())
+        list(Sweep(runstore.open_store(tmp_path / "x.json").storage).run())

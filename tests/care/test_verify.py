@@ -34,7 +34,7 @@ def at_most(size: int) -> Iterator[None]:
 
 def test_many_records_are_read_one_by_one(tmp_path: Path) -> None:
     folder = finished_map(str(tmp_path), ITEMS, ("loose",))["loose"]
-    run = runstore.open(folder).run(RUN_ID)
+    run = runstore.open_store(folder).get_run(RUN_ID)
     objects = [path for path in Path(folder).rglob("*") if path.is_file()]
     # 8 MB in 10,006 objects: their names take 2.5 of what is allowed here, the records nothing.
     with at_most(7 << 19):
@@ -49,7 +49,7 @@ def test_of_a_bucket_what_is_under_way_is_held_and_no_more(engine: str) -> None:
         for name, value in running.environment.items():
             patch.setenv(name, value)
         url = f"s3://{running.bucket()}/x"
-        run = runstore.open(url, engine="obstore").create_run(DAG, run_id="r")
+        run = runstore.open_store(url, engine="obstore").create_run(DAG, run_id="r")
         run.begin_invocation("start")
 
         def one(number: int) -> None:
@@ -58,7 +58,7 @@ def test_of_a_bucket_what_is_under_way_is_held_and_no_more(engine: str) -> None:
 
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(one, range(1, 501)))
-        run = runstore.open(url, engine=engine).run("r")
+        run = runstore.open_store(url, engine=engine).get_run("r")
         assert all(problem is None for _, problem in islice(verified(run), 200))
         # 7.5 MB of records; of the clients' own some 2 MB, warm by now.
         with at_most(9 << 19):

@@ -47,8 +47,8 @@ def test_rm_asks(shell: Shell, answer: str, gone: bool) -> None:
 
 def test_rm_of_a_run_at_work(shell: Shell) -> None:
     assert shell("run", "p.py", "--run-id", "r")[0] == 0
-    run = runstore.open(shell.folder / ".runstore").run("r")
-    with run.attempt("make", number=2, consumed=run.history().ends("make")[0].consumed) as attempt:
+    run = runstore.open_store(shell.folder / ".runstore").get_run("r")
+    with run.begin("make", number=2, consumed=run.history().ends("make")[0].consumed) as attempt:
         assert "attempt 2 at make, by process" in shell.refused(2, "rm", "r", "--yes")
         attempt.outputs["items"] = [1]
     assert shell("rm", "r", "--yes")[0] == 0

@@ -81,7 +81,7 @@ def test_the_plan_of_what_is_elsewhere(shell: Shell) -> None:
         "import runstore, socket\n"
         "socket.gethostname = lambda: 'elsewhere'\n"
         "dag = runstore.Dag([runstore.Task(name='a', type='shell', config={'command': 'true'})])\n"
-        "runstore.open('.runstore').create_run(dag, run_id='r').begin('a')"
+        "runstore.open_store('.runstore').create_run(dag, run_id='r').begin('a')"
     )
     environment = shell.environment | pod
     subprocess.run([sys.executable, "-c", code], cwd=shell.folder, env=environment, check=True)

@@ -92,7 +92,7 @@ def hostile(folder: str, evil: str) -> str:
 
 def reading(folder: str, run_id: str) -> list[tuple[str, ...]]:
     """Every command that reads, and those that ask or refuse."""
-    run = open_store(folder).run(run_id)
+    run = open_store(folder).get_run(run_id)
     bad, good, began = sorted(step.path for step in run.plan().steps)
     (file,) = run.read_end(good, 1).artifacts  # type: ignore[union-attr]
     store = ("--store", folder)

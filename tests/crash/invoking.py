@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runstore import open as open_store
-from runstore import retry, start
+from runstore import open_store, retry, start
 from runstore.errors import RunNotFailedError, RunNotFoundError
 from tests.crash.pipelines import CASES
 

@@ -43,7 +43,7 @@ def resume(case: Case, storage):
 
 def report(case: Case, storage):
     """What there is to compare: actions, values, and the outcomes at each path."""
-    run = Store(storage).run("r")
+    run = Store(storage).get_run("r")
     history = run.history()
     assert not list(history.open())
     assert not history.damaged

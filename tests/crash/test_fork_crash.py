@@ -46,9 +46,9 @@ def test_a_fork_is_stopped_and_made_again(how):
                 result = retry("f", case.dag, store=Store(inner), workers=1, takeover="all")
             except RunNotFailedError:
                 result = None
-        run = Store(inner).run("f")
+        run = Store(inner).get_run("f")
         assert run.plan().status == "succeeded", breaking.broke
-        assert run.values() == expected.values
-        assert result is None or result.values == expected.values
+        assert run.values() == expected.values()
+        assert result is None or result.values() == expected.values()
         assert not [problem for _, problem in verified(run) if problem]
         assert {k: v for k, v in inner._objects.items() if not k.startswith("runs/f/")} == before

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from runstore import open as open_store
-from runstore import start
+from runstore import open_store, start
 from tests.crash.pipelines import CASES
 from tests.exploration import randomness
 from tests.forkserver import Child, fork_server
@@ -46,9 +45,9 @@ def test_killed_again_and_again(tmp_path, name, workers):
             assert invoke(store, name).wait() == 0
         case = CASES[name]
         whole = start(case.dag, case.parameters, store=f"memory://{name}{workers}", environment={})
-        store_run = open_store(store).run("r")
+        store_run = open_store(store).get_run("r")
         assert store_run.plan().status == whole.status == "succeeded"
-        assert store_run.values() == whole.values
+        assert store_run.values() == whole.values()
         assert not [problem for _, problem in verified(store_run) if problem]
         if case.clean:
             history = store_run.history()

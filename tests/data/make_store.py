@@ -75,11 +75,11 @@ def main(root: str) -> None:
     flag.unlink()
     retry("Nightly 1", DAG, **options)
     fork("Nightly 1", DAG, {"pad": "q" * 20_000}, new_run_id="forked", **options)
-    half = runstore.open(root).create_run(DAG, given, run_id="half")
+    half = runstore.open_store(root).create_run(DAG, given, run_id="half")
     half.begin("regions").succeed({"regions": []})
     half.begin("judge", consumed=Consumed())
 
 
 if __name__ == "__main__":
     main(sys.argv[1])
-    export_run(runstore.open(sys.argv[1]).run("Nightly 1"), sys.argv[2], artifacts="all")
+    export_run(runstore.open_store(sys.argv[1]).get_run("Nightly 1"), sys.argv[2], artifacts="all")

@@ -89,8 +89,8 @@ def test_only_what_failed_and_what_follows_runs_again(library: Path, tmp_path: P
     }  # fmt: skip
     assert rows["python2"]["left out"] == "3"
     assert rows["total"]["modules"] == "5"
-    assert result.values["biggest_package"] == "alpha"
-    assert result.values["favourites"][0] == "Assign"
+    assert result.values()["biggest_package"] == "alpha"
+    assert result.values()["favourites"][0] == "Assign"
 
 
 def test_a_large_library_takes_the_other_branch(library: Path, tmp_path: Path) -> None:

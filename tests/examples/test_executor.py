@@ -43,12 +43,12 @@ def test_it_tells_its_story(
 
 
 def test_two_at_once_run_each_step_once(example: dict[str, Any], tmp_path: Path) -> None:
-    store = runstore.open(tmp_path)
+    store = runstore.open_store(tmp_path)
     store.create_run(example["DAG"], run_id="shopping")
     ran: list[str] = []
 
     def scheduler() -> None:
-        ran.extend(example["work"](store.run("shopping"), example["FIXED"], "start"))
+        ran.extend(example["work"](store.get_run("shopping"), example["FIXED"], "start"))
 
     threads = [threading.Thread(target=scheduler) for _ in range(2)]
     for thread in threads:

@@ -123,7 +123,7 @@ def measures_more(o):
 def reaches(attempt: Attempt, conf):
     """What else a task has in its hands."""
     attempt.run.record.parameters["conf"]["rows"].append("changed")
-    attempt.run.parameters["conf"]["rows"].append("changed")
+    attempt.run.parameters()["conf"]["rows"].append("changed")
     attempt.work.params["conf"]["rows"].append("changed")
     return 1
 

@@ -26,7 +26,7 @@ def test_it_is_given_the_attempt(tmp_path, function):
     result = start(Dag([node, task(told, returns="x")]), store=tmp_path, environment={})
     end = result.run.read_end("f", 1)
     assert end.outcome == "succeeded", end.error
-    assert result.values == {"x": "told"}
+    assert result.values() == {"x": "told"}
     # It returned what it was given, which is kept nowhere and told by its type.
     assert any("returned a runstore.store.attempt.Attempt" in each for each in result.warnings)
 
@@ -45,9 +45,9 @@ def test_who_names_a_parameter_so_is_told_how_to_annotate_it(tmp_path):
     assert caught.value.facts["parameter"] == "attempt"
     assert not (tmp_path / "s").exists()
     given = start(Dag([node]), {"attempt": 3}, store=tmp_path / "s", environment={})
-    assert given.values["x"] == 3, "where something gives it, it is a parameter like others"
+    assert given.values()["x"] == 3, "where something gives it, it is a parameter like others"
     by_a_step = sequence(task(lambda: 4, name="gives", returns="attempt"), node)
-    assert start(by_a_step, store=tmp_path / "t", environment={}).values["x"] == 4
+    assert start(by_a_step, store=tmp_path / "t", environment={}).values()["x"] == 4
 
 
 def test_where_it_is_defined_in_a_function_as_in_a_notebook(tmp_path):
@@ -57,7 +57,7 @@ def test_where_it_is_defined_in_a_function_as_in_a_notebook(tmp_path):
         return a.path
 
     result = start(Dag([task(inner, returns="x")]), store=tmp_path, environment={})
-    assert result.values == {"x": "inner"}
+    assert result.values() == {"x": "inner"}
     space: dict = {}
     exec(  # as `python -`: there is no source to be found
         "from __future__ import annotations\nimport runstore as rs\n"
@@ -66,4 +66,4 @@ def test_where_it_is_defined_in_a_function_as_in_a_notebook(tmp_path):
     )
     nodes = [task(space["f"], returns="x"), task(space["g"], returns="y")]
     result = start(Dag(nodes), store=tmp_path, environment={})
-    assert result.values == {"x": "f", "y": "g"}
+    assert result.values() == {"x": "f", "y": "g"}

@@ -27,11 +27,11 @@ def run(function, store, processes, parameters=None):
         processes=processes, environment={},
     )  # fmt: skip
     assert result.status == "succeeded", result.run.read_end(function.__name__, 1).error
-    return result.values["out"]
+    return result.values()["out"]
 
 
 def log_of(store, path):
-    made = runstore.open(store).run("r")
+    made = runstore.open_store(store).get_run("r")
     blob = made.read_end(path, 1).log
     return (Path(store) / made.blobs.key(blob.sha256)).read_text() if blob else ""
 

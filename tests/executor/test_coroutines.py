@@ -29,7 +29,7 @@ VALUES = {
 
 
 def check(result):
-    assert result.values == VALUES
+    assert result.values() == VALUES
     assert result.run.logs("plain") == b"from a coroutine\nand after it was awaited\n"
     ends = {path: result.run.read_end(path, 1) for path in ("raises", "leaves")}
     assert ends["raises"].error["message"] == "raised in a coroutine"
@@ -131,7 +131,7 @@ def test_a_decorator_may_use_one(tmp_path):
     result = start(
         Dag([task(collected(generates), returns="x")]), store=tmp_path, environment={}
     )  # fmt: skip
-    assert result.values == {"x": [1]}
+    assert result.values() == {"x": [1]}
 
 
 # -- refused when it is returned -----------------------------------------------------------------
@@ -178,5 +178,5 @@ def test_what_promises_a_value_is_none(tmp_path, what, where):
     (file,) = tmp_path.glob("runs/**/attempts/*.end.json")
     end = json.loads(file.read_bytes())["record"]
     assert (result.status, end["outcome"]) == ("failed", "failed")
-    assert runstore.open(tmp_path).run(result.run_id).plan().status == "pending"
+    assert runstore.open_store(tmp_path).get_run(result.run_id).plan().status == "pending"
     assert re.search(said, end["error"]["message"]), end["error"]

@@ -52,7 +52,7 @@ def test_a_command_of_a_task_hears_an_interrupt(tmp_path):
         Dag([task(f.interrupts_of_a_command, returns="x")]), store=tmp_path, processes=True,
         workers=1, environment={},
     )  # fmt: skip
-    assert result.values["x"] == [0, 0]
+    assert result.values()["x"] == [0, 0]
 
 
 ORPHANS = """
@@ -182,7 +182,7 @@ print(runstore.start(pipeline(), store={store!r}, run_id="n").status)
 def b(x):
     return x + 1
 result = runstore.retry("n", pipeline(), store={store!r})
-print(result.status, result.values["y"], *result.ran)
+print(result.status, result.values()["y"], *result.ran)
 try:
     runstore.start(pipeline(), store={store!r}, run_id="p", processes=True)
 except runstore.errors.PipelineError:

@@ -45,7 +45,7 @@ def test_a_retry_takes_over_what_a_living_worker_had_to_leave(tmp_path, pool):
             start(made, store=store, run_id="r", executor=executor, environment={}, workers=2)
         (tmp_path / "full").unlink()
         result = retry("r", made, store=store, executor=executor)
-    assert (result.status, dict(result.values)) == ("succeeded", {"x": 1, "y": 2})
+    assert (result.status, dict(result.values())) == ("succeeded", {"x": 1, "y": 2})
     history = result.run.history()
     for path in ("one", "two"):
         assert [end.outcome for end in history.ends(path)] in (["lost", "succeeded"], ["succeeded"])

@@ -50,8 +50,8 @@ def test_functions(how, tmp_path, temporary):
     pipeline = Dag([Map(name="each", over="items", as_="item", body=body)])
     items = [f"item {n}" for n in range(12)]
     result = start(pipeline, {"items": items}, store=tmp_path / "s", run_id="r", **how)
-    assert result.values["text"] == items
-    folders = result.values["folder"]
+    assert result.values()["text"] == items
+    folders = result.values()["folder"]
     assert len(set(folders)) == 12
     assert {str(Path(folder).parent) for folder in folders} == {str(temporary)}
     assert not [
@@ -70,8 +70,8 @@ def test_commands(how, tmp_path, temporary):
     pipeline = Dag([Map(name="each", over="items", as_="item", body=body)])
     items = [f"item {n}" for n in range(6)]
     result = start(pipeline, {"items": items}, store=tmp_path / "s", run_id="r", **how)
-    assert result.values["text"] == items
-    folders = result.values["folder"]
+    assert result.values()["text"] == items
+    folders = result.values()["folder"]
     assert len(set(folders)) == 6
     assert {str(Path(folder).parent) for folder in folders} == {str(temporary)}
     assert not [

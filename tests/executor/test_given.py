@@ -21,7 +21,7 @@ PIPELINE = runstore.sequence(runstore.task(double, returns="y"))
 def test_a_misspelt_parameter_is_told_its_neighbour(tmp_path: Path) -> None:
     given = {"factor": 2, "factr": 3, "else": 4}
     result = runstore.start(PIPELINE, given, store=tmp_path, run_id="r", environment={})
-    assert result.values["y"] == 4
+    assert result.values()["y"] == 4
     assert list(result.warnings) == [
         "parameter 'factr' is read by no step: did you mean 'factor'?",
         "parameter 'else' is read by no step",
@@ -72,7 +72,7 @@ def test_what_the_message_says_to_do_does_it(tmp_path: Path, processes: bool) ->
         result = runstore.start(
             pipeline, {"factor": 2}, store=tmp_path, processes=processes, environment={}
         )
-        assert result.values["y"] == y
+        assert result.values()["y"] == y
 
 
 def test_what_is_read_is_not_told(tmp_path: Path) -> None:

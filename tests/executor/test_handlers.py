@@ -53,7 +53,7 @@ def test_a_programs_own_handlers_are_put_back(tmp_path, own):
 
 def test_a_child_of_a_task_has_the_programs_own(tmp_path, own):
     result = start(Dag([task(f.asks_a_child, returns="told")]), store=tmp_path, environment={})
-    assert result.values["told"][0] == ["default_int_handler", own.__name__]
+    assert result.values()["told"][0] == ["default_int_handler", own.__name__]
 
 
 def test_one_that_is_installed_in_another_is_taken_out_with_it(own):
@@ -120,6 +120,6 @@ def test_a_pool_of_the_users_own_that_forks(tmp_path):
 
     dag = Dag([task(f.forks, returns="code"), task(f.terminates, returns="ended")])
     result = start(dag, {"how": "raise"}, store=tmp_path, executor=pool, environment={})
-    assert (result.values["code"], result.values["ended"]) == (1, -15)
+    assert (result.values()["code"], result.values()["ended"]) == (1, -15)
     records = sorted(path.name for path in tmp_path.glob("runs/*/**/attempts/*.json"))
     assert len(records) == 4, "a start and an end of each, whoever came out of them"

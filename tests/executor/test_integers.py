@@ -77,8 +77,8 @@ def test_the_longest_is_kept_and_one_more_is_not(tmp_path):
     steps = sequence(Map(name="m", over="items", as_="x", body=body))
     result = start(steps, {"items": items}, store=tmp_path, run_id="r", environment={})
     assert result.status == "succeeded"
-    assert result.values["back"] == items
-    assert runstore.open(tmp_path).run("r").values()["back"] == items
+    assert result.values()["back"] == items
+    assert runstore.open_store(tmp_path).get_run("r").values()["back"] == items
 
 
 def long_one():
@@ -93,7 +93,7 @@ def test_where_it_is_refused(tmp_path):
     shell = Task(name="sh", type="shell", config={"command": command}, returns=("n",))
     nodes = [task(long_one, returns="x"), shell, task(lambda: 1, name="other", returns="o")]
     result = start(Dag(nodes), store=tmp_path, run_id="r", environment={})
-    assert (result.status, result.values) == ("failed", {"o": 1})
+    assert (result.status, result.values()) == ("failed", {"o": 1})
     found = ends(tmp_path)
     assert {path: end["outcome"] for path, end in found.items()} == {
         "long_one": "failed", "sh": "failed", "other": "succeeded",
@@ -119,8 +119,8 @@ def test_on_the_command_line(tmp_path, how):
             # `--param n` and a line of YAML are a place already.
             assert {"param": "'n'", "json": "$.n: ", "yaml": "line 1"}[how] in done.stderr
         else:
-            kept = runstore.open(tmp_path / ".runstore").run("r")
-            assert kept.parameters == kept.values() == {"n": LONGEST}
+            kept = runstore.open_store(tmp_path / ".runstore").get_run("r")
+            assert kept.parameters() == kept.values() == {"n": LONGEST}
             for words in (["show", "r"], ["show", "r", "--format", "json"], ["plan", "r"]):
                 assert run(tmp_path, *words).returncode == 0
             again = run(tmp_path, "retry", "r", "p.yaml", "--force", "a")
@@ -132,7 +132,7 @@ def test_a_record_that_holds_one_is_no_reason_to_fail(tmp_path):
     """Somebody else wrote it: the blob, or the record, is named as damaged."""
     steps = sequence(task(lambda: [0] * 20_000, name="a", returns="x"), task(same, name="b"))
     start(steps, store=tmp_path, run_id="r", environment={})
-    run = runstore.open(tmp_path).run("r")
+    run = runstore.open_store(tmp_path).get_run("r")
     blob = run.read_end("a", 1).outputs["x"]
     foreign = b"[1%s]" % (b"0" * 5_000)
     other = type(blob)(sha256(foreign).hexdigest(), len(foreign), blob.value)
@@ -145,6 +145,6 @@ def test_a_record_that_holds_one_is_no_reason_to_fail(tmp_path):
     file.write_bytes(b'{"sha256":"%s","record":%s}' % (sha256(body).hexdigest().encode(), body))
     for pack in tmp_path.glob("runs/r/**/packs/*"):
         pack.unlink()
-    history = runstore.open(tmp_path).run("r").history()
+    history = runstore.open_store(tmp_path).get_run("r").history()
     assert type(history.latest("b")).__name__ == "Damaged"
     assert any(problem for _, problem in verified(run))

@@ -63,7 +63,7 @@ def test_a_retry_does_what_is_left(place):
     flag.unlink()
     result = retry("r", PIPELINE, store=root)
     assert (result.status, result.ran) == ("succeeded", ("fails_while", "last"))
-    assert result.values["z"] == "up and running"
+    assert result.values()["z"] == "up and running"
     assert result.run.read_end("fails_while", 2).outcome == "succeeded"
 
 
@@ -207,8 +207,8 @@ def test_a_fork_stands_alone(place):
     assert (result.status, result.ran) == ("succeeded", ("fails_while", "last"))
     assert all(path.read_bytes() == data for path, data in before.items())
     shutil.rmtree(root / "runs/r")
-    run = runstore.open(root).run("f")
-    assert run.values() == result.values
+    run = runstore.open_store(root).get_run("f")
+    assert run.values() == result.values()
     assert not [problem for _, problem in verified(run) if problem]
     result = retry("f", PIPELINE, store=root, force=["one"])
     assert (result.status, result.ran) == ("succeeded", ("one",))
@@ -223,10 +223,10 @@ def test_a_fork_costs_no_object_for_each_step(tmp_path):
     )
     counts = []
     for size in (3, 40):
-        store = runstore.open(tmp_path / str(size), durable=False)
+        store = runstore.open_store(tmp_path / str(size), durable=False)
         given = {"items": list(range(size))}
         start(pipeline, given, store=store, run_id="r", environment={})
-        forked = store.fork_run(store.run("r"), run_id="f")
+        forked = store.fork_run(store.get_run("r"), run_id="f")
         assert forked.plan().status == "succeeded"
         counts.append(len([p for p in files(tmp_path / str(size) / "runs/f") if os.path.isfile(p)]))
     assert counts == [2, 2], "the run and one pack, with logs in it"
@@ -235,7 +235,7 @@ def test_a_fork_costs_no_object_for_each_step(tmp_path):
 def race(queue, root, folder, gate) -> None:
     gate.wait()
     try:
-        result = retry("r", RACE, store=runstore.open(root, durable=False), workers=3)
+        result = retry("r", RACE, store=runstore.open_store(root, durable=False), workers=3)
         queue.put((result.status, sorted(result.ran)))
     except (RunNotFailedError, InputError) as error:
         queue.put((type(error).__name__, []))
@@ -251,7 +251,7 @@ def test_two_retries_at_once_share_the_work(tmp_path):
     context = multiprocessing.get_context("fork")
     folder = tmp_path / "ran"
     folder.mkdir()
-    store = runstore.open(tmp_path / "store", durable=False)
+    store = runstore.open_store(tmp_path / "store", durable=False)
     items = list(range(12))
     store.create_run(RACE, {"items": items, "folder": str(folder)}, run_id="r")
     gate, queue = context.Barrier(3), context.SimpleQueue()
@@ -268,7 +268,7 @@ def test_two_retries_at_once_share_the_work(tmp_path):
     assert len(ran) == len(set(ran)), "nothing was done twice"
     assert len(list(folder.iterdir())) == len(items)
     assert {status for status, _ in said} <= {"succeeded", "waiting", "RunNotFailedError"}
-    run = store.run("r")
+    run = store.get_run("r")
     history = run.history()
     assert not list(history.open())
     assert all(len(history.attempts[path]) == 1 for path in history.paths())
@@ -277,7 +277,7 @@ def test_two_retries_at_once_share_the_work(tmp_path):
 
 
 def test_five_of_many_that_are_in_progress_are_told_of_one_by_one():
-    store = runstore.open("memory://many-in-progress")
+    store = runstore.open_store("memory://many-in-progress")
     pipeline = Dag([task(lambda: None, name=f"t{n}") for n in range(8)])
     run = store.create_run(pipeline, run_id="r")
     for n in range(8):

@@ -28,7 +28,7 @@ SECRET = "s3cret-value"
 
 def raw(store, path, number=1):
     """The outcome and the log of an attempt, as they lie in the folder of the store."""
-    run = runstore.open(store).run("r")
+    run = runstore.open_store(store).get_run("r")
     end = run.read_end(path, number)
     if end.log is None:
         return end.outcome, None

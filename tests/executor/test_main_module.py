@@ -39,7 +39,7 @@ def test_it_does_not_become_the_main_module(package, tmp_path, processes):
     result = runstore.start(
         again, store=tmp_path / "s", run_id="r", processes=processes, workers=1, environment={}
     )
-    assert (result.status, dict(result.values)) == ("succeeded", {"x": 1, "y": 2})
+    assert (result.status, dict(result.values())) == ("succeeded", {"x": 1, "y": 2})
     assert result.run.logs("f") == b"False\n"
     assert sys.modules["__main__"] is before
     assert pipeline.digest == again.digest

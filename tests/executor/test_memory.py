@@ -28,7 +28,7 @@ def fails(item: int) -> None:
 
 def test_twenty_steps_that_fail_with_large_values_keep_memory_flat(tmp_path: Path) -> None:
     pipeline = sequence(Map(name="m", over="items", as_="item", body=sequence(task(fails))))
-    store = runstore.open(tmp_path, durable=False)
+    store = runstore.open_store(tmp_path, durable=False)
     SEEN.clear()
     gc.collect()
     gc.disable()

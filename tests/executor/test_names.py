@@ -66,11 +66,11 @@ def test_what_is_set_is_what_is_returned(tmp_path):
     result = start(
         Dag([task(by_outputs, returns=("x", "y"))]), store=tmp_path, environment={}
     )  # fmt: skip
-    assert result.values == {"x": 1, "y": 2}
+    assert result.values() == {"x": 1, "y": 2}
 
 
 def test_an_attempt_of_ones_own_refuses_by_name_and_stays_open(tmp_path):
-    run = runstore.open(tmp_path).create_run(Dag([task(by_outputs, returns=("x", "y"))]))
+    run = runstore.open_store(tmp_path).create_run(Dag([task(by_outputs, returns=("x", "y"))]))
     attempt = run.begin("by_outputs")
     with pytest.raises(ParameterError, match=r"by_outputs returned 'z', and .* lists 'x', 'y'"):
         attempt.succeed({"x": 1, "y": 2, "z": 3})
@@ -87,10 +87,10 @@ def test_an_attempt_of_ones_own_refuses_by_name_and_stays_open(tmp_path):
 
 
 def test_a_block_ends_its_attempt_all_the_same(tmp_path):
-    run = runstore.open(tmp_path).create_run(Dag([task(by_outputs, returns=("x", "y"))]))
+    run = runstore.open_store(tmp_path).create_run(Dag([task(by_outputs, returns=("x", "y"))]))
 
     def block():
-        with run.attempt("by_outputs") as attempt:
+        with run.begin("by_outputs") as attempt:
             attempt.outputs["z"] = 1
 
     with pytest.raises(ParameterError, match="'x', 'y'"):

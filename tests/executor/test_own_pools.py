@@ -26,7 +26,7 @@ def test_they_run_the_pipeline_file_as_it_is_now(tmp_path):
             file.write_text(TEXT.format(value=value))
             pipeline = runstore.load_pipeline(str(file))
             result = start(pipeline, store=tmp_path / "s", executor=pool, environment={})
-            assert result.values == {"x": value}
+            assert result.values() == {"x": value}
 
 
 def test_they_run_no_other_file_than_the_one_that_was_read(tmp_path):
@@ -46,7 +46,7 @@ def test_they_find_the_pipeline_file_from_any_folder(tmp_path, monkeypatch):
     with ProcessPoolExecutor(1) as pool:
         pool.submit(os.chdir, str(tmp_path / "elsewhere")).result()
         result = start(pipeline, store="s", executor=pool, environment={})
-    assert result.values == {"x": 3}
+    assert result.values() == {"x": 3}
 
 
 def environment_of_a_step():
@@ -61,4 +61,4 @@ def test_a_step_inherits_no_retry_from_the_process_that_it_is_in(tmp_path, monke
         pool.submit(os.getpid).result()
         result = start(made, store=tmp_path, executor=pool, environment={})
         assert pool.submit(environment_of_a_step).result() == "other", "it is put back"
-    assert result.values == {"x": "none"}
+    assert result.values() == {"x": "none"}

@@ -34,7 +34,7 @@ def test_returns_by_name():
         ]
     )
     result = run(pipeline, run_id="by-name")
-    assert result.values == {
+    assert result.values() == {
         "l": "left", "r": "right", "a": 1, "b": 2, "x": 1, "n": 1,
         "about": ["describes", 1, "by-name", 1],
     }  # fmt: skip
@@ -57,7 +57,7 @@ def test_returns_by_name():
 def test_failures_say_what_is_wrong_and_the_rest_goes_on(node, said):
     result = run(Dag([node, task(t.one, name="other", returns="o")]), {"x": "text"})
     assert result.status == "failed"
-    assert result.values["o"] == 1
+    assert result.values()["o"] == 1
     error = end_of(result, node.name).error
     assert re.search(said, error["message"]), error
     assert "runstore/executor" not in error.get("traceback", "") or "add" in node.name
@@ -135,7 +135,7 @@ def test_a_worker_that_dies_fails_its_step_and_the_rest_goes_on(tmp_path, death)
     error = end_of(result, "gone").error
     assert "its worker process" in error["message"]
     assert ("SIGKILL" if death is t.killed else "exited with code 3") in error["message"]
-    assert result.values["z"] == 2
+    assert result.values()["z"] == 2
     actions = {step.path: step.action.value for step in result.plan.steps}
     assert actions == {"gone": "FAILED", "needs": "OMIT", "aside": "SKIP", "later": "SKIP"}
     fixed = Dag([task(t.one, name="gone"), *pipeline.nodes[1:]])
@@ -167,7 +167,7 @@ def test_any_executor(tmp_path, shares_memory):
     pipeline = sequence(task(t.one, returns="x"), task(t.describes, returns="about"))
     result = run(pipeline, store=tmp_path, executor=pool, run_id="any")
     assert (result.status, pool.submitted) == ("succeeded", 2)
-    assert result.values["about"] == ["describes", 1, "any", 1]
+    assert result.values()["about"] == ["describes", 1, "any", 1]
 
 
 def test_a_pool_of_ones_own_is_left_open(tmp_path):
@@ -185,7 +185,7 @@ def test_what_cannot_be_sent_is_said(tmp_path):
 
 
 def test_memory_is_not_shared_with_processes():
-    store = runstore.open("memory://not-shared")
+    store = runstore.open_store("memory://not-shared")
     with pytest.raises(InputError, match="memory"):
         run(sequence(task(t.one, returns="x")), store=store, processes=True)
-    assert list(store.runs()) == []
+    assert list(store.run_ids()) == []

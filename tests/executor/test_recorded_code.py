@@ -113,15 +113,15 @@ def test_a_pipeline_of_one_s_own_is_no_word_for_that_of_others(root: Path) -> No
 
 def test_a_fork_that_was_put_together_by_hand_is_none_of_one_s_own(root: Path) -> None:
     forge(root, lambda body: body["by"].update(user="somebody"))
-    store = Store(runstore.open(root).storage)
-    run = store.fork_run(store.run("r"), run_id="f")
+    store = Store(runstore.open_store(root).storage)
+    run = store.fork_run(store.get_run("r"), run_id="f")
     assert "no invocation says who made it" in refused(root, "f")
     run.begin("fail").fail("x")
     assert "was made by others" in refused(root, "f")
 
 
 def test_damaged_missing_and_exported(root: Path, tmp_path: Path) -> None:
-    export_run(runstore.open(root).run("r"), tmp_path / "r.json")
+    export_run(runstore.open_store(root).get_run("r"), tmp_path / "r.json")
     for verb in (runstore.retry, runstore.fork):
         with pytest.raises(RecordedCodeError, match="exported file"):
             verb("r", store=tmp_path / "r.json")
@@ -141,11 +141,13 @@ def test_damaged_missing_and_exported(root: Path, tmp_path: Path) -> None:
 def test_what_comes_back_asks(root: Path, tmp_path: Path, how: str) -> None:
     target = tmp_path / "target"
     if how == "import":
-        export_run(runstore.open(root).run("r"), tmp_path / "r.json")
-        import_run(runstore.open(target), tmp_path / "r.json")
+        export_run(runstore.open_store(root).get_run("r"), tmp_path / "r.json")
+        import_run(runstore.open_store(target), tmp_path / "r.json")
     else:
-        source = runstore.open(root)
-        transfer_run(source, "r", runstore.open(target), arrival=Arrival("pull", {"store": "x"}))
+        source = runstore.open_store(root)
+        transfer_run(
+            source, "r", runstore.open_store(target), arrival=Arrival("pull", {"store": "x"})
+        )
     assert f"its latest invocation is a{'n' * (how == 'import')} {how} of " in refused(target)
     assert runstore.fork("r", store=target, new_run_id="f", recorded_code=True).ran == ("fail",)
     assert runstore.retry("f", store=target).ran == ("fail",)
@@ -159,7 +161,7 @@ def test_nothing_is_imported_before_it_is_decided(
     (tmp_path / f"{MARK}.py").write_text("def f(): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     dag = Dag([Task(name="a", config={"callable": f"{MARK}:f"})])
-    store = runstore.open(root)
+    store = runstore.open_store(root)
     store.create_run(dag, run_id="n")  # and nobody says who it was
     for verb in (runstore.retry, runstore.fork):
         for options in ({}, {"processes": True}):

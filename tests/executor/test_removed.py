@@ -80,7 +80,7 @@ def test_it_stops_and_says_so(tmp_path, long, processes, anew):
     def removes() -> None:
         until(lambda: (tmp_path / "in").exists() and (tmp_path / "long").exists())
         until(lambda: (tmp_path / "long").read_text().strip())
-        store = runstore.open(url)
+        store = runstore.open_store(url)
         old = home(url)
         remove_run(store.storage, "r", force=True)
         if anew:
@@ -101,12 +101,12 @@ def test_it_stops_and_says_so(tmp_path, long, processes, anew):
     assert caught.value.run_id == "r"
     pid = int((tmp_path / "long").read_text())
     until(lambda: not alive(pid))
-    store = runstore.open(url)
+    store = runstore.open_store(url)
     if not anew:
-        assert list(store.runs()) == []
+        assert list(store.run_ids()) == []
         return
     assert written(home(url)) == new
-    run = store.run("r")
+    run = store.get_run("r")
     assert run.values() == {"x": 1}
     assert [problem for _, problem in verified(run) if problem] == []
 
@@ -134,7 +134,7 @@ def test_the_command_says_it_in_one_sentence(tmp_path, options):
     try:
         until((tmp_path / "in").exists)
         subprocess.run([*command, "rm", "daily", "--yes", "--force"], cwd=tmp_path, check=True)
-        runstore.open(tmp_path / ".runstore").create_run(Dag([task(t.one)]), run_id="daily")
+        runstore.open_store(tmp_path / ".runstore").create_run(Dag([task(t.one)]), run_id="daily")
         (tmp_path / "go").touch()
         _, said = zombie.communicate(timeout=60)
     finally:
@@ -154,7 +154,7 @@ parameters = {"store": STORE, "fails": False}
 
 def works(store, fails, attempt: runstore.Attempt):
     (attempt.folder / "kept.txt").write_text("made")
-    remove_run(runstore.open(store).storage, "r", force=True)
+    remove_run(runstore.open_store(store).storage, "r", force=True)
     if fails:
         raise ValueError("after it was removed")
     return 1

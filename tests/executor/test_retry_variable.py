@@ -48,7 +48,7 @@ def test_another_run_id_is_refused_and_the_same_one_taken(failed):
         start(PIPELINE, {"flag": flag}, store=store, environment=two)
     with pytest.raises(RunNotFoundError):
         start(PIPELINE, {"flag": flag}, store=store, environment={NAMES[0]: "nope"})
-    assert list(runstore.open(store).runs()) == ["r"]
+    assert list(runstore.open_store(store).run_ids()) == ["r"]
     both = dict.fromkeys(NAMES, "r")
     result = start(PIPELINE, {"flag": flag}, store=store, run_id="r", environment=both)
     assert (result.run_id, result.status, result.warnings) == ("r", "succeeded", ())
@@ -137,9 +137,9 @@ def test_a_run_that_a_step_starts_is_one_of_its_own(tmp_path, monkeypatch, how, 
         monkeypatch.setenv(name, "r")
     result = start(pipeline, given, store=outer, processes=processes, workers=1)
     assert (result.run_id, result.status) == ("r", "succeeded")
-    assert result.values["seen"] == []
-    assert list(runstore.open(outer).runs()) == ["r"]
-    assert len(list(runstore.open(inner).runs())) == 1
+    assert result.values()["seen"] == []
+    assert list(runstore.open_store(outer).run_ids()) == ["r"]
+    assert len(list(runstore.open_store(inner).run_ids())) == 1
     assert seen() == list(NAMES), "the program has them again"
 
 
@@ -188,4 +188,4 @@ def test_a_script_is_switched_from_outside(tmp_path):
     go.touch()
     script.write_text(SCRIPT.format(go=str(go), store=str(store), more={}))
     assert program(script, RUNSTORE_RETRY_RUN_ID="r").stdout == "r\n"
-    assert runstore.open(store).run("r").read_end("f", 2).outcome == "succeeded"
+    assert runstore.open_store(store).get_run("r").read_end("f", 2).outcome == "succeeded"

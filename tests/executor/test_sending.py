@@ -65,13 +65,13 @@ def test_the_artifacts_that_a_step_cannot_load_stay_here(tmp_path: Path, node, v
     made = Dag([task(saves), node])
     result = start(made, store=tmp_path, executor=executor, environment={})
     assert result.status == "succeeded", result.run.read_end(node.name, 1).error
-    assert result.values == {"x": value}
+    assert result.values() == {"x": value}
     assert (executor.sizes[1] < 8_000) == little, executor.sizes
 
 
 def test_what_is_missing_is_named_all_the_same(tmp_path: Path):
     made = Dag([task(saves), sh("c", SAYS, load=["7.txt", "no.txt"])])
     result = start(made, store=tmp_path, executor=Counting(), environment={}, run_id="r")
-    said = runstore.open(tmp_path).run("r").read_end("c", 1).error["message"]
+    said = runstore.open_store(tmp_path).get_run("r").read_end("c", 1).error["message"]
     assert result.status == "failed"
     assert said.startswith("c loads 'no.txt', and no step before it saved that; in sight: 0.txt, ")

@@ -55,7 +55,7 @@ def test_parameters_come_as_environment_and_file(tmp_path):
         returns=("given", "seen", "about", "cwd", "extra"),
         env={"EXTRA": 5},
     )
-    values = run(sequence(node), PARAMETERS, run_id="env").values
+    values = run(sequence(node), PARAMETERS, run_id="env").values()
     assert values["given"] == PARAMETERS
     assert values["seen"] == {
         "text": PARAMETERS["text"], "number": "3", "big": str(10**30), "flag": "true",
@@ -126,7 +126,7 @@ def test_returns_are_kept_exactly(tmp_path):
     (tmp_path / "value.json").write_text(json.dumps(value))
     node = sh("c", f'cp {tmp_path}/value.json "$RUNSTORE_RETURNS"', returns=("x", "y"))
     result = run(sequence(node))
-    assert repr(dict(result.values)) == repr(value)
+    assert repr(dict(result.values())) == repr(value)
 
 
 def test_files_go_from_step_to_step(tmp_path):
@@ -158,7 +158,7 @@ def test_files_go_from_step_to_step(tmp_path):
         for path in result.run.history().paths()
         for end in result.run.history().ends(path)
     ]
-    assert result.values["x"] == ["a,b,"]
+    assert result.values()["x"] == ["a,b,"]
 
 
 def test_a_pattern_that_matches_nothing_fails_the_step():
@@ -171,7 +171,7 @@ def test_in_worker_processes_too(tmp_path):
     node = sh("c", 'echo hi; echo "{\\"x\\":$n}" > "$RUNSTORE_RETURNS"', params=("n",),
               returns=("x",))  # fmt: skip
     result = run(sequence(node), {"n": 4}, store=tmp_path, processes=True, workers=1)
-    assert (result.status, result.values["x"], result.run.logs("c")) == ("succeeded", 4, b"hi\n")
+    assert (result.status, result.values()["x"], result.run.logs("c")) == ("succeeded", 4, b"hi\n")
 
 
 def test_parameters_beyond_what_a_process_takes_are_in_the_file(tmp_path):
@@ -185,7 +185,7 @@ def test_parameters_beyond_what_a_process_takes_are_in_the_file(tmp_path):
         params=tuple(given),
         returns=("all", "seen"),
     )
-    values = run(sequence(node), given).values
+    values = run(sequence(node), given).values()
     assert values["all"] == len(given)
     assert {"p0", "small"} <= set(values["seen"]) < set(given)
     assert "wide" not in values["seen"]
@@ -200,6 +200,6 @@ def test_the_file_of_parameters_is_nobody_elses(tmp_path):
     )
     old = os.umask(0)
     try:
-        assert run(sequence(node)).values["modes"] == "600,700"
+        assert run(sequence(node)).values()["modes"] == "600,700"
     finally:
         os.umask(old)

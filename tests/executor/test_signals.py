@@ -104,7 +104,7 @@ def test_a_signal_ends_what_is_in_progress_as_cancelled(tmp_path, monkeypatch, k
         child.kill()
     assert out.split()[0] == "cancelled", (out, err)
     assert child.returncode == 0, err
-    run = runstore.open(store).run("r")
+    run = runstore.open_store(store).get_run("r")
     history = run.history()
     assert not list(history.open()), "nothing is left in progress"
     outcomes = {p: [end.outcome for end in history.ends(p)] for p in sorted(history.paths())}
@@ -150,7 +150,7 @@ def test_a_signal_while_workers_are_starting(tmp_path, delay):
     if not (store / "runs").exists():
         return  # it came before anything was written
     assert done.stdout.split() in (["cancelled"], []), done.stderr
-    history = runstore.open(store).run("r").history()
+    history = runstore.open_store(store).get_run("r").history()
     if done.returncode == 0:
         assert not list(history.open())
     time.sleep(0.3)
@@ -184,7 +184,9 @@ def test_a_command_that_does_not_listen_is_killed(tmp_path):
         child.kill()
     assert out.split() == ["cancelled"]
     assert not alive(int(marker.read_text()))
-    assert runstore.open(tmp_path / "store").run("r").read_end("c", 1).outcome == "cancelled"
+    assert (
+        runstore.open_store(tmp_path / "store").get_run("r").read_end("c", 1).outcome == "cancelled"
+    )
 
 
 def test_the_handlers_are_put_back():
@@ -211,7 +213,9 @@ def test_a_second_signal_ends_it_at_once(tmp_path, kind):
         child.kill()
     assert out.split() == ["cancelled"]
     assert not alive(int(marker.read_text()))
-    assert runstore.open(tmp_path / "store").run("r").read_end("c", 1).outcome == "cancelled"
+    assert (
+        runstore.open_store(tmp_path / "store").get_run("r").read_end("c", 1).outcome == "cancelled"
+    )
 
 
 def test_an_interrupt_that_is_no_signal_ends_commands_too(tmp_path):
@@ -228,7 +232,7 @@ def test_an_interrupt_that_is_no_signal_ends_commands_too(tmp_path):
         runstore.start(
             dag, store=tmp_path / "s", run_id="r", reporter=Interrupting(), environment={}
         )
-    assert runstore.open(tmp_path / "s").run("r").read_end("c", 1).outcome == "cancelled"
+    assert runstore.open_store(tmp_path / "s").get_run("r").read_end("c", 1).outcome == "cancelled"
     deadline = time.monotonic() + 30
     while alive(int(marker.read_text())):
         assert time.monotonic() < deadline

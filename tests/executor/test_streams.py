@@ -22,7 +22,7 @@ from runstore import Dag, sequence, start, task
 
 
 def log_of(store, path):
-    made = runstore.open(store).run("r")
+    made = runstore.open_store(store).get_run("r")
     return (Path(store) / made.blobs.key(made.read_end(path, 1).log.sha256)).read_bytes()
 
 
@@ -32,7 +32,7 @@ def run(store, *functions, **options):
     for f in functions:
         end = result.run.read_end(f.__name__, 1)
         assert end.outcome == "succeeded", end.error
-    return result.values.get("out")
+    return result.values().get("out")
 
 
 def describes():
@@ -276,4 +276,4 @@ def test_a_stream_is_left_to_the_task_that_put_it_there_while_others_come_and_go
 
     made = Dag([task(quick), task(redirects, returns="out"), task(later, after="quick")])
     result = start(made, store=tmp_path, run_id="r", environment={}, workers=2)
-    assert result.values == {"out": "for itself\n"}
+    assert result.values() == {"out": "for itself\n"}

@@ -73,7 +73,7 @@ def secret_chain(last) -> Pipeline:
 def test_a_forced_retry_asks_for_the_secrets_of_all_that_may_run():
     pipeline = secret_chain(t.one)
     begin(pipeline, {}, secrets={"key": "abcdef"}, run_id="s")
-    run = runstore.open("memory://structures").run("s")
+    run = runstore.open_store("memory://structures").get_run("s")
     for force in ("length", "one", "one+"):
         with pytest.raises(ParameterError, match="length reads the secret 'key'"):
             retry("s", pipeline, store="memory://structures", force=[force])

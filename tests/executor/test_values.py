@@ -77,12 +77,12 @@ def test_nobody_sees_what_a_task_does_to_an_object(tmp_path, which, processes):
         environment={},
     )  # fmt: skip
     assert result.status == "succeeded"
-    expected = {n: v for n, v in EXPECTED[which].items() if n not in read or n in result.values}
-    seen = {name: result.values[name] for name in expected}
+    expected = {n: v for n, v in EXPECTED[which].items() if n not in read or n in result.values()}
+    seen = {name: result.values()[name] for name in expected}
     assert repr(seen) == repr(expected)  # types and signs of zero, too
     assert given == shared.PARAMETERS, "nor do the caller's own"
     # A reader of the disk alone finds the same, and nothing left to do.
-    run = runstore.open(tmp_path).run("r")
+    run = runstore.open_store(tmp_path).get_run("r")
     assert {name: run.values()[name] for name in expected} == expected
     assert {step.reason.value for step in run.plan().steps if step.kind == "task"} == {"succeeded"}
     ends = records(tmp_path, "r")
@@ -116,7 +116,9 @@ def test_a_value_that_changes_while_it_is_recorded_is_one_value(tmp_path, proces
             assert blob["value"] == consumed
         assert digests(value) == consumed
         assert not [
-            problem for _, problem in verified(runstore.open(tmp_path).run(f"r{n}")) if problem
+            problem
+            for _, problem in verified(runstore.open_store(tmp_path).get_run(f"r{n}"))
+            if problem
         ]
 
 
@@ -126,10 +128,10 @@ def test_what_the_caller_is_given_is_his_own(tmp_path):
         shared.PIPELINES["input"], {"conf": given["conf"]}, store=tmp_path, run_id="r",
         environment={},
     )  # fmt: skip
-    result.values["seen"][0]["rows"].append("changed")
-    result.run.parameters["conf"]["rows"].append("changed")
-    assert result.values["seen"] == EXPECTED["input"]["seen"]
-    assert result.run.parameters["conf"] == shared.PARAMETERS["conf"]
+    result.values()["seen"][0]["rows"].append("changed")
+    result.run.parameters()["conf"]["rows"].append("changed")
+    assert result.values()["seen"] == EXPECTED["input"]["seen"]
+    assert result.run.parameters()["conf"] == shared.PARAMETERS["conf"]
 
 
 def first(token):
@@ -146,7 +148,7 @@ def test_a_secret_is_a_copy_too(tmp_path):
     result = start(
         pipeline, store=tmp_path, secrets={"token": ["a secret word"]}, environment={}
     )  # fmt: skip
-    assert result.values["n"] == 1
+    assert result.values()["n"] == 1
 
 
 @pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
@@ -168,14 +170,14 @@ def _gives(which):
 
 def test_a_context_gives_its_own_copies(tmp_path):
     """Whoever claims attempts without an executor has the same."""
-    run = runstore.open(tmp_path).create_run(shared.PIPELINES["rows"], run_id="r")
+    run = runstore.open_store(tmp_path).create_run(shared.PIPELINES["rows"], run_id="r")
     row = [0]
-    with run.attempt("twice") as attempt:
+    with run.begin("twice") as attempt:
         attempt.outputs["rows"] = [row, row]
     end = attempt.end
     row.append(1)
     assert end.outputs["rows"] == [[0], [0]]
     again = run.begin("changes_a_row")
-    again.params["rows"][0].append(1)
-    assert again.params["rows"] == [[0, 1], [0]]
+    again.params()["rows"][0].append(1)
+    assert again.params()["rows"] == [[0, 1], [0]]
     assert run.values()["rows"] == [[0], [0]]

@@ -29,10 +29,10 @@ def probe(tmp_path, parameters, **config):
     )  # fmt: skip
     result = start(sequence(node), parameters, store=tmp_path / "s", run_id="r", environment={})
     assert result.status == "succeeded", result.run.read_end("probe", 1).error
-    assert result.values["given"] == parameters, "the file has all of them, always"
+    assert result.values()["given"] == parameters, "the file has all of them, always"
     blob = result.run.read_end("probe", 1).log
     raw = (tmp_path / "s" / result.run.blobs.key(blob.sha256)).read_text()
-    return result.values["seen"], raw
+    return result.values()["seen"], raw
 
 
 def test_an_inherited_variable_never_stands_for_a_parameter(tmp_path, monkeypatch):

@@ -117,7 +117,7 @@ def test_any_executor_may_lose_a_step(tmp_path, error, after):
     pool = Losing(error, 2, after=after)
     pipeline = sequence(task(t.one, returns="x"), task(t.add, returns="y"))
     result = run(pipeline, store=tmp_path, executor=lambda: pool)
-    assert (result.status, result.values["y"]) == ("succeeded", 2)
+    assert (result.status, result.values()["y"]) == ("succeeded", 2)
     assert outcomes(result) == {"one": ["succeeded"], "add": ["succeeded"]}
 
 
@@ -133,7 +133,7 @@ def test_a_task_in_a_worker_can_ask_its_run(tmp_path):
     pipeline = Dag([task(t.one, returns="o"), task(t.looks, returns="seen", after="one")])
     result = run(pipeline, {"x": 5}, store=tmp_path, processes=True, workers=1)
     assert result.status == "succeeded"
-    names, x, steps = result.values["seen"]
+    names, x, steps = result.values()["seen"]
     assert (names, x, steps["one"]) == (["one", "looks"], 5, "SKIP")
 
 
@@ -148,7 +148,7 @@ def test_the_storage_is_sent_as_it_was_opened(tmp_path):
     storage.option = "kept"
     pipeline = sequence(task(t.opened, returns=("kind", "option")))
     result = run(pipeline, store=runstore.Store(storage), processes=True, workers=1)
-    assert result.values == {"kind": "Special", "option": "kept"}
+    assert result.values() == {"kind": "Special", "option": "kept"}
 
 
 CHANGING = """
@@ -172,7 +172,7 @@ def test_a_pipeline_file_that_changes_while_it_runs_is_refused(tmp_path, monkeyp
     path.write_text(CHANGING + "# another one\n")
     with pytest.raises(PipelineError, match="changed while it was running: retry"):
         run(pipeline, store=tmp_path / "s", processes=True, workers=1)
-    history = runstore.open(tmp_path / "s").run("r").history()
+    history = runstore.open_store(tmp_path / "s").get_run("r").history()
     assert not list(history.paths()), "it was found out before anything began"
 
 
@@ -278,5 +278,5 @@ def test_an_executor_need_not_know_how_to_cancel(tmp_path):
     result = run(
         sequence(task(t.one, returns="x")), store=tmp_path, executor=lambda: Plain(OSError(), 0)
     )
-    assert result.values == {"x": 1}
+    assert result.values() == {"x": 1}
     assert closed == [False]

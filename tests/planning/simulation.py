@@ -50,8 +50,9 @@ class Simulation:
         if force:
             forces = expand(force, self.dag, self.history, planner.plan(self.history))
         self.invocations += 1
-        invocation = Invocation("r", f"i{self.invocations:04}", "retry", force=forces)
-        invocation.dag = self.dag.to_json()
+        invocation = Invocation(
+            "r", f"i{self.invocations:04}", "retry", force=forces, dag=self.dag.to_json()
+        )
         self.history.add(invocation)
         self.ran = []
         return invocation.id

@@ -36,7 +36,7 @@ def tell(file: Path) -> None:
 
 
 def claim(url: str, engine: str, gate: Path) -> None:
-    attempt = runstore.open(url, engine=engine).run("r").begin("work")
+    attempt = runstore.open_store(url, engine=engine).get_run("r").begin("work")
     tell(gate / "begun")
     wait_for(gate / "go")
     try:
@@ -48,9 +48,9 @@ def claim(url: str, engine: str, gate: Path) -> None:
 def give_up(host: str, url: str, engine: str, gate: Path) -> None:
     """One JSON list of what each run's ``work`` came to, as this process sees it."""
     seen = []
-    store = runstore.open(url, engine=engine)
-    for run_id in sorted(store.runs()):
-        run = store.run(run_id)
+    store = runstore.open_store(url, engine=engine)
+    for run_id in sorted(store.run_ids()):
+        run = store.get_run(run_id)
         history = run.history()
         assert len(list(history.open())) == 1
         tell(gate / f"{run_id}.{host}")

@@ -85,4 +85,4 @@ def test_scenario_on_a_bucket(
         buckets[store] = running.bucket()
     url = f"{running.scheme}://{buckets[store]}/{uuid.uuid4().hex}"
     play(scenario, url)
-    assert sys.modules["scenario"].runstore.open(url).storage.engine.name == engine
+    assert sys.modules["scenario"].runstore.open_store(url).storage.engine.name == engine

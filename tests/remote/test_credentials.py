@@ -16,6 +16,6 @@ def test_none_at_all(engine: str, monkeypatch: pytest.MonkeyPatch, tmp_path) -> 
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     nowhere = {"endpoint_url": "http://127.0.0.1:9"}
-    store = runstore.open("s3://bucket/x", engine=engine, storage_options=nowhere)
+    store = runstore.open_store("s3://bucket/x", engine=engine, storage_options=nowhere)
     with pytest.raises(StorageError, match=r"no credentials were found.*AWS_PROFILE.*anon=true"):
-        list(store.runs())
+        list(store.run_ids())

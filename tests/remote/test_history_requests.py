@@ -88,7 +88,7 @@ def counted(proxy: Proxy) -> Counter[str]:
 
 def test_without_a_pack_an_attempt_is_two_gets(proxy: Proxy, engine: str, uploaded: Bucket) -> None:
     uploaded.pack_is_there(False)
-    run = runstore.open(uploaded.url, engine=engine).run(RUN_ID)
+    run = runstore.open_store(uploaded.url, engine=engine).get_run(RUN_ID)
     assert counted(proxy) == {"GET": 1}  # run.json
     history = run.history()
     assert sum(map(len, history.attempts.values())) == ATTEMPTS
@@ -97,7 +97,7 @@ def test_without_a_pack_an_attempt_is_two_gets(proxy: Proxy, engine: str, upload
 
 def test_with_a_pack_three_gets_are_all(proxy: Proxy, engine: str, uploaded: Bucket) -> None:
     uploaded.pack_is_there(True)
-    run = runstore.open(uploaded.url, engine=engine).run(RUN_ID)
+    run = runstore.open_store(uploaded.url, engine=engine).get_run(RUN_ID)
     plan = run.plan()
     assert [step.path for step in plan.ready] == [f"each[{ITEMS // 2}]/work"]
     assert counted(proxy) == {**OF_HISTORY, "GET": 3}  # run.json, invocation, pack
@@ -107,7 +107,7 @@ def test_ten_thousand_attempts_are_three_reads_with_a_pack(tmp_path: Path) -> No
     # So many items that their list stands in a blob, which the planner must see.
     folder = finished_map(str(tmp_path), 10_000, ("both",))["both"]
     storage = Counting(open_storage(folder), url="s3://as-of-a-bucket")
-    run = Store(storage).run(RUN_ID)
+    run = Store(storage).get_run(RUN_ID)
     assert storage.requests == {"read": 1}
     assert sum(map(len, run.history().attempts.values())) == 10_001
     assert storage.requests == {"read": 1 + 3, "list": 4}
@@ -117,7 +117,7 @@ def test_ten_thousand_attempts_are_three_reads_with_a_pack(tmp_path: Path) -> No
 
 
 def asked_by_a_plan(storage: Storage, proxy: Proxy) -> Counter[str]:
-    plan = Store(storage).run(RUN_ID).plan()
+    plan = Store(storage).get_run(RUN_ID).plan()
     assert sum(step.action is Action.SKIP for step in plan.steps) >= ATTEMPTS - 1
     return counted(proxy)
 

@@ -34,7 +34,7 @@ def test_artifacts_are_never_held_whole(radosgw: Server, engine: str, tmp_path: 
     with open(tmp_path / "large", "wb") as file:
         for _ in range(SIZE >> 20):
             file.write(os.urandom(1 << 20))
-    store = runstore.open(f"s3://{radosgw.bucket()}/store", engine=engine)
+    store = runstore.open_store(f"s3://{radosgw.bucket()}/store", engine=engine)
     run = store.create_run(DAG, run_id="r")
     attempt = run.begin("a")
     with small("save"):
@@ -47,11 +47,13 @@ def test_artifacts_are_never_held_whole(radosgw: Server, engine: str, tmp_path: 
         export_run(run, tmp_path / "r.json", artifacts="all")
     assert (tmp_path / "r.json").stat().st_size > SIZE
     with small("import"):
-        imported = import_run(runstore.open(tmp_path / "back", durable=False), tmp_path / "r.json")
+        imported = import_run(
+            runstore.open_store(tmp_path / "back", durable=False), tmp_path / "r.json"
+        )
     assert imported is not None
     (tmp_path / "r.json").unlink()
     with small("pull"):
-        transfer_run(store, "r", runstore.open(tmp_path / "pulled", durable=False))
+        transfer_run(store, "r", runstore.open_store(tmp_path / "pulled", durable=False))
     for name in ("back", "pulled"):
         blobs = [path for path in (tmp_path / name).glob("runs/r/*/blobs/**/*") if path.is_file()]
         assert [path.stat().st_size for path in blobs] == [SIZE]
@@ -59,7 +61,7 @@ def test_artifacts_are_never_held_whole(radosgw: Server, engine: str, tmp_path: 
 
 def test_a_damaged_blob_is_found_in_a_bucket(radosgw: Server, engine: str) -> None:
     bucket = radosgw.bucket()
-    run = runstore.open(f"s3://{bucket}/store", engine=engine).create_run(DAG, run_id="r")
+    run = runstore.open_store(f"s3://{bucket}/store", engine=engine).create_run(DAG, run_id="r")
     attempt = run.begin("a")
     attempt.save_bytes("x", b"x" * 20_000)
     attempt.succeed()

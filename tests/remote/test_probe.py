@@ -66,7 +66,7 @@ def rclone(monkeypatch):
 
 def test_a_real_server_passes_and_the_marker_is_plain(radosgw, engine):
     bucket = radosgw.bucket()
-    store = runstore.open(f"s3://{bucket}/x", engine=engine)
+    store = runstore.open_store(f"s3://{bucket}/x", engine=engine)
     store.create_run(DAG, run_id="r")
     assert store.marker().single_writer is False
     objects = radosgw.objects(bucket)
@@ -80,7 +80,7 @@ def test_a_real_server_passes_and_the_marker_is_plain(radosgw, engine):
 def test_a_server_that_ignores_the_condition_is_refused_by_name(rclone, engine):
     bucket = rclone.bucket()
     assert not probe(open_storage(f"s3://{bucket}", engine=engine)).exclusive
-    store = runstore.open(f"s3://{bucket}/x", engine=engine)
+    store = runstore.open_store(f"s3://{bucket}/x", engine=engine)
     with pytest.raises(StorageError, match=f"s3://{bucket}/x.*single_writer=True"):
         store.create_run(DAG, run_id="r")
     assert not [name for name in rclone.objects(bucket) if "runstore.json" in name]
@@ -88,10 +88,10 @@ def test_a_server_that_ignores_the_condition_is_refused_by_name(rclone, engine):
 
 def test_a_single_writer_is_allowed_and_still_looks_first(rclone, engine):
     bucket = rclone.bucket()
-    store = runstore.open(f"s3://{bucket}/x", engine=engine, single_writer=True)
+    store = runstore.open_store(f"s3://{bucket}/x", engine=engine, single_writer=True)
     run = store.create_run(DAG, run_id="r")
     run.begin("a").succeed()
-    assert runstore.open(f"s3://{bucket}/x", engine=engine).marker().single_writer is True
+    assert runstore.open_store(f"s3://{bucket}/x", engine=engine).marker().single_writer is True
     storage = store.storage
     storage.create("k", b"1")
     storage.create("k", b"1")
@@ -103,16 +103,16 @@ def test_a_single_writer_is_allowed_and_still_looks_first(rclone, engine):
 def test_the_promise_is_remembered_by_the_run_and_by_the_store(rclone, engine):
     bucket = rclone.bucket()
     url = f"s3://{bucket}/x"
-    runstore.open(url, engine=engine, single_writer=True).create_run(DAG, run_id="r")
-    later = runstore.open(url, engine=engine).run("r")
-    zombie = runstore.open(url, engine=engine).run("r")
+    runstore.open_store(url, engine=engine, single_writer=True).create_run(DAG, run_id="r")
+    later = runstore.open_store(url, engine=engine).get_run("r")
+    zombie = runstore.open_store(url, engine=engine).get_run("r")
     later.begin_invocation("retry")
     attempt = later.begin("a")
     zombie.join(later.invocation)
     with pytest.raises(AttemptTakenError):
         zombie.begin("a", number=1, consumed=attempt.start.consumed)
     attempt.succeed()
-    store = runstore.open(url, engine=engine)
+    store = runstore.open_store(url, engine=engine)
     store.create_run(DAG, run_id="r2")
     with pytest.raises(KeyExistsError):
         store.storage.create("runs/r2/run.json", b"other")
@@ -131,24 +131,26 @@ def options(running):
 
 def test_a_run_that_was_moved_takes_no_promise_along(rclone, radosgw, engine):
     there = f"s3://{rclone.bucket()}/x"
-    alone = runstore.open(there, engine=engine, single_writer=True, storage_options=options(rclone))
+    alone = runstore.open_store(
+        there, engine=engine, single_writer=True, storage_options=options(rclone)
+    )
     alone.create_run(DAG, run_id="moved")
     url = f"s3://{radosgw.bucket()}/x"
-    target = runstore.open(url, engine=engine, storage_options=options(radosgw))
+    target = runstore.open_store(url, engine=engine, storage_options=options(radosgw))
     transfer_run(alone, "moved", target)
-    target.run("moved")
+    target.get_run("moved")
     assert not has_single_writer(target.storage), "its own marker says nothing of the kind"
     assert target.create_run(DAG, run_id="new").record.single_writer is False
 
 
 def test_a_retry_takes_the_promise_from_the_marker(rclone, engine, tmp_path):
-    here = runstore.open(str(tmp_path))
+    here = runstore.open_store(str(tmp_path))
     here.create_run(DAG, run_id="moved")
     url = f"s3://{rclone.bucket()}/x"
-    transfer_run(here, "moved", runstore.open(url, engine=engine, single_writer=True))
-    store = runstore.open(url, engine=engine)
+    transfer_run(here, "moved", runstore.open_store(url, engine=engine, single_writer=True))
+    store = runstore.open_store(url, engine=engine)
     heed_marker(store.storage)
-    run = store.run("moved")
+    run = store.get_run("moved")
     run.begin_invocation("retry")
     run.begin("a").succeed()
     with pytest.raises(KeyExistsError):
@@ -161,24 +163,24 @@ def test_a_file_system_that_looks_and_then_writes_is_refused_by_name(tmp_path):
     # fsspec's generic create passes every probe that does not race.
     url = "looksfirst://store/x"
     fsspec.register_implementation("looksfirst", LooksFirst, clobber=True)
-    store = runstore.open(url)
+    store = runstore.open_store(url)
     with pytest.raises(StorageError, match=r"LooksFirst.*looks, then writes.*single_writer=True"):
         store.create_run(DAG, run_id="r")
     assert LooksFirst.store == {}
-    alone = runstore.open(url, single_writer=True)
+    alone = runstore.open_store(url, single_writer=True)
     alone.create_run(DAG, run_id="r").begin("a").succeed()
     assert alone.marker().single_writer is True
-    assert list(alone.runs()) == ["r"]
-    assert alone.run("r").history().last_number("a") == 1
+    assert list(alone.run_ids()) == ["r"]
+    assert alone.get_run("r").history().last_number("a") == 1
 
 
 def test_any_other_file_system_that_passes_is_a_store_like_others():
     fsspec.register_implementation("exclusive", Exclusive, clobber=True)
-    store = runstore.open("exclusive://store/x")
+    store = runstore.open_store("exclusive://store/x")
     run = store.create_run(DAG, run_id="r")
     run.begin("a").succeed()
     assert store.marker().single_writer is False
-    again = runstore.open("exclusive://store/x").run("r")
+    again = runstore.open_store("exclusive://store/x").get_run("r")
     assert again.plan().status == "succeeded"
     with pytest.raises(KeyExistsError):
         store.storage.create("runs/r/run.json", b"other")

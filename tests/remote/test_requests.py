@@ -20,7 +20,7 @@ def run(proxy: Proxy, engine: str):
     dag = runstore.Dag.from_json(
         {"nodes": [{"name": name, "kind": "task"} for name in ("a", "b", "c")]}
     )
-    run = runstore.open(url, engine=engine).create_run(dag, run_id="r")
+    run = runstore.open_store(url, engine=engine).create_run(dag, run_id="r")
     run.begin_invocation("start")
     proxy.log()
     return run

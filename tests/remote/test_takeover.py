@@ -153,10 +153,10 @@ def test_the_whole_story_on_the_command_line(world: World) -> None:
 
 
 def test_the_zombie_gets_an_error_of_its_own(world: World, engine: str) -> None:
-    runstore.open(world.url, engine=engine).create_run(DAG, run_id="r")
+    runstore.open_store(world.url, engine=engine).create_run(DAG, run_id="r")
     zombie = world.elsewhere("far-away", "claim", world.url, engine, str(world.gate))
     wait_for(world.gate / "begun")
-    run = runstore.open(world.url, engine=engine).run("r")
+    run = runstore.open_store(world.url, engine=engine).get_run("r")
     with pytest.raises(AttemptTakenError, match="far-away") as caught:
         run.begin("work")
     assert caught.value.holder.pid == zombie.pid
@@ -179,7 +179,7 @@ def test_the_zombie_gets_an_error_of_its_own(world: World, engine: str) -> None:
 def test_two_that_take_over_at_once_see_one_end(world: World, engine: str) -> None:
     names = [f"r{number}" for number in range(10)]
     for run_id in names:
-        run = runstore.open(world.url, engine=engine).create_run(DAG, run_id=run_id)
+        run = runstore.open_store(world.url, engine=engine).create_run(DAG, run_id=run_id)
         run.begin("work")  # by this process, which lives: only `all` gives it up
     both = [
         world.elsewhere(host, "give-up", world.url, engine, str(world.gate))
@@ -217,4 +217,4 @@ def test_two_commands_that_take_over_at_once_do_the_step_once(world: World) -> N
     assert records["work.000001.end.json"]["outcome"] == "lost"
     ends = sorted(name for name in records if name.endswith(".end.json"))
     assert ends == ["after.000001.end.json", "work.000001.end.json", "work.000002.end.json"]
-    assert runstore.open(world.url).run("r").plan().status == "succeeded"
+    assert runstore.open_store(world.url).get_run("r").plan().status == "succeeded"

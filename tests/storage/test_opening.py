@@ -61,14 +61,14 @@ def _loaded(code: str, **environment: str) -> set[str]:
 
 
 def test_a_local_store_loads_nothing_remote(tmp_path):
-    loaded = _loaded(f"import runstore; runstore.open({str(tmp_path)!r}).storage.list('')")
+    loaded = _loaded(f"import runstore; runstore.open_store({str(tmp_path)!r}).storage.list('')")
     assert "runstore.storage.local" in loaded
     assert not loaded & {*REMOTE, "runstore.storage.remote", "runstore.storage.engines"}
 
 
 @pytest.mark.parametrize("engine", ["fsspec", "obstore"])
 def test_opening_a_remote_store_asks_nobody_and_loads_no_client(engine):
-    code = f"import runstore; runstore.open('s3://bucket/x', engine={engine!r})"
+    code = f"import runstore; runstore.open_store('s3://bucket/x', engine={engine!r})"
     loaded = _loaded(code, AWS_ACCESS_KEY_ID="k", AWS_SECRET_ACCESS_KEY="s", AWS_REGION="r")
     assert "runstore.storage.remote" in loaded
     assert not loaded & REMOTE

@@ -65,7 +65,8 @@ CASES = {
     "history, invocations": (lambda run: run.history, "invocations/"),
     "invocations": (lambda run: run.invocations, "invocations/"),
     "an invocation": (
-        lambda run: partial(Store(run.storage).run("r").begin_invocation, "retry"), "invocations/",
+        lambda run: partial(Store(run.storage).get_run("r").begin_invocation, "retry"),
+        "invocations/",
     ),
     "fork": (raw, "c.000001.end"),
     "pack, packs": (lambda run: partial(pack_run, run), "packs/"),

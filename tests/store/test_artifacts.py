@@ -19,7 +19,7 @@ DAG = sequence(Task(name="a"), Task(name="b"))
 
 @pytest.fixture
 def store(tmp_path):
-    return runstore.open(tmp_path / "store", durable=False)
+    return runstore.open_store(tmp_path / "store", durable=False)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def blobs(root: Path) -> list[str]:
 
 def test_globs_there_and_back(store, files, tmp_path):
     run = store.create_run(DAG, run_id="r")
-    with run.attempt("a") as attempt:
+    with run.begin("a") as attempt:
         assert attempt.save("*.csv", base=files) == ["one.csv", "same.csv", "two.csv"]
         assert attempt.save("**/*.csv", base=files)[0] == "deep/er/three.csv"
         assert attempt.save(".hidden", base=files) == [".hidden"]
@@ -104,7 +104,7 @@ def test_a_name_that_is_no_text_is_refused(store, tmp_path):
 
 def test_what_a_failed_attempt_saved_is_kept_and_never_served(store, tmp_path):
     run = store.create_run(DAG, run_id="r")
-    with pytest.raises(RuntimeError), run.attempt("a") as attempt:  # noqa: PT012 - the block is it
+    with pytest.raises(RuntimeError), run.begin("a") as attempt:  # noqa: PT012 - the block is it
         attempt.save_bytes("model.bin", b"half")
         raise RuntimeError("after half of it")
     (end,) = run.history().ends("a")
@@ -119,7 +119,7 @@ def test_what_a_failed_attempt_saved_is_kept_and_never_served(store, tmp_path):
 
 def test_a_damaged_or_missing_blob_is_named_and_no_file_is_left(store, tmp_path):
     run = store.create_run(DAG, run_id="r")
-    with run.attempt("a") as attempt:
+    with run.begin("a") as attempt:
         attempt.save_bytes("x.bin", b"x" * 3_000_000)
     (name,) = blobs(tmp_path / "store")
     (path,) = (tmp_path / "store").rglob(name)
@@ -155,7 +155,7 @@ def test_a_file_that_changes_while_it_is_saved_is_refused(store, tmp_path, monke
 
 def test_threads_load_the_same_name_into_one_folder(store, tmp_path):
     run = store.create_run(DAG, run_id="r")
-    with run.attempt("a") as attempt:
+    with run.begin("a") as attempt:
         attempt.save_bytes("x.bin", b"x" * 2_000_000)
     attempt = run.begin("b")
     with ThreadPoolExecutor(8) as pool:
@@ -191,7 +191,7 @@ def test_what_a_map_saved_is_addressed_by_item(tmp_path):
     options = {"store": tmp_path / "store", "run_id": "r", "environment": {}}
     result = start(pipeline, {"items": ITEMS, "tmp": str(tmp)}, **options)
     assert result.status == "succeeded", result.plan.to_json()
-    assert result.values["found"] == [sorted(map(str, ITEMS)), "eu", "1"]
+    assert result.values()["found"] == [sorted(map(str, ITEMS)), "eu", "1"]
     files = [path for path in tmp_path.rglob("*") if path.is_file() and tmp in path.parents]
     assert len(files) == len(ITEMS)
     assert {path.name for path in tmp_path.iterdir()} == {"tmp", "store"}
@@ -217,14 +217,16 @@ def test_another_content_makes_who_loaded_it_stale(tmp_path):
     assert result.ran == ("remember",), "the same content again"
     source.write_text("two")
     result = retry("r", pipeline, store=tmp_path / "s", force=["remember"])
-    assert (result.ran, result.values["text"]) == (("remember", "use"), "two")
+    assert (result.ran, result.values()["text"]) == (("remember", "use"), "two")
 
 
 def test_not_durable_keeps_the_same_records(tmp_path):
     for durable in (True, False):
-        run = runstore.open(tmp_path / str(durable), durable=durable).create_run(DAG, run_id="r")
+        run = runstore.open_store(tmp_path / str(durable), durable=durable).create_run(
+            DAG, run_id="r"
+        )
         assert run.storage.durable is durable
-        with run.attempt("a") as attempt:
+        with run.begin("a") as attempt:
             attempt.save_bytes("x", b"1")
         assert [key for key, problem in verified(run) if problem] == []
     names = [sorted(str(p.relative_to(tmp_path / d)) for p in (tmp_path / d).rglob("*"))

@@ -13,7 +13,7 @@ DAG = sequence(Task(name="a", returns=("x",)), Task(name="b", params=("x",), ret
 
 @pytest.fixture
 def run(tmp_path):
-    return runstore.open(tmp_path / "store", durable=False).create_run(DAG, run_id="r")
+    return runstore.open_store(tmp_path / "store", durable=False).create_run(DAG, run_id="r")
 
 
 def again(run):
@@ -23,23 +23,23 @@ def again(run):
 
 
 def test_leaving_the_block_ends_the_attempt(run):
-    with pytest.raises(ZeroDivisionError), run.attempt("a"):
+    with pytest.raises(ZeroDivisionError), run.begin("a"):
         1 / 0  # noqa: B018 - this is what fails
     end = run.read_end("a", 1)
     assert (end.outcome, end.error["type"]) == ("failed", "ZeroDivisionError")
     assert "1 / 0" in end.error["traceback"]
-    with pytest.raises(KeyboardInterrupt), again(run).attempt("a"):
+    with pytest.raises(KeyboardInterrupt), again(run).begin("a"):
         raise KeyboardInterrupt
     assert run.read_end("a", 2).outcome == "cancelled"
-    with pytest.raises(SystemExit), again(run).attempt("a"):
+    with pytest.raises(SystemExit), again(run).begin("a"):
         raise SystemExit(3)
     assert run.read_end("a", 3).outcome == "failed"
-    with again(run).attempt("a") as attempt:
+    with again(run).begin("a") as attempt:
         attempt.outputs["x"] = 1
         attempt.metrics["loss"] = 0.5
     assert attempt.end.outcome == "succeeded"
     assert run.read_end("a", 4).metrics == {"loss": 0.5}
-    with run.attempt("b") as attempt:
+    with run.begin("b") as attempt:
         attempt.fail("on purpose")
     assert run.read_end("b", 1).outcome == "failed"
 
@@ -57,7 +57,7 @@ def test_leaving_the_block_ends_the_attempt(run):
     ],
 )
 def test_what_cannot_be_kept_fails_the_attempt(run, outputs, error, said):
-    with pytest.raises(error, match=said), run.attempt("a") as attempt:
+    with pytest.raises(error, match=said), run.begin("a") as attempt:
         attempt.outputs.update(outputs)
     end = run.read_end("a", 1)
     assert end.outcome == "failed"
@@ -74,16 +74,16 @@ class RudeError(Exception):
 
 
 def test_a_failure_is_recorded_whatever_comes_with_it(run):
-    with pytest.raises(ValueNotJsonError, match="'loss'"), run.attempt("a") as attempt:  # noqa: PT012
+    with pytest.raises(ValueNotJsonError, match="'loss'"), run.begin("a") as attempt:  # noqa: PT012
         attempt.outputs["x"] = 1
         attempt.metrics["loss"] = float("nan")
         attempt.metrics["ok"] = 2
     end = run.read_end("a", 1)
     assert (end.outcome, end.metrics) == ("failed", {"ok": 2})
-    with pytest.raises(RudeError), again(run).attempt("a"):
+    with pytest.raises(RudeError), again(run).begin("a"):
         raise RudeError
     assert "RudeError" in run.read_end("a", 2).error["type"]
-    with pytest.raises(RuntimeError), again(run).attempt("a"):
+    with pytest.raises(RuntimeError), again(run).begin("a"):
         raise RuntimeError("\ud800 half a pair " + "x" * 100_000)
     assert len(run.read_end("a", 3).error["message"]) < 20_000
 
@@ -105,7 +105,7 @@ EmptyError.__module__ = 5  # type: ignore[assignment]
 
 @pytest.mark.parametrize("kind", [NamelessError, EmptyError])
 def test_whatever_an_exception_says_of_itself(run, kind):
-    with pytest.raises(kind), run.attempt("a"):
+    with pytest.raises(kind), run.begin("a"):
         raise kind
     end = run.read_end("a", 1)
     assert (end.outcome, end.error["type"]) == ("failed", kind.__name__)

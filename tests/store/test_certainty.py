@@ -20,7 +20,7 @@ DAG = Dag([Task(name="a")])
 
 CLAIM = """
 import sys, runstore
-run = runstore.open(sys.argv[1]).run("r")
+run = runstore.open_store(sys.argv[1]).get_run("r")
 run.begin("a")
 print("claimed", flush=True)
 input()
@@ -28,7 +28,7 @@ input()
 
 JUDGE = """
 import sys, runstore
-run = runstore.open(sys.argv[1]).run("r")
+run = runstore.open_store(sys.argv[1]).get_run("r")
 print("left", len(run.take_over(run.history())))
 """
 
@@ -55,7 +55,7 @@ def container(code: str, store: Path, *more: str) -> list[str]:
 def store(tmp_path: Path) -> Path:
     if subprocess.run([*container("", tmp_path)], capture_output=True, check=False).returncode:
         pytest.skip("this machine gives no namespaces")
-    runstore.open(tmp_path).create_run(DAG, run_id="r")
+    runstore.open_store(tmp_path).create_run(DAG, run_id="r")
     return tmp_path
 
 
@@ -66,7 +66,7 @@ def said(*command: str) -> str:
 
 
 def recorded(store: Path) -> Start:
-    (start,) = runstore.open(store).run("r").history().open()
+    (start,) = runstore.open_store(store).get_run("r").history().open()
     assert isinstance(start, Start)
     return start
 
@@ -89,7 +89,7 @@ def test_a_container_does_not_judge_another_one_of_its_host_name(store):
 
 def test_in_one_container_the_dead_are_dead(store):
     assert said(*container(CLAIM_AND_JUDGE, store, "--mount-proc")) == "left 0"
-    (end,) = runstore.open(store).run("r").history().ends("a")
+    (end,) = runstore.open_store(store).get_run("r").history().ends("a")
     assert end.outcome == "lost"
 
 

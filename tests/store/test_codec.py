@@ -58,7 +58,7 @@ def made(store: Store, kind: str) -> Run:
     run = store.create_run(dag, run_id="r")
     run.begin_invocation("start")
     put(run, "gives", "x")
-    return store.run("r")
+    return store.get_run("r")
 
 
 @pytest.mark.parametrize("kind", READERS)
@@ -99,7 +99,7 @@ def test_a_loop_does_not_go_on_past_it():
 
 @pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
 def test_a_step_that_reads_it_does_not_run(tmp_path, processes):
-    run = made(runstore.open(tmp_path), "task")
+    run = made(runstore.open_store(tmp_path), "task")
     result = retry("r", run.dag, store=tmp_path, processes=processes)
     assert result.status == "failed"
     assert not result.ran
@@ -108,7 +108,7 @@ def test_a_step_that_reads_it_does_not_run(tmp_path, processes):
 
 
 def test_it_goes_along_unread(tmp_path):
-    store = runstore.open(tmp_path / "s")
+    store = runstore.open_store(tmp_path / "s")
     run = made(store, "map")
     whole = {key.rpartition("/")[2]: store.storage.read(key) for key in store.storage.list("runs/")}
     export_run(run, tmp_path / "r.json")
@@ -119,7 +119,7 @@ def test_it_goes_along_unread(tmp_path):
             transfer_run(store, "r", there)
         copied = {k.rpartition("/")[2]: there.storage.read(k) for k in there.storage.list("runs/")}
         assert {name: copied[name] for name in whole} == whole
-        again = there.run("r")
+        again = there.get_run("r")
         end = again.read_end("gives", 1)
         assert end.outputs == {"x": Blob(SHA256, len(BYTES), DIGEST, "npy")}
         assert [problem for _, problem in verified(again) if problem] == []
@@ -130,7 +130,7 @@ def test_it_goes_along_unread(tmp_path):
 
 
 def test_the_commands_show_the_run_and_not_the_value(tmp_path: Path):
-    made(runstore.open(tmp_path / ".runstore"), "map")
+    made(runstore.open_store(tmp_path / ".runstore"), "map")
     shell = Shell(tmp_path)
     for words in (("show", "r"), ("ls", "-l"), ("verify", "r"), ("plan", "r"),
                   ("export", "r", "-o", "out.json"), ("plan", "out.json")):  # fmt: skip

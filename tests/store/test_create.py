@@ -21,7 +21,7 @@ def deep(levels: int):
     "config", [{"x": object()}, {"x": 2**60}, {"x": float("nan")}, {"x": deep(256)}, {"\ud800": 1}]
 )
 def test_configuration_a_record_cannot_hold(tmp_path, config):
-    store = runstore.open(tmp_path / "store")
+    store = runstore.open_store(tmp_path / "store")
     with pytest.raises((DagError, ValueNotJsonError)):
         store.create_run(Dag([Task(name="a", config=config)]))
     assert not (tmp_path / "store").exists()
@@ -30,7 +30,7 @@ def test_configuration_a_record_cannot_hold(tmp_path, config):
 @pytest.mark.parametrize("labels", [{"a": 1}, {1: "a"}, {"a": None}, {"\ud800": "a"}])
 def test_labels_are_texts(tmp_path, labels):
     with pytest.raises(RunstoreError):
-        runstore.open(tmp_path / "store").create_run(Dag([]), labels=labels)
+        runstore.open_store(tmp_path / "store").create_run(Dag([]), labels=labels)
     assert not (tmp_path / "store").exists()
 
 
@@ -49,7 +49,7 @@ def test_a_fork_may_bring_a_secret_of_its_own(tmp_path):
         "r", Pipeline(more, {}, ("key",)), store=tmp_path, new_run_id="f", keep_unchanged=True,
         secrets={"key": "s3cret-value"},
     )  # fmt: skip
-    assert (result.status, result.ran, result.values["y"]) == ("succeeded", ("new",), 12)
+    assert (result.status, result.ran, result.values()["y"]) == ("succeeded", ("new",), 12)
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and b"s3cret" in p.read_bytes()]
 
 
@@ -67,4 +67,4 @@ def test_a_worker_that_dies_before_it_begins_does_not_go_round_for_ever(tmp_path
     store = tmp_path / "s"
     with pytest.raises(RunstoreError, match="die before they begin one"):
         start(pipeline, store=store, processes=True, workers=1, environment={}, run_id="r")
-    assert not runstore.open(store).run("r").history().attempts
+    assert not runstore.open_store(store).get_run("r").history().attempts

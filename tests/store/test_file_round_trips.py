@@ -69,7 +69,7 @@ def seen(folder: str | Path) -> dict[str, tuple[bytes, bool]]:
 def test_saved_loaded_exported_and_fetched(named):
     assume(all(map(may_be, named)))
     with tempfile.TemporaryDirectory() as scratch:
-        run = runstore.open(f"{scratch}/s", durable=False).create_run(DAG, run_id="r")
+        run = runstore.open_store(f"{scratch}/s", durable=False).create_run(DAG, run_id="r")
         a = run.begin("a")
         assume(write(a.folder, named))
         event(f"{len(named)} files")
@@ -90,13 +90,13 @@ def test_saved_loaded_exported_and_fetched(named):
 def moved(run: runstore.Run, scratch: str) -> runstore.Run:
     """As another machine has it, by way of an exported file."""
     export_run(run, f"{scratch}/run.json", artifacts="all")
-    other = runstore.open(f"{scratch}/other", durable=False)
+    other = runstore.open_store(f"{scratch}/other", durable=False)
     import_run(other, f"{scratch}/run.json")
-    return other.run("r")
+    return other.get_run("r")
 
 
 def test_globs_find_what_names_find(tmp_path):
-    run = runstore.open(tmp_path / "s", durable=False).create_run(DAG, run_id="r")
+    run = runstore.open_store(tmp_path / "s", durable=False).create_run(DAG, run_id="r")
     a = run.begin("a")
     named = {
         "-dash": (b"1", False), "[x]/*": (b"2", True), "line\nfeed/é": (b"3", False),
@@ -115,7 +115,7 @@ def test_globs_find_what_names_find(tmp_path):
 def test_the_executable_bit_is_kept_and_the_umask_obeyed(tmp_path, mode, mask):
     old = os.umask(mask)
     try:
-        run = runstore.open(tmp_path / "s", durable=False).create_run(DAG, run_id="r")
+        run = runstore.open_store(tmp_path / "s", durable=False).create_run(DAG, run_id="r")
         a = run.begin("a")
         (a.folder / "tool").write_text("#!/bin/sh\necho ran\n")
         (a.folder / "tool").chmod(0o700)
@@ -131,7 +131,7 @@ def test_the_executable_bit_is_kept_and_the_umask_obeyed(tmp_path, mode, mask):
 
 
 def test_the_same_bytes_with_and_without_the_bit(tmp_path):
-    run = runstore.open(tmp_path / "s", durable=False).create_run(DAG, run_id="r")
+    run = runstore.open_store(tmp_path / "s", durable=False).create_run(DAG, run_id="r")
     a = run.begin("a")
     assert write(a.folder, {"tool": (b"#!", True), "text": (b"#!", False)})
     a.save("*")
@@ -165,12 +165,12 @@ def test_a_command_runs_what_another_made(tmp_path, processes):
 
 
 def test_a_fork_hands_the_files_on(tmp_path):
-    run = runstore.open(tmp_path / "s", durable=False).create_run(DAG, run_id="r")
+    run = runstore.open_store(tmp_path / "s", durable=False).create_run(DAG, run_id="r")
     a = run.begin("a")
     assert write(a.folder, {"tool [1]": (b"#!", True)})
     a.save("tool [1]")
     a.succeed()
-    store = runstore.open(tmp_path / "s", durable=False)
+    store = runstore.open_store(tmp_path / "s", durable=False)
     forked = store.fork_run(run, run_id="other")
     shutil.rmtree(next((tmp_path / "s/runs").glob("r")))
     b = forked.begin("b")

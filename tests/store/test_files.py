@@ -26,7 +26,7 @@ NAMES = [
 
 @pytest.fixture
 def attempt(tmp_path: Path) -> runstore.Attempt:
-    store = runstore.open(tmp_path / "store", durable=False)
+    store = runstore.open_store(tmp_path / "store", durable=False)
     return store.create_run(Dag([Task(name="a")]), run_id="r").begin("a")
 
 

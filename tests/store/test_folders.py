@@ -30,7 +30,7 @@ DAG = runstore.Dag.from_json(
 
 @pytest.fixture
 def run(tmp_path: Path) -> runstore.Run:
-    return runstore.open(tmp_path / "s", durable=False).create_run(DAG, run_id="r")
+    return runstore.open_store(tmp_path / "s", durable=False).create_run(DAG, run_id="r")
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +111,7 @@ def test_items_that_use_one_file_name_read_their_own(temporary: Path) -> None:
     body = sequence(task(make), task(read, returns="text"))
     pipeline = Dag([Map(name="each", over="items", as_="item", body=body)])
     result = start(pipeline, {"items": ["x", "y"]}, store="memory://own-names", workers=2)
-    assert result.values["text"] == ["x", "y"]
+    assert result.values()["text"] == ["x", "y"]
     assert list(temporary.iterdir()) == []
 
 
@@ -171,7 +171,7 @@ def test_so_does_a_store_that_fails(
 KILLED = """
 import os, signal, sys
 import runstore
-run = runstore.open(sys.argv[1]).run("r")
+run = runstore.open_store(sys.argv[1]).get_run("r")
 for path in ("a", "b"):
     attempt = run.begin(path)
     if path == "a":
@@ -192,7 +192,7 @@ def test_a_kill_leaves_the_files_and_a_takeover_says_where(
     assert done.returncode == -signal.SIGKILL
     left = Path(done.stdout.strip())
     assert [left] == list(temporary.iterdir())
-    run = runstore.open(tmp_path / "s").run("r")
+    run = runstore.open_store(tmp_path / "s").get_run("r")
     run.begin_invocation("retry")
     run.take_over(run.history())
     said = {path: run.history().latest(path).error["message"] for path in ("a", "b")}
@@ -206,7 +206,7 @@ def test_another_process_that_ends_it_has_the_same_folder(
 ) -> None:
     attempt = run.begin("a")
     (attempt.folder / "x.txt").write_text("x")
-    other = runstore.Store(run.storage).run("r").attempt_of(attempt.token)
+    other = runstore.Store(run.storage).get_run("r").attempt_of(attempt.token)
     assert other.folder == attempt.folder
     assert other.save("*") == ["x.txt"]
     assert list(other.succeed().artifacts) == ["x.txt"]

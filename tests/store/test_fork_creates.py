@@ -52,7 +52,7 @@ def made(store: Store, steps: int) -> Run:
         attempt = run.begin(step)
         attempt.log = run.blobs.put(f"log of {step.path}\n".encode())
         attempt.succeed({"y": 1})
-    return store.run("r")
+    return store.get_run("r")
 
 
 @pytest.mark.parametrize("where", ["disk", "memory"])
@@ -61,7 +61,7 @@ def test_a_fork_of_a_thousand_steps_is_two_objects(tmp_path, where):
     made(Store(inner), STEPS)
     storage = Counting(inner)
     store = Store(storage)
-    fork = store.fork_run(store.run("r"), run_id="f")
+    fork = store.fork_run(store.get_run("r"), run_id="f")
     assert len(storage.created) == 2
     assert storage.created[0].startswith(f"{fork.prefix}packs/")
     assert storage.created[1] == "runs/f/run.json"
@@ -75,9 +75,9 @@ def test_a_fork_of_a_thousand_steps_is_two_objects(tmp_path, where):
 
 
 def test_a_fork_of_a_fork_an_export_an_import_and_a_pull_keep_the_logs(tmp_path):
-    store = runstore.open(tmp_path / "s", durable=False)
+    store = runstore.open_store(tmp_path / "s", durable=False)
     made(store, 3)
-    first = store.fork_run(store.run("r"), run_id="f")
+    first = store.fork_run(store.get_run("r"), run_id="f")
     second = store.fork_run(first, run_id="g")
     remove_run(store.storage, "r")
     remove_run(store.storage, "f")
@@ -85,7 +85,12 @@ def test_a_fork_of_a_fork_an_export_an_import_and_a_pull_keep_the_logs(tmp_path)
     imported = import_run(Store(MemoryStorage("imported")), tmp_path / "g.json")
     there = Store(MemoryStorage("pulled"))
     transfer_run(store, "g", there)
-    for run in (second, imported, there.run("g"), runstore.open(tmp_path / "g.json").run("g")):
+    for run in (
+        second,
+        imported,
+        there.get_run("g"),
+        runstore.open_store(tmp_path / "g.json").get_run("g"),
+    ):
         assert run.logs("list") == b"made a list"
         assert run.logs("each[2]/work") == b"log of each[2]/work\n"
         checked = list(verified(run))
@@ -101,7 +106,7 @@ def test_a_fork_of_a_fork_an_export_an_import_and_a_pull_keep_the_logs(tmp_path)
 
 
 def test_a_log_that_is_missing_at_the_origin_is_missing_in_the_fork(tmp_path):
-    store = runstore.open(tmp_path / "s", durable=False)
+    store = runstore.open_store(tmp_path / "s", durable=False)
     run = made(store, 2)
     end = run.read_end("list", 1)
     (tmp_path / "s" / run.blobs.key(end.log.sha256)).unlink()
@@ -115,7 +120,7 @@ def test_a_log_that_is_missing_at_the_origin_is_missing_in_the_fork(tmp_path):
 
 def test_a_damaged_value_of_the_origin_is_missing_in_the_fork(tmp_path):
     """A copy would be damaged under the fork's name; no copy is a step that runs again."""
-    store = runstore.open(tmp_path / "s", durable=False)
+    store = runstore.open_store(tmp_path / "s", durable=False)
     nodes = [
         {"name": "load", "kind": "task", "returns": ["text"]},
         {"name": "use", "kind": "task", "params": ["text"], "after": ["load"]},
@@ -128,7 +133,7 @@ def test_a_damaged_value_of_the_origin_is_missing_in_the_fork(tmp_path):
     path.write_bytes(path.read_bytes()[:-2] + b'y"')
     fork = store.fork_run(run, run_id="f")
     assert not [file for file in (home(tmp_path / "s", "f") / "blobs").rglob("*") if file.is_file()]
-    fork = store.run("f")
+    fork = store.get_run("f")
     fork.begin_invocation("retry")
     (load,) = fork.plan().ready
     assert load.path == "load"
@@ -139,7 +144,7 @@ def test_a_damaged_value_of_the_origin_is_missing_in_the_fork(tmp_path):
 
 def test_logs_beyond_the_bound_and_artifacts_are_blobs(tmp_path):
     """At most 16 MiB of logs stand in the pack, which whoever reads the history reads."""
-    store = runstore.open(tmp_path / "s", durable=False)
+    store = runstore.open_store(tmp_path / "s", durable=False)
     run = store.create_run(
         Dag.from_json({"nodes": [{"name": n, "kind": "task", "returns": [n]} for n in "abc"]}),
         run_id="r",
@@ -191,7 +196,7 @@ def test_large_values_and_artifacts_are_copied_side_by_side():
 
 
 def test_nothing_is_written_for_an_id_that_is_taken(tmp_path: Path):
-    store = runstore.open(tmp_path / "s", durable=False)
+    store = runstore.open_store(tmp_path / "s", durable=False)
     run = made(store, 2)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(RefusedError):

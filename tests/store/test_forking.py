@@ -82,11 +82,11 @@ def test_a_pack_of_another_run_is_not_taken_over():
     digest = data[11:75].decode()
     store.fork_run(run, OLD, run_id="f")
     store.storage.create(prefix(store.storage, "f") + f"packs/{digest}.json", data)
-    record = store.run("f").record
+    record = store.get_run("f").record
     record.origin = {"run_id": "r", "pack": digest}
     del store.storage._objects["runs/f/run.json"]
     store.storage.create("runs/f/run.json", frame(to_body(record))[0])
-    history = store.run("f").history()
+    history = store.get_run("f").history()
     assert not history.adopted
     assert any("belongs to run 'r'" in each.problem for each in history.damaged)
 

@@ -30,8 +30,8 @@ def test_pods_join_one_invocation():
     run = new("pods")
     begun = run.begin_invocation("start")
     store = Store(run.storage)
-    store.run("r", invocation=begun.id).begin("a").succeed({"x": 1})
-    pod = store.run("r")
+    store.get_run("r", invocation=begun.id).begin("a").succeed({"x": 1})
+    pod = store.get_run("r")
     assert pod.join(begun.id).digest == begun.digest
     assert pod.begin("b").start.invocation == begun.id
     assert list(run.history().invocations) == [begun.id]
@@ -40,7 +40,7 @@ def test_pods_join_one_invocation():
 def test_who_joins_plans_with_the_pipeline_of_the_invocation():
     run = new("changed")
     begun = run.begin_invocation("retry", dag=NEW)
-    pod = Store(run.storage).run("r", invocation=begun.id)
+    pod = Store(run.storage).get_run("r", invocation=begun.id)
     assert pod.step("c").action == run.step("c").action == "RUN"
     pod.begin("c").succeed()
     run.begin_invocation("retry")
@@ -57,7 +57,7 @@ def test_what_is_no_invocation_cannot_be_joined(name):
 def test_nor_can_one_that_nobody_began():
     run = new("unknown")
     with pytest.raises(RefusedError, match="no invocation 'x'"):
-        Store(run.storage).run("r", invocation="x")
+        Store(run.storage).get_run("r", invocation="x")
     assert run.invocation is None
 
 
@@ -70,7 +70,7 @@ def test_a_pod_reads_those_invocations_that_are_named_or_force():
     forcing = run.begin_invocation("retry", force={"b": 0})
     changed = run.begin_invocation("retry", dag=NEW)
     counting = Counting(run.storage)
-    pod = Store(counting).run("r")
+    pod = Store(counting).get_run("r")
     counting.read_keys.clear()
     assert pod.step("b").action == "RUN"
     read = [key for key in counting.read_keys if "/invocations/" in key]
@@ -99,5 +99,5 @@ def test_threads_that_begin_at_once_begin_one_invocation_and_it_is_a_start():
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(begin, range(1, 9)))) == 1
     assert modes(run) == ["start"]
-    Store(run.storage).run("r").begin("b", number=1, consumed=Consumed())
+    Store(run.storage).get_run("r").begin("b", number=1, consumed=Consumed())
     assert modes(run) == ["retry", "start"]

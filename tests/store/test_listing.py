@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def seen(folder: Path) -> list[str]:
-    return sorted(open_store(folder).runs())
+    return sorted(open_store(folder).run_ids())
 
 
 def told(folder: Path) -> tuple[int, list[str]]:

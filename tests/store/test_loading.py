@@ -17,7 +17,7 @@ DAG = sequence(Task(name="a"), Task(name="b"))
 
 @pytest.fixture
 def run(tmp_path: Path) -> runstore.Run:
-    return runstore.open(tmp_path / "s", durable=False).create_run(DAG, run_id="r")
+    return runstore.open_store(tmp_path / "s", durable=False).create_run(DAG, run_id="r")
 
 
 def saved(run: runstore.Run, *names: str) -> Attempt:
@@ -180,7 +180,7 @@ def test_names_with_brackets_from_a_maps_items():
     )
     result = start(pipeline, {"items": ["a [1]/b", 2], "other": ""}, store="memory://brackets")
     assert result.status == "succeeded", result.plan.to_json()
-    values = result.values
+    values = result.values()
     key = {"a [1]/b": runstore.records.keys.encode('each["a [1]/b"]'), 2: "each_i2_j"}
     assert values["found"] == {
         f"{folder}/{name}": f"{item}  {name}" for item, folder in key.items() for name in NAMES
@@ -199,10 +199,10 @@ def test_maps_in_maps_are_addressed_by_the_whole_path(tmp_path):
     result = start(pipeline, {"items": [1, 2], "others": ["x"]}, store=tmp_path / "s")
     assert result.status == "succeeded", result.plan.to_json()
     folders = {n: f"outer_i{n}_j/p:l/inner_i_qx_q_j" for n in (1, 2)}
-    for n, beside in enumerate(result.values["beside"], 1):
+    for n, beside in enumerate(result.values()["beside"], 1):
         assert beside == {f"{folders[n]}/{name}": f"{n} x {name}" for name in NAMES}
     expected = {f"{folders[n]}/{name}": f"{n} x {name}" for n in (1, 2) for name in NAMES}
-    assert result.values["found"] == expected
+    assert result.values()["found"] == expected
     (end,) = result.run.history().ends("collect")
     assert {f'outer[{n}]/p:l/inner["x"]/{name}' for n in (1, 2) for name in NAMES} == set(
         end.consumed.artifacts
@@ -229,4 +229,4 @@ def test_two_artifacts_that_would_be_one_file():
         ]
     )
     result = start(pipeline, {"items": [1], "other": ""}, store="memory://clash")
-    assert result.values["texts"] == ["1  plain.csv", "literal"]
+    assert result.values()["texts"] == ["1  plain.csv", "literal"]

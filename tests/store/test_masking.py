@@ -32,8 +32,8 @@ def written(run) -> bytes:
 
 
 def test_errors_and_reasons_are_masked(run):
-    with pytest.raises(ValueError, match="hunter2"), run.attempt("a") as attempt:
-        raise ValueError(f"bad {attempt.params['key']} or {[KEY]!r}, pin 987654, open sesame")
+    with pytest.raises(ValueError, match="hunter2"), run.begin("a") as attempt:
+        raise ValueError(f"bad {attempt.params()['key']} or {[KEY]!r}, pin 987654, open sesame")
     end = run.read_end("a", 1)
     assert end.error["message"].startswith("bad *** or ['***'], pin ***, ***")
     assert "***" in end.error["traceback"]
@@ -57,10 +57,10 @@ def test_a_secret_that_is_too_short_to_be_found_is_refused(short):
     assert list(store.storage.list("")) == []
     store.create_run(DAG, run_id="r", secrets={"key": "long enough"})
     with pytest.raises(InputError, match="the secret 'key' is shorter"):
-        store.run("r", secrets={"key": short})
+        store.get_run("r", secrets={"key": short})
     with pytest.raises(InputError, match="the secret 'key' is shorter"):
-        store.fork_run(store.run("r"), secrets={"key": short})
-    assert list(store.runs()) == ["r"]
+        store.fork_run(store.get_run("r"), secrets={"key": short})
+    assert list(store.run_ids()) == ["r"]
 
 
 @pytest.mark.parametrize("value", [KEY, ["a", {"deep": KEY}], "open sesame"])

@@ -53,7 +53,7 @@ def test_a_clock_that_is_wrong_makes_no_invocation_the_latest(
     numbers = recorded(root)
     assert [number for number, _, _ in numbers] == [1, 2, 3, 4]
     assert [id_ for _, id_, _ in numbers] != sorted(id_ for _, id_, _ in numbers)
-    latest = runstore.open(root).run("r").history().latest_invocation
+    latest = runstore.open_store(root).get_run("r").history().latest_invocation
     assert latest is not None
     assert (latest.number, latest.id) == numbers[-1][:2]
 
@@ -75,7 +75,7 @@ def test_a_retry_takes_the_pipeline_of_the_highest_number(
     assert inside.call("retry", "r", str(tmp_path / "new.py"), *store) == 0
     clock(HOUR)
     assert inside.call("retry", "r", "--force", "a", *store) == 0
-    assert runstore.open(tmp_path / "s").run("r").values() == {"x": "new"}
+    assert runstore.open_store(tmp_path / "s").get_run("r").values() == {"x": "new"}
 
 
 def test_copies_that_numbered_alike_merge_and_agree_on_the_latest(
@@ -90,29 +90,29 @@ def test_copies_that_numbered_alike_merge_and_agree_on_the_latest(
     made = []
     for store, at, path in ((here, 9 * HOUR, "a"), (there, 7 * HOUR, "b")):
         clock(at)
-        again = store.run("r")
+        again = store.get_run("r")
         made.append(again.begin_invocation("retry"))
         again.begin(path).succeed()
     assert [one.number for one in made] == [2, 2]
     transfer_run(here, "r", there)
     transfer_run(there, "r", here)
     for store in (here, there):
-        history = store.run("r").history()
+        history = store.get_run("r").history()
         assert set(history.paths()) == {"a", "b"}
         assert history.latest_invocation is not None
         assert history.latest_invocation.id == max(one.id for one in made)
-        following = store.run("r")
+        following = store.get_run("r")
         assert following.begin_invocation("retry").number == 3
 
 
 def test_after_the_last_number_there_is_none(tmp_path: Path) -> None:
     root = tmp_path / "store"
-    run = runstore.open(root).create_run(OLD, run_id="r")
+    run = runstore.open_store(root).create_run(OLD, run_id="r")
     run.begin_invocation("start")
     (file,) = (home(root) / "invocations").iterdir()
     file.write_bytes(reframed(file.read_bytes(), lambda body: body.update(number=MAX_COUNT)))
     before = recorded(root)
-    again: Run = Store(run.storage).run("r")
+    again: Run = Store(run.storage).get_run("r")
     with pytest.raises(RefusedError, match="fork it"):
         again.begin_invocation("retry")
     with pytest.raises(RefusedError, match="fork it"):

@@ -144,9 +144,9 @@ def test_a_fork_reads_what_is_whole_of_its_damaged_pack():
     data = storage.read(pack)
     at = data.index(b'"lengths":[') + 12
     storage._objects[pack] = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-    run = store.run("f")
+    run = store.get_run("f")
     assert run.plan().status == "succeeded"
-    assert run.values() == forked.values
+    assert run.values() == forked.values()
     assert [key for key, problem in verified(run) if problem] == [pack]
     at = data.index(b'"path":"c"') + 8
     storage._objects[pack] = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]

@@ -34,7 +34,7 @@ DAG = Dag(
 def asked(run: Run, path: str) -> tuple[dict[str, object], Counting]:
     """What is said of a path by who reads only what it needs, and what that took."""
     counting = Counting(run.storage)
-    step = Store(counting).run(run.run_id).step(path)
+    step = Store(counting).get_run(run.run_id).step(path)
     return step.to_json(), counting
 
 
@@ -52,7 +52,7 @@ def test_it_says_what_the_whole_history_says(dag, seed, pack, fork):
             pack_run(run)
     own = keys.pack_key(run.prefix, (run.record.origin or {}).get("pack", "0" * 64))
     several = 0
-    for step in Store(run.storage).run(run.run_id).plan().steps:
+    for step in Store(run.storage).get_run(run.run_id).plan().steps:
         if step.kind != "task" or "[" in step.path or ":" in step.path or "@" in step.path:
             continue
         said, counting = asked(run, step.path)
@@ -83,7 +83,7 @@ def test_its_requests_do_not_grow_with_items_packs_and_invocations():
 
 
 def test_a_damaged_end_is_taken_from_a_pack(tmp_path):
-    run = runstore.open(str(tmp_path)).create_run(DAG, run_id="r")
+    run = runstore.open_store(str(tmp_path)).create_run(DAG, run_id="r")
     run.begin_invocation("start")
     run.writer.pack.begin()
     run.begin("list").succeed({"items": [1, 2]})
@@ -110,7 +110,7 @@ def test_an_older_attempt_is_found_in_the_pack_that_alone_holds_it():
 
 
 def test_an_end_that_was_lost_is_taken_from_a_pack_and_not_declared_lost(tmp_path):
-    run = runstore.open(str(tmp_path)).create_run(DAG, run_id="r")
+    run = runstore.open_store(str(tmp_path)).create_run(DAG, run_id="r")
     run.begin_invocation("start")
     run.writer.pack.begin()
     run.begin("list").succeed({"items": [1, 2]})
@@ -133,7 +133,7 @@ def test_a_pack_does_not_open_an_attempt_again_that_a_later_one_superseded():
     run.begin("other").succeed()
     run.begin("a")
     assert run.writer.pack.write()
-    again = Store(run.storage).run(RUN_ID)
+    again = Store(run.storage).get_run(RUN_ID)
     again.begin_invocation("retry")
     assert again.take_over(again.history(), "all") == []
     again.begin("a").succeed()
@@ -141,7 +141,7 @@ def test_a_pack_does_not_open_an_attempt_again_that_a_later_one_superseded():
     for path, reason in (("a", "succeeded"), ("b", "in progress elsewhere")):
         said, _ = asked(run, path)
         assert said["reason"] == reason
-        assert said == Store(run.storage).run(RUN_ID).plan()[path].to_json()
+        assert said == Store(run.storage).get_run(RUN_ID).plan()[path].to_json()
     damaged = keys.attempt_key(run.prefix, "b", 1, "start")
     run.storage._objects[damaged] = b"{}"
     said, _ = asked(run, "b")

@@ -29,7 +29,7 @@ def made(storage):
 @pytest.mark.parametrize("how", ["create", "fork"])
 def test_what_was_left_of_a_run_is_not_taken_over(tmp_path, how):
     """Below a nonce of its own nobody finds it: the id is free."""
-    store = runstore.open(tmp_path / "s", durable=False)
+    store = runstore.open_store(tmp_path / "s", durable=False)
     left = made(store.storage)
     origin = store.create_run(DAG, run_id="origin")
     (tmp_path / "s/runs/r/run.json").unlink()
@@ -45,14 +45,14 @@ def test_what_was_left_of_a_run_is_not_taken_over(tmp_path, how):
 
 
 def test_of_two_that_create_one_run_one_is_told_that_it_exists(tmp_path):
-    store = runstore.open(tmp_path / "s", durable=False)
+    store = runstore.open_store(tmp_path / "s", durable=False)
     first = store.create_run(DAG, {"p": "x" * 20_000}, run_id="r")
     with pytest.raises(RunExistsError, match="runstore retry"):
         store.create_run(DAG, {"p": "x" * 20_000}, run_id="r")
-    assert store.run("r").parameters == first.parameters
+    assert store.get_run("r").parameters() == first.parameters()
     swept = list(Sweep(store.storage, timedelta(0)).run(dry_run=False))
     assert [litter.what for litter in swept] == ["of a run that is not there"]
-    assert all(problem is None for _, problem in verified(store.run("r")))
+    assert all(problem is None for _, problem in verified(store.get_run("r")))
 
 
 class Dying(MemoryStorage):
@@ -73,7 +73,7 @@ def test_a_fork_that_died_before_it_was_made_is_made_again():
     with pytest.raises(StorageError, match="power"):
         store.fork_run(origin, run_id="f")
     storage.dies_at = ""
-    forked = store.fork_run(store.run("r"), run_id="f")
+    forked = store.fork_run(store.get_run("r"), run_id="f")
     assert not forked.history().damaged
     assert forked.plan().status == "succeeded"
     with pytest.raises(RunExistsError):

@@ -169,7 +169,7 @@ def test_a_run_has_no_secret_in_its_parameters_and_labels(tmp_path: Path, given:
     origin = store.create_run(DAG, run_id="origin", secrets=secrets)
     with pytest.raises(InputError, match=told):
         store.fork_run(origin, run_id="r", secrets=secrets, **given)
-    assert list(store.runs()) == ["origin"]
+    assert list(store.run_ids()) == ["origin"]
     assert b"hunter22" not in raw(tmp_path)
 
 

@@ -61,7 +61,7 @@ def put_pack(at: Path, *records: bytes) -> str:
 
 def made(folder: Path) -> Path:
     """A run of which all has succeeded, in no pack; and a namesake that was there before it."""
-    store = runstore.open(folder, durable=False)
+    store = runstore.open_store(folder, durable=False)
     before = store.create_run(DAG, run_id="r")
     before.begin("a").succeed({"x": 0})
     before.begin("c").succeed({"z": 0})
@@ -181,7 +181,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str, Cal
 
 
 def opened(at: Path) -> Run:
-    return runstore.open(at.parents[2], durable=False).run("r")
+    return runstore.open_store(at.parents[2], durable=False).get_run("r")
 
 
 def test_it_is_damage_in_a_history_and_no_step_is_skipped_on_it(case):
@@ -200,7 +200,7 @@ def test_it_is_damage_in_a_history_and_no_step_is_skipped_on_it(case):
     copy = MemoryStorage("turned")
     for key in sorted(run.storage.list(""), reverse=True):
         copy.create(key, run.storage.read(key))
-    turned = Store(copy).run("r")
+    turned = Store(copy).get_run("r")
     assert turned.history().damaged
     assert turned.plan()["c"].action != "SKIP"
 
@@ -224,7 +224,7 @@ def test_it_is_neither_exported_nor_moved(case, tmp_path):
     there = Store(MemoryStorage("there"))
     with pytest.raises(RecordDamagedError):
         transfer_run(Store(run.storage), "r", there)
-    assert list(there.runs()) == []
+    assert list(there.run_ids()) == []
     # Nor where the source is asked nothing twice.
     far = MemoryStorage("far")
     for key in run.storage.list(""):
@@ -232,7 +232,7 @@ def test_it_is_neither_exported_nor_moved(case, tmp_path):
     far.url = "s3://far"
     with pytest.raises(RecordDamagedError):
         transfer_run(Store(far), "r", there)
-    assert list(there.runs()) == []
+    assert list(there.run_ids()) == []
 
 
 def test_the_commands_tell_and_a_retry_makes_it_again(case, tmp_path):

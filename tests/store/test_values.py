@@ -53,17 +53,17 @@ EXACT = {
 @pytest.mark.parametrize("what", EXACT)
 def test_a_value_comes_back_exactly(tmp_path, what):
     value = EXACT[what]
-    store = runstore.open(tmp_path, durable=False)
+    store = runstore.open_store(tmp_path, durable=False)
     run = store.create_run(DAG, {"p": value}, run_id="r")
     run.begin("a").succeed({"x": value})
-    run = store.run("r")
-    assert same(run.parameters["p"], value)
+    run = store.get_run("r")
+    assert same(run.parameters()["p"], value)
     attempt = run.begin("b")
-    assert same(attempt.params["x"], value)
+    assert same(attempt.params()["x"], value)
     attempt.succeed({"y": [value] if not what.startswith("deep 490") else 0})
-    assert same(store.run("r").values()["x"], value)
+    assert same(store.get_run("r").values()["x"], value)
     assert not [problem for _, problem in verified(run) if problem]
-    assert store.run("r").plan().status == "succeeded"
+    assert store.get_run("r").plan().status == "succeeded"
 
 
 json_values = st.recursive(
@@ -78,16 +78,16 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_any_json_value_comes_back_exactly(value):
-    run = runstore.open("memory://values").create_run(DAG)
+    run = runstore.open_store("memory://values").create_run(DAG)
     run.begin("a").succeed({"x": value})
-    assert same(run.begin("b").params["x"], value)
+    assert same(run.begin("b").params()["x"], value)
 
 
 @pytest.mark.parametrize(
     "value", [float("nan"), float("inf"), {1}, (1,), object(), b"", {1: 2}, "\ud800", nested(600)]
 )
 def test_what_json_cannot_hold_is_refused_by_name_and_nothing_is_written(tmp_path, value):
-    store = runstore.open(tmp_path / "store")
+    store = runstore.open_store(tmp_path / "store")
     with pytest.raises(ValueNotJsonError, match="'p'"):
         store.create_run(DAG, {"p": value})
     assert not (tmp_path / "store").exists()
@@ -109,7 +109,7 @@ def test_map_items_that_stand_in_blobs(tmp_path):
     )
     result = start(pipeline, store=tmp_path, environment={})
     assert result.status == "succeeded"
-    assert same(result.values["twice"], listed())
+    assert same(result.values()["twice"], listed())
 
 
 def test_a_map_over_a_large_parameter(tmp_path):
@@ -118,7 +118,7 @@ def test_a_map_over_a_large_parameter(tmp_path):
     )
     items = [f"{n}" * 6_000 for n in range(4)]
     result = start(pipeline, {"items": items}, store=tmp_path, environment={})
-    assert (result.status, result.values["back"]) == ("succeeded", items)
+    assert (result.status, result.values()["back"]) == ("succeeded", items)
 
 
 # -- secrets -------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def outcome(data: bytes, folder: Path, limits: Limits = Limits()) -> str:  # noq
     shutil.rmtree(root, ignore_errors=True)
     path.write_bytes(data)
     try:
-        run = import_run(runstore.open(root, durable=False), path, limits=limits)
+        run = import_run(runstore.open_store(root, durable=False), path, limits=limits)
     except RunstoreError as error:
         assert not root.exists(), f"it was refused, and this was written: {list(files(root))}"
         message = str(error)

@@ -19,7 +19,7 @@ RUN_ID = "a run/ä"
 
 
 def memory() -> Store:
-    return runstore.open(f"memory://{uuid.uuid4().hex}")
+    return runstore.open_store(f"memory://{uuid.uuid4().hex}")
 
 
 def objects(store: Store) -> dict[str, bytes]:
@@ -101,7 +101,7 @@ def step(run: Run, step: Step, choose: random.Random) -> None:
 
 def told(run: Run) -> dict[str, Any]:
     """All that a store tells of a run: plan with evidence, digests, forces."""
-    run = Store(run.storage).run(run.run_id)  # as somebody who comes anew
+    run = Store(run.storage).get_run(run.run_id)  # as somebody who comes anew
     history = run.history()
     return {
         "plan": run.plan(history=history).to_json(),
@@ -115,7 +115,7 @@ def told(run: Run) -> dict[str, Any]:
         "run": history.run.digest,
         "damaged": [d.key for d in history.damaged],
         "missing": sorted(history.missing),
-        "parameters": dict(run.parameters),
+        "parameters": dict(run.parameters()),
         "values": {n: run.blobs.load(v) if type(v) is Blob else v for n, v in run.values().items()},
     }
 

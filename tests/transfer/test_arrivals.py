@@ -75,7 +75,7 @@ def test_cut_at_any_create(how: str, workers: int, there: bool, tmp_path: Path) 
                 transfer_run(source, "r", breaking, workers=workers, arrival=PULL)
         except StorageError:
             try:
-                target.run("r")
+                target.get_run("r")
             except RunNotFoundError:
                 assert not there
                 continue
@@ -113,7 +113,7 @@ def test_stores_that_pull_from_one_another_come_to_an_end() -> None:
     assert objects(other).items() - objects(one).items() == {marker(other)}
     assert [each["mode"] for each in invocations(one)] == ["start", "retry", "pull"]
     # What somebody does in one of them is told in the other.
-    one.run("r").begin_invocation("retry")
+    one.get_run("r").begin_invocation("retry")
     transfer_run(one, "r", other, arrival=PULL)
     assert [each["mode"] for each in invocations(other)][3:] == ["retry", "pull"]
 
@@ -190,7 +190,7 @@ def test_no_credentials_are_recorded(url: str, shown: str) -> None:
 
 def test_the_forged_run_is_one(tmp_path: Path) -> None:
     run = strange()
-    assert Store(run.storage).run("r").dag == SMALL
+    assert Store(run.storage).get_run("r").dag == SMALL
     assert not [problem for _, problem in verified(run) if problem]
 
 

@@ -103,10 +103,10 @@ def checked(run: Run) -> None:
 
 
 VERBS: dict[str, Callable[[Store, Store, Path], object]] = {
-    "export": lambda store, _, file: export_run(store.run("r"), file, artifacts="all"),
+    "export": lambda store, _, file: export_run(store.get_run("r"), file, artifacts="all"),
     "push": lambda store, target, _: transfer_run(store, "r", target, workers=1),
-    "fork": lambda store, target, _: target.fork_run(store.run("r"), run_id="f"),
-    "verify": lambda store, *_: checked(store.run("r")),
+    "fork": lambda store, target, _: target.fork_run(store.get_run("r"), run_id="f"),
+    "verify": lambda store, *_: checked(store.get_run("r")),
 }
 
 
@@ -131,13 +131,13 @@ def test_at_the_source(tmp_path: Path, verb: str, act: str) -> None:
             assert act != "gc"
             assert isinstance(error, RunRemovedError) or "there is no run" in str(error)
             assert not file.exists()
-            assert list(target.runs()) == []
+            assert list(target.run_ids()) == []
         elif verb == "verify":
             pass
         elif verb == "fork":
-            plan = target.run("f").plan()
+            plan = target.get_run("f").plan()
             assert [step.action for step in plan.steps] == ["SKIP", "SKIP"]
-            assert [problem for _, problem in verified(target.run("f")) if problem] == []
+            assert [problem for _, problem in verified(target.get_run("f")) if problem] == []
         else:
             if verb == "export":
                 import_run(target, file)
@@ -155,7 +155,7 @@ def test_at_the_target(tmp_path: Path, act: str) -> None:
     """Of an import that is under way nothing counts yet: gc with an age of zero takes it."""
     source = MemoryStorage("source")
     made(source, "o")
-    export_run(Store(source).run("r"), tmp_path / "r.json", artifacts="all")
+    export_run(Store(source).get_run("r"), tmp_path / "r.json", artifacts="all")
     told = 0
     for at in itertools.count(1):
         target = MemoryStorage(f"target {at}")
@@ -176,11 +176,11 @@ def test_at_the_target(tmp_path: Path, act: str) -> None:
             assert isinstance(error, StorageError)
             assert "do it again" in str(error)
             # Either there is no run, or there is one and it is told that it lacks something.
-            assert list(Store(target).runs()) == [] or "The run there lacks" in str(error)
+            assert list(Store(target).run_ids()) == [] or "The run there lacks" in str(error)
             import_run(Store(target), tmp_path / "r.json")
-        if act == "rm" and list(Store(target).runs()) == []:
+        if act == "rm" and list(Store(target).run_ids()) == []:
             continue  # it was removed when it was done
-        run = Store(target).run("r")
+        run = Store(target).get_run("r")
         assert run.plan().status == "succeeded"
         assert [problem for _, problem in verified(run) if problem] == []
         if beside.count < at:

@@ -52,7 +52,7 @@ def test_a_transfer_creates_at_once(source: Store) -> None:
 
 
 def test_an_import_creates_at_once(source: Store, tmp_path) -> None:
-    export_run(source.run(RUN_ID), tmp_path / "r.json", artifacts="all")
+    export_run(source.get_run(RUN_ID), tmp_path / "r.json", artifacts="all")
     target = memory()
     import_run(Store(Meeting(target.storage, TOGETHER)), tmp_path / "r.json")
     assert ends(target) == ends(source)

@@ -24,7 +24,7 @@ def two(*, packed: bool = False) -> tuple[Store, Run, Store, Run]:
     run.begin_invocation("start")
     run.begin("a").succeed()
     transfer_run(one, "r", other)
-    mine, theirs = one.run("r"), other.run("r")
+    mine, theirs = one.get_run("r"), other.get_run("r")
     for each in (mine, theirs):
         each.begin_invocation("retry")
         if packed:
@@ -91,10 +91,10 @@ def test_an_open_attempt_and_its_end_are_no_contradiction(forward: bool) -> None
     attempt.succeed()
     source, target = (one, other) if forward else (other, one)
     transfer_run(source, "r", target)
-    assert told(target.run("r"))["attempts"].keys() >= ({"a", "b"})
+    assert told(target.get_run("r"))["attempts"].keys() >= ({"a", "b"})
     if forward:
         assert of_run(objects(one)).items() <= of_run(objects(other)).items()
-        assert told(one.run("r"))["plan"] == told(other.run("r"))["plan"]
+        assert told(one.get_run("r"))["plan"] == told(other.get_run("r"))["plan"]
 
 
 def test_an_end_and_a_takeover_of_one_attempt_diverged() -> None:

@@ -54,7 +54,7 @@ def run() -> Run:
 
 
 def test_a_new_run_is_made_durable_at_once_and_before_its_own_record(run, kernel, tmp_path):
-    target = runstore.open(str(tmp_path))
+    target = runstore.open_store(str(tmp_path))
     transfer_run(Store(run.storage), RUN_ID, target)
     assert kernel.asked.count("everything") == 1
     after = kernel.asked[kernel.asked.index("everything") + 1 :]
@@ -72,13 +72,13 @@ def test_a_new_run_is_made_durable_at_once_and_before_its_own_record(run, kernel
 def test_an_import_is_durable_at_once(run, kernel, tmp_path):
     export_run(run, tmp_path / "r.json", artifacts="all")
     kernel.asked.clear()
-    import_run(runstore.open(str(tmp_path / "store")), tmp_path / "r.json")
+    import_run(runstore.open_store(str(tmp_path / "store")), tmp_path / "r.json")
     assert kernel.asked.count("everything") == 1
 
 
 def test_into_a_run_that_is_there_each_record_is_durable_before_the_next_phase(kernel, tmp_path):
     source = live(memory(), make(4, 12), 3)
-    target = runstore.open(str(tmp_path))
+    target = runstore.open_store(str(tmp_path))
     transfer_run(Store(source.storage), RUN_ID, target)
     for seed in range(6):
         invoke(source, random.Random(seed), "retry")
@@ -94,7 +94,7 @@ def test_what_a_power_cut_left_torn_is_made_good(run, tmp_path, left):
     """Until the run itself is there, its records may be short, under their names."""
     source = Store(run.storage)
     whole = of_run(objects(source))
-    first = runstore.open(str(tmp_path))
+    first = runstore.open_store(str(tmp_path))
     transfer_run(source, RUN_ID, first)
     os.unlink(tmp_path / keys.run_key(RUN_ID))
     for n, key in enumerate(sorted(whole)):
@@ -102,8 +102,8 @@ def test_what_a_power_cut_left_torn_is_made_good(run, tmp_path, left):
         if path.exists() and "/blobs/" not in key and n % 2:
             path.write_bytes(b"" if left == "nothing" else whole[key][: len(whole[key]) // 2])
     with pytest.raises(RunNotFoundError):
-        first.run(RUN_ID)
-    again = runstore.open(str(tmp_path))
+        first.get_run(RUN_ID)
+    again = runstore.open_store(str(tmp_path))
     transfer_run(source, RUN_ID, again)
     assert {k: d for k, d in files(tmp_path).items() if k.startswith("runs/")} == whole
 
@@ -129,19 +129,22 @@ def test_a_disk_that_fails_at_the_end_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(flushing, "_is_synced_whole", lambda device: True)
     monkeypatch.setattr(flushing, "_syncfs", fails)
     source = live(memory(), make(4, 12), 3)
-    target = runstore.open(str(tmp_path))
+    target = runstore.open_store(str(tmp_path))
     with pytest.raises(StorageError, match="make durable"):
         transfer_run(Store(source.storage), RUN_ID, target)
     with pytest.raises(RunNotFoundError):
-        target.run(RUN_ID)
+        target.get_run(RUN_ID)
     monkeypatch.undo()
     transfer_run(Store(source.storage), RUN_ID, target)
-    assert target.run(RUN_ID).plan().to_json() == Store(source.storage).run(RUN_ID).plan().to_json()
+    assert (
+        target.get_run(RUN_ID).plan().to_json()
+        == Store(source.storage).get_run(RUN_ID).plan().to_json()
+    )
 
 
 def test_where_one_sync_may_not_do_each_file_is_synced(run, kernel, tmp_path, monkeypatch):
     monkeypatch.setattr(flushing, "_is_synced_whole", lambda device: False)
-    target = runstore.open(str(tmp_path))
+    target = runstore.open_store(str(tmp_path))
     transfer_run(Store(run.storage), RUN_ID, target)
     assert "everything" not in kernel.asked
     asked = set(kernel.asked)
@@ -159,7 +162,7 @@ def test_another_device_inside_the_store_is_synced_file_by_file(run, kernel, tmp
         store = tmp_path / "store"
         store.mkdir()
         (store / "runs").symlink_to(elsewhere)
-        transfer_run(Store(run.storage), RUN_ID, runstore.open(str(store)))
+        transfer_run(Store(run.storage), RUN_ID, runstore.open_store(str(store)))
         assert "everything" not in kernel.asked
         assert sum("/attempts/" in name for name in kernel.asked) > 3
 

@@ -271,7 +271,7 @@ def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:
     for data in (b"", b"\n", b"{}", b"[]", b"null", b"\xff\xfe", b"PK\x03\x04", b'{"format":1}'):
         assert outcome(data, tmp_path).startswith("ImportRefusedError"), data
         with pytest.raises(ImportRefusedError):
-            runstore.open(tmp_path / "forged.json")
+            runstore.open_store(tmp_path / "forged.json")
     with pytest.raises(runstore.errors.StorageError, match="cannot read"):
         import_run(memory(), tmp_path / "absent.json")
 
@@ -281,7 +281,7 @@ def test_a_newer_file_is_refused_as_a_store_too(tmp_path: Path) -> None:
     data = (tmp_path / "r.json").read_bytes().replace(FORMAT.encode(), b"runstore-export/2")
     (tmp_path / "r.json").write_bytes(data)
     with pytest.raises(ImportRefusedError, match="upgrade runstore"):
-        runstore.open(tmp_path / "r.json")
+        runstore.open_store(tmp_path / "r.json")
 
 
 def test_a_file_that_changes_between_the_check_and_the_copy(tmp_path: Path) -> None:
@@ -294,5 +294,5 @@ def test_a_file_that_changes_between_the_check_and_the_copy(tmp_path: Path) -> N
             path.write_bytes(in_lines(seal(document)))
 
     with pytest.raises(runstore.errors.StorageError, match="has changed since"):
-        import_run(runstore.open(root), path, progress=swap, workers=1)
+        import_run(runstore.open_store(root), path, progress=swap, workers=1)
     assert not any(key.endswith("run.json") for key in files(root))

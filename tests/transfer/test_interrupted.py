@@ -44,7 +44,7 @@ def test_a_transfer_goes_on(run: Run, workers: int, after: bool) -> None:
         except StorageError:
             if not (after and k == len(whole) + 1):  # else it broke when all was done
                 with pytest.raises(RunNotFoundError):
-                    target.run(RUN_ID)
+                    target.get_run(RUN_ID)
             transfer_run(source, RUN_ID, target, workers=workers)
         assert of_run(objects(target)) == whole
     assert breaking.count("create") == len(whole) + 1  # the marker
@@ -59,10 +59,10 @@ def test_an_import_goes_on(run: Run, tmp_path: Path) -> None:
             import_run(Store(Counting(target.storage, k)), tmp_path / "r.json")
         except StorageError:
             with pytest.raises(RunNotFoundError):
-                target.run(RUN_ID)
+                target.get_run(RUN_ID)
             import_run(target, tmp_path / "r.json")
         assert of_run(objects(target), packs=False) == whole
-        assert told(target.run(RUN_ID)) == told(run)
+        assert told(target.get_run(RUN_ID)) == told(run)
 
 
 def test_a_run_that_is_there_never_counts_wrongly_in_between(run: Run) -> None:
@@ -77,15 +77,15 @@ def test_a_run_that_is_there_never_counts_wrongly_in_between(run: Run) -> None:
         for key, data in whole.items()
         if ".000002." not in key and ".000003." not in key and "/packs/" not in key
     }
-    runs = {s.path for s in Store(run.storage).run(RUN_ID).plan().steps if s.action == "RUN"}
+    runs = {s.path for s in Store(run.storage).get_run(RUN_ID).plan().steps if s.action == "RUN"}
     for k in range(1, len(whole) - len(old) + 1):
         target = memory()
         for key, data in old.items():
             target.storage.create(key, data)
-        before = {s.path for s in target.run(RUN_ID).plan().steps if s.action == "SKIP"}
+        before = {s.path for s in target.get_run(RUN_ID).plan().steps if s.action == "SKIP"}
         with pytest.raises(StorageError):
             transfer_run(source, RUN_ID, Store(Counting(target.storage, k + 1)), workers=1)
-        skipped = {s.path for s in target.run(RUN_ID).plan().steps if s.action == "SKIP"}
+        skipped = {s.path for s in target.get_run(RUN_ID).plan().steps if s.action == "SKIP"}
         assert not (skipped - before) & runs
         transfer_run(source, RUN_ID, target)
         assert of_run(objects(target)) == whole

@@ -34,7 +34,7 @@ def made(store: Store) -> Run:
         "r", RUN_NONCE, TIME, DAG.to_json(), digest(DAG), source={"url": "gs://bucket/runs"}
     )
     store.storage.create("runs/r/run.json", frame(to_body(record))[0])
-    run = store.run("r")
+    run = store.get_run("r")
     run.begin_invocation("start")
     assert run.invocation is not None
     for name in ("ends", "lost", "open"):
@@ -73,7 +73,7 @@ def test_a_token_takes_it_to_another_process(tmp_path: Path) -> None:
     folder = home(tmp_path / "s") / "attempts"
     claimed = next(start for start in run.history().open() if start.path == "open")
     token = to_token(claimed, Consumed(), (), {})
-    open_store(str(tmp_path / "s")).run("r").attempt_of(token).succeed()
+    open_store(str(tmp_path / "s")).get_run("r").attempt_of(token).succeed()
     assert said(bodies(folder, "end")["open"]) == (CODE, 2, 5)
 
 
@@ -84,7 +84,7 @@ def exported(run: Run, there: Store, folder: Path) -> Run:
 
 def pushed(run: Run, there: Store, _: Path) -> Run:
     transfer_run(Store(run.storage), "r", there)
-    return there.run("r")
+    return there.get_run("r")
 
 
 def packed(run: Run, there: Store, _: Path) -> Run:
@@ -92,7 +92,7 @@ def packed(run: Run, there: Store, _: Path) -> Run:
     transfer_run(Store(run.storage), "r", there)
     for key in [key for key in there.storage.list(run.prefix) if "/attempts/" in key]:
         del there.storage._objects[key]  # type: ignore[attr-defined]
-    return there.run("r")
+    return there.get_run("r")
 
 
 @pytest.mark.parametrize("way", [exported, pushed, packed])

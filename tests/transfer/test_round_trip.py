@@ -53,7 +53,9 @@ def test_an_import_is_the_run(
     assert exported.size == (folder / "run.json").stat().st_size
     assert not exported.left_out
     arrived = import_run(target, folder / "run.json")
-    assert told(arrived) == told(run) == told(runstore.open(folder / "run.json").run(RUN_ID))
+    assert (
+        told(arrived) == told(run) == told(runstore.open_store(folder / "run.json").get_run(RUN_ID))
+    )
     assert of_run(objects(target), packs=False) == of_run(objects(source), packs=False)
     # The same records are the same bytes, wherever they stand and however they are packed.
     assert all(problem is None for _, problem in verified(arrived))
@@ -79,7 +81,7 @@ def test_a_push_is_the_run_and_a_pull_brings_back_what_was_done(dag: Dag, seed: 
     done = transfer_run(bucket, RUN_ID, laptop)
     assert of_run(objects(laptop)) == of_run(objects(bucket))
     assert done.records + done.packs + done.blobs == len(of_run(objects(bucket)))
-    mine = laptop.run(RUN_ID)
+    mine = laptop.get_run(RUN_ID)
     assert told(mine) == told(run)
 
     invoke(mine, random.Random(seed), "retry")
@@ -104,7 +106,7 @@ def test_a_fork_takes_its_pack_along(
     invoke(fork, random.Random(seed), "fork")
     export_run(fork, path, artifacts="all")
     arrived = import_run(target, path)
-    assert told(arrived) == told(fork) == told(runstore.open(path).run("fork"))
+    assert told(arrived) == told(fork) == told(runstore.open_store(path).get_run("fork"))
     pack = (fork.record.origin or {}).get("pack")
     if pack:
         reached()
@@ -126,7 +128,7 @@ def run(tmp_path: Path) -> Run:
             ]
         }
     )
-    run = runstore.open(tmp_path / "store", durable=False).create_run(dag, run_id="r")
+    run = runstore.open_store(tmp_path / "store", durable=False).create_run(dag, run_id="r")
     run.begin_invocation("start")
     with run.begin("a") as attempt:
         attempt.save_bytes("needed.bin", b"n" * 3_000_000)
@@ -169,7 +171,7 @@ def test_blobs_that_are_gone_or_damaged_are_left_out_and_told(run: Run, tmp_path
         arrived.blobs.read(broken)
     pushed = transfer_run(Store(run.storage), "r", target := memory())
     assert pushed.left_out == [broken.sha256]
-    assert target.run("r").plan()["a"].action == "RUN"
+    assert target.get_run("r").plan()["a"].action == "RUN"
 
 
 def test_a_damaged_record_stops_the_export_and_leaves_no_file(run: Run, tmp_path: Path) -> None:
@@ -191,7 +193,7 @@ def test_a_file_that_was_reformatted_is_refused(run: Run, tmp_path: Path, how: A
     export_run(run, tmp_path / "r.json", artifacts="all")
     path = tmp_path / "again.json"
     path.write_text(json.dumps(json.loads((tmp_path / "r.json").read_bytes()), **how))
-    for opened in (lambda: import_run(memory(), path), lambda: runstore.open(path)):
+    for opened in (lambda: import_run(memory(), path), lambda: runstore.open_store(path)):
         with pytest.raises(ImportRefusedError, match=r"reformatted.*export the run again"):
             opened()
 
@@ -205,14 +207,14 @@ def test_a_field_of_a_later_minor_version_is_ignored(run: Run, tmp_path: Path) -
 
 def test_the_file_is_a_store_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
     export_run(run, tmp_path / "r.json", artifacts="all")
-    store = runstore.open(tmp_path / "r.json")
-    assert list(store.runs()) == ["r"]
+    store = runstore.open_store(tmp_path / "r.json")
+    assert list(store.run_ids()) == ["r"]
     with pytest.raises(StorageError, match="read-only: `runstore import`"):
-        store.run("r").begin("b")
+        store.get_run("r").begin("b")
     with pytest.raises(StorageError, match="read-only"):
         import_run(store, _other(tmp_path))
     with pytest.raises(RunNotFoundError):
-        store.run("another")
+        store.get_run("another")
 
 
 def _other(tmp_path: Path) -> Path:

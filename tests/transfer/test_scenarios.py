@@ -32,10 +32,10 @@ def test_exported_and_imported(scenario: dict[str, Any], tmp_path: Path) -> None
     def move(url: str) -> str:
         nonlocal moves
         moves += 1
-        store = runstore.open(url)
-        target = runstore.open(tmp_path / f"store{moves}", durable=False)
-        for run_id in store.runs():
-            export_run(store.run(run_id), tmp_path / "run.json")
+        store = runstore.open_store(url)
+        target = runstore.open_store(tmp_path / f"store{moves}", durable=False)
+        for run_id in store.run_ids():
+            export_run(store.get_run(run_id), tmp_path / "run.json")
             import_run(target, tmp_path / "run.json")
         return target.url
 
@@ -49,8 +49,8 @@ def test_pushed_and_pulled(scenario: dict[str, Any], tmp_path: Path) -> None:
 
     def move(url: str) -> str:
         other = tmp_path / ("bucket" if url.endswith("laptop") else "laptop")
-        store, target = runstore.open(url), runstore.open(other, durable=False)
-        for run_id in store.runs():
+        store, target = runstore.open_store(url), runstore.open_store(other, durable=False)
+        for run_id in store.run_ids():
             transfer_run(store, run_id, target)
         return target.url
 
@@ -79,8 +79,8 @@ def test_pushed_to_a_bucket_and_pulled(
         nonlocal moves
         moves += 1
         there = laptop if url == remote else remote
-        store, target = runstore.open(url), runstore.open(there, durable=False)
-        for run_id in store.runs():
+        store, target = runstore.open_store(url), runstore.open_store(there, durable=False)
+        for run_id in store.run_ids():
             transfer_run(store, run_id, target)
         return there
 

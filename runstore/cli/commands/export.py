@@ -75,8 +75,8 @@ def _not_asked_for(path: str) -> int:
     from runstore.upkeep.verify import named_blobs
 
     store = Place(path).open()
-    (run_id,) = store.runs()
-    run = store.run(run_id)
+    (run_id,) = store.run_ids()
+    run = store.get_run(run_id)
     folder = run.prefix + keys.BLOBS
     there = {key.rpartition("/")[2] for key in run.storage.list(folder)}
     return len(named_blobs(run) - there)

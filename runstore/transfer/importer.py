@@ -59,7 +59,7 @@ def import_run(
     copy_run(
         source, check.run_id, store, workers=workers, progress=progress, arrival=arrival, pack=True
     )
-    return store.run(check.run_id)
+    return store.get_run(check.run_id)
 
 
 _AGAIN = "export the run again, and see that the file comes from where you think"
