@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 
 import pytest
+from msgspec.structs import force_setattr
 
 from runstore.dag import Dag, Map, Parallel, Task, structure, walk
 from runstore.plan import Action, Planner, Reason
@@ -57,7 +58,7 @@ def test_a_planner_that_is_kept_knows_each_run_and_invocation_for_itself() -> No
     planner = Planner(dag(t("a")))
     for i in range(50):
         sim = Simulation(dag(t("a", type="shell")) if i % 2 else dag(t("a")))
-        sim.history.run.run_id = f"r{i}"
+        force_setattr(sim.history.run, "run_id", f"r{i}")
         invocation = sim.invoke()
         sim.work(invocation, lambda step: {})
         assert planner.plan(sim.history)["a"].action == ("RUN" if i % 2 else "SKIP")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import force_setattr
 
 from runstore import Dag, Task
 from runstore.errors import StructureChangedError
@@ -59,7 +60,7 @@ def test_what_its_invocation_no_longer_tells_stays_behind():
 
 def forged(run_id="r", path="a"):
     end = End("other", path, 1, "0" * 32, "i", "succeeded", Consumed(), outputs={"x": 1, "y": 1})
-    end.run_nonce = NONCE
+    force_setattr(end, "run_nonce", NONCE)
     return to_pack(run_id, NONCE, [frame(to_body(end))[0]])[0]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import force_setattr
 
 from runstore import fork, sequence, start, task
 from runstore.records import Consumed, End, Holder, Start
@@ -91,15 +92,15 @@ def test_a_run_can_stand_in_packs_alone(order):
     made = []
     for n in range(4):
         started = Start("r", f"n{n}", 1, f"{n:032}", "i", Holder("h"), "t", Consumed())
-        started.run_nonce = run.record.nonce
+        force_setattr(started, "run_nonce", run.record.nonce)
         data, digest = frame(to_body(started))
         made.append(data)
         if n != 2:
             end = End("r", f"n{n}", 1, f"{n:032}", "i", "succeeded", Consumed(), digest)
-            end.run_nonce = run.record.nonce
+            force_setattr(end, "run_nonce", run.record.nonce)
             made.append(frame(to_body(end))[0])
     lone = End("r", "lone", 1, "0" * 32, "i", "succeeded", Consumed(), "0" * 64)
-    lone.run_nonce = run.record.nonce
+    force_setattr(lone, "run_nonce", run.record.nonce)
     made.append(frame(to_body(lone))[0])
     data, digest = to_pack("r", run.record.nonce, made[::order])
     storage.create(prefix(storage) + f"packs/{digest}.json", data)
