@@ -84,7 +84,7 @@ def test_a_pack_of_another_run_is_not_taken_over():
     store.fork_run(run, OLD, run_id="f")
     store.storage.create(prefix(store.storage, "f") + f"packs/{digest}.json", data)
     record = store.get_run("f").record
-    record.origin = {"run_id": "r", "pack": digest}
+    force_setattr(record, "origin", {"run_id": "r", "pack": digest})
     del store.storage._objects["runs/f/run.json"]
     store.storage.create("runs/f/run.json", frame(to_body(record))[0])
     history = store.get_run("f").history()
