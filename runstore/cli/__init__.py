@@ -76,10 +76,10 @@ class Commands(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> Any:
-        from runstore.cli.exit_codes import leave, perform
+        from runstore.cli.exit_codes import exit_process, run_command
 
         arguments = sys.argv[1:] if args is None else list(args)
-        leave(perform(lambda state: self._call(arguments, state)))
+        exit_process(run_command(lambda state: self._call(arguments, state)))
 
     def _call(self, arguments: list[str], state: dict[str, Any]) -> Any:
         state["arguments"] = arguments

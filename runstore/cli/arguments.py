@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from runstore.cli.render.console import say
-from runstore.cli.store_url import Place, is_exported
+from runstore.cli.store_url import StoreLocation, is_exported
 from runstore.errors import (
     RecordDamagedError,
     RunNotFoundError,
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-def existing_store(place: Place, *, cache: bool = True) -> Store:
+def existing_store(place: StoreLocation, *, cache: bool = True) -> Store:
     """A store to read.
 
     :raises StoreNotFoundError: if there is none.
@@ -57,7 +57,12 @@ def _checked(store: Store) -> Store:
 
 
 def existing_run(
-    place: Place, run_id: str, *, write: bool = False, cache: bool = True, salvage: bool = False
+    place: StoreLocation,
+    run_id: str,
+    *,
+    write: bool = False,
+    cache: bool = True,
+    salvage: bool = False,
 ) -> Run:
     """A run to read, or to go on with. An exported file as ``run_id`` is store and run at once.
 
@@ -68,7 +73,7 @@ def existing_run(
     """
     exported = is_exported(run_id)
     if exported:
-        place = Place(run_id)
+        place = StoreLocation(run_id)
     store = place.open_to_write(cache=cache) if write else place.open(cache=cache)
     if exported:
         (run_id,) = store.run_ids()
@@ -78,8 +83,8 @@ def existing_run(
         _checked(store)
         raise
     except RecordDamagedError as error:
-        from runstore.cli.render.repair import WITHOUT_A_RUN
         from runstore.cli.render.text import verb_line
+        from runstore.upkeep.repair import WITHOUT_A_RUN
         from runstore.upkeep.salvage import Salvaged
 
         if salvage:
@@ -92,7 +97,7 @@ def existing_run(
 
 def tell_salvaged(run: Run) -> None:
     """For verbs that read no more than they are asked for: say so, if its record is damaged."""
-    from runstore.cli.render.repair import WITHOUT_A_RUN
+    from runstore.upkeep.repair import WITHOUT_A_RUN
     from runstore.upkeep.salvage import Salvaged
 
     if isinstance(run, Salvaged):

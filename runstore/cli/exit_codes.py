@@ -24,9 +24,9 @@ __all__ = [
     "FAILED",
     "REFUSED",
     "Terminated",
-    "complain",
-    "leave",
-    "perform",
+    "print_error",
+    "exit_process",
+    "run_command",
 ]
 
 DONE = 0
@@ -44,7 +44,7 @@ class Terminated(BaseException):
         self.signal = signal.Signals(number)
 
 
-def perform(action: Callable[[dict[str, Any]], Any]) -> int:
+def run_command(action: Callable[[dict[str, Any]], Any]) -> int:
     """Do it; the exit code. What it raises becomes a sentence on stderr."""
     state: dict[str, Any] = {"debug": False}
     _open_closed()
@@ -104,25 +104,25 @@ def _code(error: BaseException) -> int:
     if isinstance(error, click.exceptions.Exit):  # --help and --version
         return error.exit_code
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        complain("cancelled")
+        print_error("cancelled")
         return _SIGNALLED + signal.SIGINT
     if isinstance(error, Terminated):
-        complain(f"cancelled by {error.signal.name}")
+        print_error(f"cancelled by {error.signal.name}")
         return _SIGNALLED + error.signal
     if isinstance(error, click.ClickException):
         return _usage(error)
     if isinstance(error, RunstoreError):
-        complain(str(error))
+        print_error(str(error))
         if isinstance(error, DamagedError | StorageError):
             return REFUSED if isinstance(error, StoreNotFoundError) else DAMAGED
         return REFUSED
     if isinstance(error, OSError):
-        complain(f"{error} (--debug shows where)")
+        print_error(f"{error} (--debug shows where)")
         return DAMAGED
     if isinstance(error, MemoryError):
-        complain("out of memory (--debug shows where)")
+        print_error("out of memory (--debug shows where)")
         return BUG
-    complain(
+    print_error(
         f"this is a bug in runstore ({type(error).__name__}: {clean(str(error), 200)}): "
         f"run it again with --debug, and report what that shows"
     )
@@ -136,11 +136,11 @@ def _usage(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
     where = f" (see {context.command_path} --help)" if context is not None else ""
     message = error.format_message().rstrip(".")
-    complain(f"{message[:1].lower()}{message[1:]}{where}")
+    print_error(f"{message[:1].lower()}{message[1:]}{where}")
     return REFUSED
 
 
-def complain(message: str) -> None:
+def print_error(message: str) -> None:
     """``error: ...`` on stderr; nothing, where stderr is gone."""
     with contextlib.suppress(OSError):
         first, *rest = clean(message, 4000, keep_lines=True).split("\n")
@@ -148,7 +148,7 @@ def complain(message: str) -> None:
         say(f"error: {first}", *(f"  {line}" for line in rest), err=True)
 
 
-def leave(code: int) -> NoReturn:
+def exit_process(code: int) -> NoReturn:
     """End the process, promptly: a task that hangs in a thread does not hold it up."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):

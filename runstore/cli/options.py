@@ -13,7 +13,7 @@ import click
 
 from runstore.cli import debug
 from runstore.cli.render.console import ask
-from runstore.cli.store_url import DEFAULT_STORE, Place
+from runstore.cli.store_url import DEFAULT_STORE, StoreLocation
 from runstore.errors import InputError, ParameterError
 from runstore.storage import expand_home
 
@@ -95,12 +95,12 @@ class Takeover(Age):
 
 
 def store_option(function: F) -> F:
-    """``--store`` and ``--storage-option``, given as ``store``, a `Place`; and ``--debug`` after
-    the verb too."""
+    """``--store`` and ``--storage-option``, given as ``store``, a `StoreLocation`; and ``--debug``
+    after the verb too."""
 
     @functools.wraps(function)
     def with_place(*words: Any, **options: Any) -> Any:
-        options["store"] = Place(
+        options["store"] = StoreLocation(
             expand_home(options["store"]),
             options.pop("storage_options"),
             options.pop("single_writer", False),

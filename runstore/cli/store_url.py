@@ -11,7 +11,7 @@ from runstore.storage import expand_home
 if TYPE_CHECKING:
     from runstore.store import Store
 
-__all__ = ["DEFAULT_STORE", "Place", "is_exported", "uses_cache"]
+__all__ = ["DEFAULT_STORE", "StoreLocation", "is_exported", "uses_cache"]
 
 DEFAULT_STORE = ".runstore"
 
@@ -26,7 +26,7 @@ def uses_cache() -> bool:
     return os.environ.get("RUNSTORE_CACHE", "").lower() not in ("0", "no", "off", "false")
 
 
-class Place(NamedTuple):
+class StoreLocation(NamedTuple):
     """A store that is not opened yet."""
 
     url: str
@@ -34,9 +34,9 @@ class Place(NamedTuple):
     """Of ``--storage-option``, as they were given."""
     single_writer: bool = False
 
-    def at(self, url: str) -> Place:
+    def at(self, url: str) -> StoreLocation:
         """Another place, with the same options if it is remote."""
-        return self._replace(url=url) if _is_remote(url) else Place(expand_home(url))
+        return self._replace(url=url) if _is_remote(url) else StoreLocation(expand_home(url))
 
     def open(self, *, cache: bool = True) -> Store:
         """The store. ``cache=False``: what is read must come from there, at any price.

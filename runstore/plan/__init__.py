@@ -60,18 +60,23 @@ class Planner:
         stale = self._stale_structure(history)
         focused = None if paths is None else focus(self._root, paths)
         kept = self._keep(history, invocation) if focused is None else None
-        remake: frozenset[str] = frozenset()
+        to_regenerate: frozenset[str] = frozenset()
         while True:
             evaluation = Evaluation(
-                self._root, history, invocation, stale_structure=stale, focus=focused, remake=remake
+                self._root,
+                history,
+                invocation,
+                stale_structure=stale,
+                focus=focused,
+                to_regenerate=to_regenerate,
             )
             status = evaluation.run(kept)
             evaluation.want_inside()
             # A missing output matters if something that is to run may load it; making it again
             # may want others, further up. Each round adds one at least, so there is an end to it.
-            if evaluation.wanted <= remake:
+            if evaluation.missing_outputs <= to_regenerate:
                 break
-            remake |= evaluation.wanted
+            to_regenerate |= evaluation.missing_outputs
         values = {
             name: history.run.parameters[name]
             for name in history.run.parameters

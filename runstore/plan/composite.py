@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from runstore.canonical import digest, dumps
 from runstore.paths import escape
 from runstore.plan.artifacts import hand_on
-from runstore.plan.context import Context, emit
+from runstore.plan.context import Context, append_steps
 from runstore.plan.digests import composite_result, ends_digest, shown
 from runstore.plan.state import (
     DONE,
@@ -39,14 +39,14 @@ class Composites(Context):
     """The part of :class:`~runstore.plan.evaluate.Evaluation` that knows the composite kinds."""
 
     def composite(
-        self, vertex: Vertex, frame: Frame, behind: bool, settle: bool
+        self, vertex: Vertex, frame: Frame, failure_upstream: bool, settle: bool
     ) -> Generator[Any, Any, State]:
         """Evaluate a composite whose upstream is settled and whose trigger is met."""
         path, out = frame.prefix + vertex.name, frame.out
-        scope = Scope(vertex, frame, behind)
+        scope = Scope(vertex, frame, failure_upstream)
         if self.asks_ends:
             scope.trace = self.followed(vertex, frame)
-        if frame.scope is not None and vertex.opener:
+        if frame.scope is not None and vertex.is_root:
             scope.handled = frame.scope.handled
         if vertex.handles:
             handled = {
@@ -59,13 +59,13 @@ class Composites(Context):
         for name in vertex.reader:
             found = self.find(vertex, name, frame)
             if found is None:
-                return self._undecided(vertex, name, frame, behind)
+                return self._undecided(vertex, name, frame, failure_upstream)
             value, params[name] = found
             value = self._content(value)
             if value is _UNREAD:
-                self.emit(vertex, frame, Action.WAIT, _UNKNOWN[vertex.kind])
-                self.want(vertex, frame)
-                return State(path, PENDING, behind)
+                self.append_steps(vertex, frame, Action.WAIT, _UNKNOWN[vertex.kind])
+                self.request_missing(vertex, frame)
+                return State(path, PENDING, failure_upstream)
         at = len(out)
         out.append(Step(path, Action.SKIP, Reason.SUCCEEDED, None, "", vertex.kind))
         inside = Inside(vertex, path, scope, frame, settle)
@@ -95,12 +95,12 @@ class Composites(Context):
         params: dict[str, str],
     ) -> State:
         vertex = inside.vertex
-        state = State(inside.path, status, inside.scope.behind or status == FAILED)
+        state = State(inside.path, status, inside.scope.failure_upstream or status == FAILED)
         saved: dict[str, Frame] = {}
         for body in bodies:
             for each in body.states:
-                if each.behind:
-                    state.behind = True
+                if each.failure_upstream:
+                    state.failure_upstream = True
                 if each.interrupted:
                     state.interrupted = True
                 if each.reopens:
@@ -129,16 +129,16 @@ class Composites(Context):
             state.result = composite_result(vertex.kind, params, own, results)
         return state
 
-    def _undecided(self, vertex: Vertex, name: str, frame: Frame, behind: bool) -> State:
-        if behind:
-            self.emit(vertex, frame, Action.OMIT, Reason.UPSTREAM_FAILED)
-            return self.without_attempt(vertex, frame, UPSTREAM_FAILED, behind)
+    def _undecided(self, vertex: Vertex, name: str, frame: Frame, failure_upstream: bool) -> State:
+        if failure_upstream:
+            self.append_steps(vertex, frame, Action.OMIT, Reason.UPSTREAM_FAILED)
+            return self.without_attempt(vertex, frame, UPSTREAM_FAILED, failure_upstream)
         path = frame.prefix + vertex.name
         detail = f"nothing that ran gave {path} its parameter {name!r}"
         step = Step(path, Action.FAILED, Reason.PARAMETER_MISSING, None, detail, vertex.kind)
         frame.out.append(step)
         _omit_inside(vertex, path, frame.out)
-        return self.without_attempt(vertex, frame, FAILED, behind)
+        return self.without_attempt(vertex, frame, FAILED, failure_upstream)
 
     def _content(self, value: Any) -> Any:
         """A deciding value itself, where it stands in a blob. One in a codec, which is no JSON and
@@ -216,7 +216,7 @@ class Composites(Context):
             if other != branch:
                 prefix = f"{path}:{escape(other)}/"
                 for each in graph.order:
-                    emit(each, prefix + each.name, Action.OMIT, Reason.NOT_TAKEN, out)
+                    append_steps(each, prefix + each.name, Action.OMIT, Reason.NOT_TAKEN, out)
         outputs = exports(taken, at.states) if status == DONE else {}
         return status, [at], outputs, None
 
@@ -247,13 +247,15 @@ class Composites(Context):
         turns: dict[str, Frame] = {}
         first = inside.scope
         for i in range(limit):
-            scope = inside.scope = Scope(vertex, inside.frame, first.behind)
+            scope = inside.scope = Scope(vertex, inside.frame, first.failure_upstream)
             scope.handled = first.handled
             scope.previous, scope.earlier, scope.turns = dict(valued), earlier, turns
             scope.place, scope.turn, scope.trace = path, i, first.trace
             if bodies:
                 before = bodies[-1].states
-                scope.behind = first.behind or any(state.behind for state in before)
+                scope.failure_upstream = first.failure_upstream or any(
+                    state.failure_upstream for state in before
+                )
                 previous = f"{path}@{i - 1}"
                 if vertex.needed:
                     results = {v.node.name: before[v.at].result for v in body.vertices}
@@ -325,7 +327,7 @@ def _omit_inside(vertex: Vertex, path: str, out: list[Step]) -> None:
     for branch, body in vertex.bodies.items():
         prefix = f"{path}:{escape(branch)}/" if branch else f"{path}/"
         for each in body.order:
-            emit(each, prefix + each.name, Action.OMIT, Reason.UPSTREAM_FAILED, out)
+            append_steps(each, prefix + each.name, Action.OMIT, Reason.UPSTREAM_FAILED, out)
 
 
 _UNREAD = object()

@@ -41,7 +41,7 @@ class Context(ABC):
         *,
         stale_structure: Mapping[str, frozenset[str]],
         focus: Mapping[str, frozenset[str]] | None,
-        remake: frozenset[str],
+        to_regenerate: frozenset[str],
     ) -> None:
         self.root = root
         self.history = history
@@ -53,16 +53,16 @@ class Context(ABC):
         """Invocation -> template paths whose own structure was another one there."""
         self.focus = focus
         """See :func:`runstore.plan.focus.focus`; ``None``: everything matters."""
-        self.remake = remake
+        self.to_regenerate = to_regenerate
         """Paths whose outputs are missing and wanted."""
-        self.wanted: set[str] = set()
+        self.missing_outputs: set[str] = set()
         """Paths of missing outputs that something to run may load."""
         self.wanted_in: set[str] = set()
         """Composites and iterations in which all that is missing is wanted."""
         self.several = len(history.invocations) > 1 or bool(history.adopted)
         self.asks_ends = root.asks_ends
         self.overridden = history.overridden
-        self.ahead = 0
+        self.lookahead_depth = 0
         """How many graphs are looked ahead into at the moment: what is found there is no plan."""
         self.seen_ahead: dict[str, tuple[frozenset[int], frozenset[int]]] = {}
         """Prefix of a graph with handlers -> the failures that they settled, and that they are
@@ -135,12 +135,12 @@ class Context(ABC):
         if vertex.handles:
             for i in self.targets(vertex, states):
                 results[states[i].path] = known(states[i].result)
-        if scope is not None and vertex.opener:
-            for up in vertex.outer_only:
+        if scope is not None and vertex.is_root:
+            for up in vertex.inherited_order_only:
                 state = frame.upstream(up)
                 results[state.path] = known(state.result)
-            if vertex.turns_only:
-                results |= _before(scope, vertex.turns_only)
+            if vertex.carried_order_only:
+                results |= _before(scope, vertex.carried_order_only)
             results.update(scope.handled)
         return results
 
@@ -165,15 +165,17 @@ class Context(ABC):
         listed = [at for at in handler.after if states[at].code in (FAILED, UPSTREAM_FAILED)]
         return _union([_culprits(at, handler.graph, states) for at in listed])
 
-    def without_attempt(self, vertex: Vertex, frame: Frame, code: int, behind: bool) -> State:
+    def without_attempt(
+        self, vertex: Vertex, frame: Frame, code: int, failure_upstream: bool
+    ) -> State:
         """The state of a node that was omitted, or failed without an attempt."""
         path = frame.prefix + vertex.name
-        state = State(path, code, behind or code in (FAILED, UPSTREAM_FAILED))
+        state = State(path, code, failure_upstream or code in (FAILED, UPSTREAM_FAILED))
         if self.asks_ends:
             state.trace = self.trace(vertex, frame, ())
         if vertex.needed:
             upstream = {frame.states[i].path: known(frame.states[i].result) for i in vertex.after}
-            if frame.scope is not None and vertex.opener:
+            if frame.scope is not None and vertex.is_root:
                 for up in map(frame.upstream, vertex.outer):
                     upstream[up.path] = known(up.result)
                 upstream |= _before(frame.scope, [out for out, _ in vertex.turns])
@@ -182,14 +184,14 @@ class Context(ABC):
 
     # -- missing outputs -------------------------------------------------------------------------
 
-    def want(self, vertex: Vertex, frame: Frame) -> None:
+    def request_missing(self, vertex: Vertex, frame: Frame) -> None:
         """Note the outputs that are missing from the store and that this node may load."""
-        if self.ahead or not self.history.missing:
+        if self.lookahead_depth or not self.history.missing:
             return
         while True:
-            vertices, seen = vertex.graph.vertices, frame.wanted
+            vertices, seen = vertex.graph.vertices, frame.missing_outputs
             if seen is None:
-                seen = frame.wanted = set()
+                seen = frame.missing_outputs = set()
             stack = [at for at in vertex.after if at not in seen]
             seen.update(stack)
             while stack:
@@ -200,13 +202,13 @@ class Context(ABC):
                 state = frame.states[at]
                 if state.end is not None:
                     if not self.history.missing.isdisjoint(self.history.blobs_of(state.end)):
-                        self.wanted.add(state.path)
+                        self.missing_outputs.add(state.path)
                 elif vertices[at].bodies and state.code == DONE:
                     self.wanted_in.add(state.path)
             scope = frame.scope
-            if scope is None or scope.wanted:
+            if scope is None or scope.missing_outputs:
                 return
-            scope.wanted = True
+            scope.missing_outputs = True
             self.wanted_in.update(f"{scope.place}@{turn}" for turn in range(scope.turn))
             vertex, frame = scope.owner, scope.frame
 
@@ -215,18 +217,18 @@ class Context(ABC):
         if self.wanted_in:
             for path in self.history.lacking():
                 if any(path[:at] in self.wanted_in for at in cuts(path)):
-                    self.wanted.add(path)
+                    self.missing_outputs.add(path)
 
     # -- what is said of nodes that are not looked into ------------------------------------------
 
-    def emit(
+    def append_steps(
         self, vertex: Vertex, frame: Frame, action: Action, reason: Reason, detail: str = ""
     ) -> None:
         """A step for a node, and for every node in it, under its template path."""
-        emit(vertex, frame.prefix + vertex.name, action, reason, frame.out, detail)
+        append_steps(vertex, frame.prefix + vertex.name, action, reason, frame.out, detail)
 
 
-def emit(
+def append_steps(
     vertex: Vertex,
     path: str,
     action: Action,
@@ -234,7 +236,7 @@ def emit(
     out: list[Step],
     detail: str = "",
 ) -> None:
-    """See :meth:`Context.emit`."""
+    """See :meth:`Context.append_steps`."""
     stack = [(vertex, path)]
     while stack:
         node, at = stack.pop()
@@ -262,7 +264,7 @@ def _culprits(start: int, graph: Graph, states: list[State]) -> frozenset[int]:
         ups: tuple[int, ...] = ()
         if state.code == FAILED:
             state.culprits = _NOBODY if state.interrupted else frozenset((at,))
-        elif state.code == UPSTREAM_FAILED or state.behind:
+        elif state.code == UPSTREAM_FAILED or state.failure_upstream:
             ups = graph.vertices[at].after
             direct = [up for up in ups if states[up].code in (FAILED, UPSTREAM_FAILED)]
             # By its trigger; else it lacks a value, since something further up has failed.

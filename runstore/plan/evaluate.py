@@ -88,13 +88,15 @@ class Evaluation(Tasks, Composites, Handlers):
             # as settled, and see which of them a handler has consumed. Who looked ahead around
             # this graph saw it as it is: its turn comes when nothing that it follows is to run.
             if frame.prefix not in self.seen_ahead:
-                ahead = Frame(graph, frame.scope, frame.prefix, frame.key, frame.item, True, [])
-                self.ahead += 1
-                yield self.graph(ahead)
-                self.ahead -= 1
+                lookahead_depth = Frame(
+                    graph, frame.scope, frame.prefix, frame.key, frame.item, True, []
+                )
+                self.lookahead_depth += 1
+                yield self.graph(lookahead_depth)
+                self.lookahead_depth -= 1
             settled, waiting = self.seen_ahead[frame.prefix]
-        wanted = self.focus.get(graph.template) if self.focus is not None else None
-        behind_scope = frame.scope is not None and frame.scope.behind
+        missing_outputs = self.focus.get(graph.template) if self.focus is not None else None
+        behind_scope = frame.scope is not None and frame.scope.failure_upstream
         begins: dict[int, int] = {}
         kept = self._kept if frame.scope is None else None
         for vertex in graph.order:
@@ -111,34 +113,36 @@ class Evaluation(Tasks, Composites, Handlers):
                     states[vertex.at] = before.state
                     out += before.steps
                     continue
-            if wanted is not None and vertex.node.name not in wanted:
+            if missing_outputs is not None and vertex.node.name not in missing_outputs:
                 states[vertex.at] = State(frame.prefix + vertex.name, PENDING)
                 continue
-            code, behind = _upstream(vertex, states, behind_scope)
+            code, failure_upstream = _upstream(vertex, states, behind_scope)
             settle = tentative or vertex.at in settled
             if code == PENDING:
                 before = kept.get(vertex.at) if kept is not None else None
                 if (
                     before is not None
                     and before.state.code == PENDING
-                    and before.state.behind == behind
+                    and before.state.failure_upstream == failure_upstream
                 ):
                     # What waited waits in the same words: not said anew each time.
                     states[vertex.at] = before.state
                     begins[vertex.at] = begin
                     out += before.steps
                     continue
-                state = State(frame.prefix + vertex.name, PENDING, behind)
-                self.emit(vertex, frame, Action.WAIT, Reason.UPSTREAM_PENDING)
+                state = State(frame.prefix + vertex.name, PENDING, failure_upstream)
+                self.append_steps(vertex, frame, Action.WAIT, Reason.UPSTREAM_PENDING)
             elif code is not None:
-                state = self._omitted(vertex, frame, code, behind)
+                state = self._omitted(vertex, frame, code, failure_upstream)
             elif vertex.at in waiting:
                 state = State(frame.prefix + vertex.name, PENDING, True)
-                self.emit(vertex, frame, Action.WAIT, Reason.IN_PROGRESS, "its handler is at it")
+                self.append_steps(
+                    vertex, frame, Action.WAIT, Reason.IN_PROGRESS, "its handler is at it"
+                )
             elif vertex.kind == "task":
-                state = self.task(vertex, frame, behind, settle)
+                state = self.task(vertex, frame, failure_upstream, settle)
             else:
-                state = yield self.composite(vertex, frame, behind, settle)
+                state = yield self.composite(vertex, frame, failure_upstream, settle)
             states[vertex.at] = state
             if kept is not None and (code == PENDING or state.code == DONE):
                 ups = [states[i] for i in vertex.after]
@@ -149,7 +153,7 @@ class Evaluation(Tasks, Composites, Handlers):
                     _say_handled(out, begin, len(out))
         if graph.handlers and tentative:
             found = settled, _ = self.handled(graph, states)
-            if self.ahead:
+            if self.lookahead_depth:
                 self.seen_ahead[frame.prefix] = found
         open_ = [at for at in begins if states[at].code == PENDING or at not in settled]
         for at in open_:
@@ -160,20 +164,23 @@ class Evaluation(Tasks, Composites, Handlers):
     def leaf(self, frame: Frame) -> int:
         """:meth:`graph`, for a plain body: a map has one for each item, and the way through a
         generator takes as long as what is decided there."""
-        states, behind_scope = frame.states, frame.scope is not None and frame.scope.behind
+        states, behind_scope = (
+            frame.states,
+            frame.scope is not None and frame.scope.failure_upstream,
+        )
         status, out = DONE, frame.out
         for vertex in frame.graph.order:
             begin = len(out)
-            code, behind = None, behind_scope
-            if not vertex.free:
-                code, behind = _upstream(vertex, states, behind_scope)
+            code, failure_upstream = None, behind_scope
+            if not vertex.always_runs:
+                code, failure_upstream = _upstream(vertex, states, behind_scope)
             if code is None:
-                state = self.task(vertex, frame, behind, frame.tentative)
+                state = self.task(vertex, frame, failure_upstream, frame.tentative)
             elif code == PENDING:
-                state = State(frame.prefix + vertex.name, PENDING, behind)
-                self.emit(vertex, frame, Action.WAIT, Reason.UPSTREAM_PENDING)
+                state = State(frame.prefix + vertex.name, PENDING, failure_upstream)
+                self.append_steps(vertex, frame, Action.WAIT, Reason.UPSTREAM_PENDING)
             else:
-                state = self._omitted(vertex, frame, code, behind)
+                state = self._omitted(vertex, frame, code, failure_upstream)
             states[vertex.at] = state
             if state.code == PENDING or state.code == FAILED:
                 if status != PENDING:
@@ -181,14 +188,16 @@ class Evaluation(Tasks, Composites, Handlers):
                 frame.say(out[begin])
         return status
 
-    def _omitted(self, vertex: Vertex, frame: Frame, code: int, behind: bool) -> State:
+    def _omitted(self, vertex: Vertex, frame: Frame, code: int, failure_upstream: bool) -> State:
         missed = code == NOT_TAKEN
         reason = Reason.TRIGGER_NOT_MET if missed else Reason.UPSTREAM_FAILED
-        self.emit(vertex, frame, Action.OMIT, reason)
-        return self.without_attempt(vertex, frame, code, behind)
+        self.append_steps(vertex, frame, Action.OMIT, reason)
+        return self.without_attempt(vertex, frame, code, failure_upstream)
 
 
-def _upstream(vertex: Vertex, states: list[State], behind: bool) -> tuple[int | None, bool]:
+def _upstream(
+    vertex: Vertex, states: list[State], failure_upstream: bool
+) -> tuple[int | None, bool]:
     """What becomes of a node by what it follows, ``None`` if its turn has come; and whether
     anything it follows failed."""
     pending = failed = omitted = succeeded = False
@@ -202,11 +211,11 @@ def _upstream(vertex: Vertex, states: list[State], behind: bool) -> tuple[int | 
             omitted = True
         else:
             failed = True
-        if up.behind:
-            behind = True
+        if up.failure_upstream:
+            failure_upstream = True
     if pending:
-        return PENDING, behind
-    return _trigger(vertex.trigger, succeeded, failed, omitted), behind
+        return PENDING, failure_upstream
+    return _trigger(vertex.trigger, succeeded, failed, omitted), failure_upstream
 
 
 def _trigger(trigger: str, succeeded: bool, failed: bool, omitted: bool) -> int | None:

@@ -16,12 +16,12 @@ def focus(root: Graph, paths: Iterable[str]) -> dict[str, frozenset[str]]:
     """For each graph on the way to the paths, the nodes of it that matter; for each map or parallel
     on the way, the items or branches. What is not in it counts as a whole: what is only followed,
     what a handler follows, and loops, whose iterations follow one another."""
-    wanted: dict[str, set[str]] = {}
+    missing_outputs: dict[str, set[str]] = {}
     whole: set[str] = set()
     for text in paths:
         for place in _way(root, text):
             graph, vertex, segment = place.graph, place.vertex, place.segment
-            wanted.setdefault(graph.template, set()).update(
+            missing_outputs.setdefault(graph.template, set()).update(
                 graph.vertices[i].node.name for i in place.before
             )
             if place.whole:
@@ -30,12 +30,12 @@ def focus(root: Graph, paths: Iterable[str]) -> dict[str, frozenset[str]]:
             at = place.prefix + vertex.name
             if segment.item is not None:
                 key = segment.item if segment.k == 1 else f"{segment.item}#{segment.k}"
-                wanted.setdefault(at, set()).add(key)
+                missing_outputs.setdefault(at, set()).add(key)
             elif segment.branch is not None and vertex.kind == "parallel":
-                wanted.setdefault(at, set()).add(segment.branch)
+                missing_outputs.setdefault(at, set()).add(segment.branch)
     return {
         key: frozenset(names)
-        for key, names in wanted.items()
+        for key, names in missing_outputs.items()
         if not any(within(template(key.rstrip("/")), path) for path in whole)
     }
 
@@ -92,7 +92,7 @@ def _with_upstream(graph: Graph, vertex: Vertex) -> tuple[set[int], bool]:
     so on; and whether there are such handlers."""
     followers = graph.dag.wiring.before
     found: set[int] = set()
-    behind: set[int] = set()
+    failure_upstream: set[int] = set()
     handlers = False
     stack = [vertex.at]
     while stack:
@@ -104,8 +104,8 @@ def _with_upstream(graph: Graph, vertex: Vertex) -> tuple[set[int], bool]:
         further = [at] if graph.handlers else []
         while further:
             for follower in followers[further.pop()]:
-                if follower not in behind:
-                    behind.add(follower)
+                if follower not in failure_upstream:
+                    failure_upstream.add(follower)
                     further.append(follower)
                     if graph.vertices[follower].handles:
                         handlers = True

@@ -1,6 +1,5 @@
-"""What the planner works out once for a DAG: which results will be asked for, and who opens what.
-
-Nothing here depends on records.
+"""What the planner works out once for a DAG, before it sees a record: which results its nodes
+consume, and what the root nodes of each body follow outside of it.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["Graph", "Vertex", "prepare"]
 
 
-Turn = tuple[int, "Vertex"]
-"""A loop, and how many scopes out from the body it stands whose nodes follow its iterations."""
+LoopCarry = tuple[int, "Vertex"]
+"""A loop whose previous iteration the root nodes of a body depend on, and how many scopes outward
+it is (0: the body is its own)."""
 
 
 class Vertex:
@@ -26,22 +26,23 @@ class Vertex:
 
     __slots__ = (
         "after",
-        "asks",
+        "always_runs",
         "at",
         "bodies",
+        "carried_order_only",
+        "consumes_all_upstream",
         "cutoff",
-        "every",
-        "free",
         "graph",
         "handles",
+        "inherited_order_only",
+        "is_root",
         "kind",
         "name",
         "needed",
+        "needs_results",
         "node",
-        "opener",
         "order_only",
         "outer",
-        "outer_only",
         "params",
         "reader",
         "reads",
@@ -50,7 +51,6 @@ class Vertex:
         "template",
         "trigger",
         "turns",
-        "turns_only",
     )
 
     def __init__(self, node: AnyNode, at: int, graph: Graph) -> None:
@@ -70,8 +70,8 @@ class Vertex:
         self.params = tuple(sorted(node.params)) if node.kind == "task" else ()
         self.cutoff = node.config.get("cutoff") is not False
         # one_failed and all_done consume every direct upstream's result, source or not.
-        self.every = node.trigger in ("one_failed", "all_done")
-        self.opener = not self.after
+        self.consumes_all_upstream = node.trigger in ("one_failed", "all_done")
+        self.is_root = not self.after
         self.reader: tuple[str, ...] = self.params  # what it reads itself
         if node.kind == "map":
             self.reader = (node.over,)
@@ -80,20 +80,23 @@ class Vertex:
         # A name that an item or iteration binds comes from no upstream, whoever returns it.
         self.reads = tuple(name for name in self.reader if name not in graph.bound)
         given = {i for name in self.reads for i in self.sources.get(name, ())}
-        self.order_only = tuple(i for i in self.after if self.every or i not in given)
+        self.order_only = tuple(
+            i for i in self.after if self.consumes_all_upstream or i not in given
+        )
         self.outer: tuple[Vertex, ...] = ()
-        """Of an opener: what it follows outside, less what is carried in."""
-        self.outer_only: tuple[Vertex, ...] = ()
-        """Those of them that are no possible source of what it reads."""
-        self.turns: tuple[Turn, ...] = ()
-        """Of an opener: the loops whose iteration before it follows."""
-        self.turns_only: tuple[int, ...] = ()
-        """How far out those stand that give nothing it reads."""
-        self.asks = False
-        """Whether it consumes results, and not parameters alone."""
+        """Of a root node of a body: the nodes outside that it follows, except those that only
+        give the map's list or the conditional's value."""
+        self.inherited_order_only: tuple[Vertex, ...] = ()
+        """Those of `outer` that cannot be the source of anything it reads."""
+        self.turns: tuple[LoopCarry, ...] = ()
+        """Of a root node of a body: the loops whose previous iteration it depends on."""
+        self.carried_order_only: tuple[int, ...] = ()
+        """Of `turns`, the distances of loops that return nothing it reads."""
+        self.needs_results = False
+        """Whether it consumes results of nodes, besides parameters."""
         self.needed = False
         self.bodies: dict[str, Graph] = {}
-        self.free = self.opener and self.trigger in ("all_success", "all_done")
+        self.always_runs = self.is_root and self.trigger in ("all_success", "all_done")
         """Whether nothing in its graph can keep it from running."""
 
 
@@ -125,15 +128,16 @@ class Graph:
         # The name of its item or iteration, and that with those of the bodies around it.
         self.binds: str | None = None
         self.bound: frozenset[str] = frozenset()
-        # The innermost composite around it that follows something: its upstream is the openers'.
+        # The innermost composite around it that follows something: the root nodes of this graph
+        # inherit its upstream.
         self.anchor: Vertex | None = None
-        self.turns: tuple[Turn, ...] = ()
+        self.turns: tuple[LoopCarry, ...] = ()
         if owner is not None:
             self.bound = owner.graph.bound
             if owner.node.kind in ("map", "loop") and owner.node.as_:
                 self.binds = owner.node.as_
                 self.bound |= {self.binds}
-            self.anchor = owner.graph.anchor if owner.opener else owner
+            self.anchor = owner.graph.anchor if owner.is_root else owner
         self.vertices = [Vertex(node, at, self) for at, node in enumerate(dag.nodes)]
         self.order = [self.vertices[at] for at in dag.wiring.order]
         self.index = dag.wiring.index
@@ -142,7 +146,7 @@ class Graph:
         self._ancestry: Ancestry | None = None
         self.handlers = [vertex for vertex in self.order if vertex.handles]
         self.plain = not self.handlers and all(v.kind == "task" for v in self.vertices)
-        """Whether it is of tasks alone, and none of them a handler."""
+        """Whether all its nodes are tasks, and none a handler."""
         self.asks_ends = False
         """Of the outermost graph: whether some task in it consumes `ends`."""
 
@@ -175,7 +179,8 @@ def prepare(dag: Dag) -> Graph:
 
 
 def _open(graph: Graph, asked: list[Vertex]) -> None:
-    """Who opens the graph has its composite's upstream for upstream, less what that one carries."""
+    """A root node of a body inherits the composite's upstream, except what the map's list or the
+    conditional's value already covers."""
     owner = graph.owner
     inherited: tuple[Vertex, ...] = ()
     if owner is not None:
@@ -188,43 +193,47 @@ def _open(graph: Graph, asked: list[Vertex]) -> None:
         inherited = above
         graph.turns = ((0, owner), *turns) if owner.kind == "loop" else turns
     for vertex in graph.vertices:
-        if vertex.opener:
-            reads = () if vertex.every else vertex.reads
+        if vertex.is_root:
+            reads = () if vertex.consumes_all_upstream else vertex.reads
             vertex.outer = inherited
-            vertex.outer_only = tuple(
+            vertex.inherited_order_only = tuple(
                 up for up in inherited if not any(_may_give(graph, up, name) for name in reads)
             )
             vertex.turns = graph.turns
-            vertex.turns_only = tuple(
+            vertex.carried_order_only = tuple(
                 out for out, loop in graph.turns if _given(loop).isdisjoint(reads)
             )
-        vertex.asks = bool(
-            vertex.order_only or vertex.handles or vertex.outer_only or vertex.turns_only
+        vertex.needs_results = bool(
+            vertex.order_only
+            or vertex.handles
+            or vertex.inherited_order_only
+            or vertex.carried_order_only
         )
         if vertex.kind == "task":
             asked.extend(graph.vertices[i] for i in vertex.order_only)
-            asked.extend(vertex.outer_only)
-            asked.extend(loop for out, loop in vertex.turns if out in vertex.turns_only)
+            asked.extend(vertex.inherited_order_only)
+            asked.extend(loop for out, loop in vertex.turns if out in vertex.carried_order_only)
         if vertex.handles:
             asked.append(vertex)
             asked.extend(graph.vertices[i] for i in vertex.after)
 
 
 def _may_give(graph: Graph, up: Vertex, name: str) -> bool:
-    """Whether a node outside, which an opener of ``graph`` follows, is a possible source for it."""
+    """Whether a node outside, which the root nodes of ``graph`` follow, may be the source of a
+    name that is read in it."""
     assert graph.anchor is not None, "what is outside is followed by a composite around the graph"
     return up.at in graph.anchor.sources.get(name, ())
 
 
 def _given(loop: Vertex) -> frozenset[str]:
-    """The names that an iteration may hand to the next."""
+    """The names that an iteration may hand to the next one."""
     wiring = loop.bodies[""].dag.wiring
     return frozenset((*wiring.exports, *wiring.unclear))
 
 
 def _mark(asked: list[Vertex]) -> None:
-    """A result that is asked for needs those it is made of, and those it follows: if the node turns
-    out to be omitted, its result is over its upstream's."""
+    """Mark the nodes whose result is needed: those asked for, and all that they follow, since the
+    result of a node that is omitted is made of the results of its upstream."""
     while asked:
         vertex = asked.pop()
         if vertex.needed:

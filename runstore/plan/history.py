@@ -176,7 +176,7 @@ class History:
 
     def overriding(self, path: str) -> Damaged | None:
         """A damaged record that no longer tells its path, and comes after all others of it."""
-        damaged = self.nameless(path)
+        damaged = self.unreadable_latest(path)
         known = self.attempts.get(path)
         if damaged is None or not known or damaged.attempt > known[-1].attempt:
             return damaged
@@ -188,12 +188,12 @@ class History:
         known = self.attempts.get(path)
         number = known[-1].attempt if known else 0
         if self._nameless:
-            damaged = self.nameless(path)
+            damaged = self.unreadable_latest(path)
             if damaged is not None:
                 number = max(number, damaged.attempt)
         return number
 
-    def nameless(self, path: str) -> Damaged | None:
+    def unreadable_latest(self, path: str) -> Damaged | None:
         """The latest damaged record whose key is that of ``path``, but no longer tells it."""
         return self._nameless.get(encode(path)) if self._nameless else None
 

@@ -50,7 +50,7 @@ class State:
     What most nodes do not have stands in the class: there is a state for each item of each map.
     """
 
-    __slots__ = ("__dict__", "behind", "code", "end", "outputs", "path")
+    __slots__ = ("__dict__", "code", "end", "failure_upstream", "outputs", "path")
 
     result: str | None = None
     newest = ""
@@ -74,13 +74,13 @@ class State:
         self,
         path: str,
         code: int,
-        behind: bool = False,
+        failure_upstream: bool = False,
         end: End | None = None,
         outputs: Mapping[str, Any] = _EMPTY,
     ) -> None:
         self.path = path
         self.code = code
-        self.behind = behind
+        self.failure_upstream = failure_upstream
         """Whether this node, or anything it transitively follows, failed."""
         self.end = end
         self.outputs = outputs
@@ -115,14 +115,14 @@ class Scope:
     """In a loop: its path."""
     turn = 0
     """In a loop: the iteration."""
-    wanted = False
+    missing_outputs = False
     """Whether what is missing outside was looked for already."""
 
-    def __init__(self, owner: Vertex, frame: Frame, behind: bool) -> None:
+    def __init__(self, owner: Vertex, frame: Frame, failure_upstream: bool) -> None:
         self.owner = owner
         self.frame = frame
         """Where the composite itself stands."""
-        self.behind = behind
+        self.failure_upstream = failure_upstream
         """Whether anything the composite follows failed."""
         self.cache: dict[str, Valued] = {}
         """Values from outside, by name."""
@@ -142,13 +142,13 @@ class Frame:
         "index",
         "item",
         "key",
+        "missing_outputs",
         "out",
         "prefix",
         "said",
         "scope",
         "states",
         "tentative",
-        "wanted",
     )
 
     def __init__(
@@ -177,7 +177,7 @@ class Frame:
         """The `runstore.plan.artifacts.Index` of it, once somebody asked what was saved in it."""
         self.said: Step | None = None
         """Of one that is not done: what is to be said of the composite around it."""
-        self.wanted: set[int] | None = None
+        self.missing_outputs: set[int] | None = None
         """Nodes whose missing outputs were looked for already."""
         self.states: list[State] = [None] * len(graph.vertices)  # type: ignore[list-item]
 
@@ -187,7 +187,7 @@ class Frame:
             self.said = step
 
     def upstream(self, vertex: Vertex) -> State:
-        """The state of a node outside that an opener of this body follows."""
+        """The state of a node outside that the root nodes of this body follow."""
         assert self.scope is not None
         assert self.scope.outside is not None
         return self.scope.outside.states[vertex.at]

@@ -24,7 +24,7 @@ _NOTHING: dict[str, str] = {}
 class Tasks(Context):
     """The part of :class:`~runstore.plan.evaluate.Evaluation` that knows tasks."""
 
-    def task(self, vertex: Vertex, frame: Frame, behind: bool, settle: bool) -> State:
+    def task(self, vertex: Vertex, frame: Frame, failure_upstream: bool, settle: bool) -> State:
         """Decide about a task whose upstream is settled and whose trigger is met.
 
         :param settle: a failure of an earlier invocation is settled, if it consumed what its
@@ -35,10 +35,10 @@ class Tasks(Context):
         for name in vertex.params:
             found = self.find(vertex, name, frame)
             if found is None:
-                return self._missing(vertex, name, frame, behind)
+                return self._missing(vertex, name, frame, failure_upstream)
             values[name], params[name] = found
-        asks = vertex.asks or (frame.scope is not None and frame.scope.handled)
-        results = self.results(vertex, frame) if asks else _NOTHING
+        needs_results = vertex.needs_results or (frame.scope is not None and frame.scope.handled)
+        results = self.results(vertex, frame) if needs_results else _NOTHING
         ends = _NOTHING if vertex.cutoff else self._ends(vertex, frame)
         path = frame.prefix + vertex.name
         attempts = self.attempts.get(path)
@@ -56,8 +56,8 @@ class Tasks(Context):
                 reason = Reason.FORCED
             elif latest.outcome == "succeeded":
                 detail = self._differs(vertex, latest, params, results, ends, frame)
-                if not detail and path not in self.remake:
-                    return self._done(path, vertex, latest, frame, behind)
+                if not detail and path not in self.to_regenerate:
+                    return self._done(path, vertex, latest, frame, failure_upstream)
                 reason = Reason.STALE if detail else Reason.OUTPUT_MISSING
             elif (attempts and latest.invocation == self.invocation) or (
                 settle
@@ -73,7 +73,7 @@ class Tasks(Context):
             reason, detail = Reason.OUTPUT_MISSING, latest.problem
         else:
             reason = Reason.IN_PROGRESS
-        state = State(path, PENDING, behind)
+        state = State(path, PENDING, failure_upstream)
         if reason is Reason.IN_PROGRESS:
             if self.overridden:  # by its key alone it is not among the attempts
                 self.at_work.update(path[:at] for at in cuts(path))
@@ -88,20 +88,22 @@ class Tasks(Context):
             partial(Sight, vertex, frame),
         )
         frame.out.append(Step(path, Action.RUN, reason, latest, detail, "task", work))
-        self.want(vertex, frame)
+        self.request_missing(vertex, frame)
         return state
 
-    def _missing(self, vertex: Vertex, name: str, frame: Frame, behind: bool) -> State:
+    def _missing(self, vertex: Vertex, name: str, frame: Frame, failure_upstream: bool) -> State:
         """No source has given a parameter, and the node's turn has come."""
-        if behind:
-            self.emit(vertex, frame, Action.OMIT, Reason.UPSTREAM_FAILED)
-            return self.without_attempt(vertex, frame, UPSTREAM_FAILED, behind)
+        if failure_upstream:
+            self.append_steps(vertex, frame, Action.OMIT, Reason.UPSTREAM_FAILED)
+            return self.without_attempt(vertex, frame, UPSTREAM_FAILED, failure_upstream)
         detail = f"nothing that ran gave {frame.prefix}{vertex.name} its parameter {name!r}"
-        self.emit(vertex, frame, Action.FAILED, Reason.PARAMETER_MISSING, detail)
-        return self.without_attempt(vertex, frame, FAILED, behind)
+        self.append_steps(vertex, frame, Action.FAILED, Reason.PARAMETER_MISSING, detail)
+        return self.without_attempt(vertex, frame, FAILED, failure_upstream)
 
-    def _done(self, path: str, vertex: Vertex, end: End, frame: Frame, behind: bool) -> State:
-        state = State(path, DONE, behind, end, end.outputs)
+    def _done(
+        self, path: str, vertex: Vertex, end: End, frame: Frame, failure_upstream: bool
+    ) -> State:
+        state = State(path, DONE, failure_upstream, end, end.outputs)
         if end.artifacts:
             state.artifacts = {name: (blob, path) for name, blob in end.artifacts.items()}
         if vertex.needed:
@@ -112,7 +114,7 @@ class Tasks(Context):
         if self.several:
             state.newest = end.invocation
             ups = [frame.states[i] for i in vertex.after]
-            if vertex.opener and frame.scope is not None:
+            if vertex.is_root and frame.scope is not None:
                 ups = [frame.upstream(up) for up in vertex.outer]
             if any(up.newest > end.invocation for up in ups):
                 reason = Reason.UNCHANGED
@@ -161,7 +163,7 @@ class Tasks(Context):
                 found = find(vertex, frame, address)
                 if found is None or found[1] == AMBIGUOUS or found[0].sha256 != one.sha256:
                     return f"artifact {address!r} has another content now"
-            if results and not vertex.every:
+            if results and not vertex.consumes_all_upstream:
                 results = not_loaded(results, had.artifacts)
         if had.results != results:
             for path, result in results.items():

@@ -163,7 +163,7 @@ class FsspecEngine:
     def remove(self, key: str) -> None:
         self._call("rm_file", self._base + key)
 
-    def judge(self, error: BaseException) -> Verdict:
+    def classify(self, error: BaseException) -> Verdict:
         text = " ".join(str(error).split())[:300] or type(error).__name__
         status, code = _service_said(error)
         if status or code:

@@ -153,7 +153,7 @@ class ObstoreEngine:
     def remove(self, key: str) -> None:
         obstore.delete(self._store, key)
 
-    def judge(self, error: BaseException) -> Verdict:
+    def classify(self, error: BaseException) -> Verdict:
         text = str(error)
         code = _CODE.search(text)
         status = _STATUS.search(text)

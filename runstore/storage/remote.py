@@ -26,7 +26,7 @@ from runstore.errors import KeyExistsError, KeyMissingError, OutcomeUnknownError
 from runstore.storage.base import MAX_KEY_BYTES, check_key, check_prefix
 from runstore.storage.client import Answer, Engine, Info, Verdict, forget_frames
 from runstore.storage.remote_care import RemoteCare
-from runstore.storage.retry import Patience
+from runstore.storage.retry import Backoff
 from runstore.storage.streams import RangeFile, Spool
 from runstore.storage.url import Address
 
@@ -138,7 +138,7 @@ class RemoteStorage(RemoteCare):
                 key=key,
                 url=self.url,
             )
-        engine, patience = self.engine, Patience(self.budget)
+        engine, backoff = self.engine, Backoff(self.budget)
         sent = False  # whether a request may have landed, or may land still
         while True:
             try:
@@ -150,14 +150,14 @@ class RemoteStorage(RemoteCare):
             except KeyExistsError:
                 raise
             except Exception as error:
-                verdict = _judged(engine, error)
+                verdict = _classified(engine, error)
                 match verdict.answer:
                     case Answer.EXISTS:
                         holder = self._holder(engine, key)
                         if isinstance(holder, Verdict):
                             sent, verdict = True, holder
                             if holder.answer is Answer.REFUSED:
-                                raise self._unknown(key, verdict, patience) from error
+                                raise self._unknown(key, verdict, backoff) from error
                         elif holder == body:
                             return
                         elif holder is not None:
@@ -166,17 +166,17 @@ class RemoteStorage(RemoteCare):
                         # An earlier try may have got through before somebody shut the door.
                         if not sent:
                             raise self._failed("create", key, verdict) from error
-                        raise self._unknown(key, verdict, patience) from error
+                        raise self._unknown(key, verdict, backoff) from error
                     case _:
                         sent = True
-                if not patience.wait():
-                    raise self._unknown(key, verdict, patience) from error
+                if not backoff.wait():
+                    raise self._unknown(key, verdict, backoff) from error
 
     def _create_alone(self, engine: Engine, key: str, body: bytes) -> None:
         holder = self._attempt(lambda: engine.get(key), engine)
         if not isinstance(holder, bytes):
             if holder.answer is not Answer.MISSING:
-                raise _Judged(holder)
+                raise _Classified(holder)
             engine.replace(key, body)
         elif holder != body:
             raise self._taken(key)
@@ -188,19 +188,19 @@ class RemoteStorage(RemoteCare):
         return found
 
     def _replace(self, key: str, body: bytes | str) -> None:
-        engine, patience = self.engine, Patience(self.budget)
+        engine, backoff = self.engine, Backoff(self.budget)
         sent = False
         while True:
             try:
                 engine.replace(key, body)
                 return
             except Exception as error:
-                verdict = _judged(engine, error)
+                verdict = _classified(engine, error)
                 if verdict.answer in (Answer.REFUSED, Answer.MISSING) and not sent:
                     raise self._failed("create", key, verdict) from error
                 final = verdict.answer in (Answer.REFUSED, Answer.MISSING)
-                if final or not patience.wait():
-                    raise self._unknown(key, verdict, patience) from error
+                if final or not backoff.wait():
+                    raise self._unknown(key, verdict, backoff) from error
                 sent = True
 
     # -- read ------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ class RemoteStorage(RemoteCare):
         return self._insist("read", key, lambda: engine.get(key))
 
     def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | StorageError]]:
-        engine, patience = self.engine, Patience(self.budget)
+        engine, backoff = self.engine, Backoff(self.budget)
         under_way: deque[tuple[str, Future[bytes]]] = deque()
         try:
             for key in keys:
@@ -222,15 +222,15 @@ class RemoteStorage(RemoteCare):
                     continue
                 under_way.append((key, engine.begin_get(key)))
                 if len(under_way) >= engine.concurrency:
-                    yield self._collect(*under_way.popleft(), patience)
+                    yield self._collect(*under_way.popleft(), backoff)
             while under_way:
-                yield self._collect(*under_way.popleft(), patience)
+                yield self._collect(*under_way.popleft(), backoff)
         finally:
             for _, future in under_way:
                 future.cancel()
 
     def _collect(
-        self, key: str, future: Future[bytes], patience: Patience
+        self, key: str, future: Future[bytes], backoff: Backoff
     ) -> tuple[str, bytes | StorageError]:
         engine, began = self.engine, time.monotonic()
         found = self._attempt(future.result, engine)
@@ -240,9 +240,9 @@ class RemoteStorage(RemoteCare):
             if found.answer in (Answer.MISSING, Answer.REFUSED):
                 raise self._failed("read", key, found)
             # What all keys of one call wait for together is one budget.
-            return key, self._insist("read", key, lambda: engine.get(key), patience.left())
+            return key, self._insist("read", key, lambda: engine.get(key), backoff.left())
         except StorageError as error:
-            patience.spend(time.monotonic() - began)
+            backoff.spend(time.monotonic() - began)
             return key, error
 
     def stream(self, key: str) -> BinaryIO:
@@ -274,7 +274,7 @@ class RemoteStorage(RemoteCare):
         name: Callable[[_Got], str],
     ) -> Iterator[_Got]:
         """A listing that goes on where it was cut off."""
-        engine, patience = self.engine, Patience(self.budget)
+        engine, backoff = self.engine, Backoff(self.budget)
         after = ""
         while True:
             try:
@@ -283,13 +283,13 @@ class RemoteStorage(RemoteCare):
                     yield each
                 return
             except Exception as error:
-                verdict = _judged(engine, error)
+                verdict = _classified(engine, error)
                 if verdict.answer is Answer.MISSING:
                     return
                 if verdict.answer is Answer.UNREACHED:
-                    patience.shorten(UNREACHED_SECONDS)
-                if verdict.answer is Answer.REFUSED or not patience.wait():
-                    raise self._failed("list", prefix, verdict, patience) from error
+                    backoff.shorten(UNREACHED_SECONDS)
+                if verdict.answer is Answer.REFUSED or not backoff.wait():
+                    raise self._failed("list", prefix, verdict, backoff) from error
 
     # -- all of them -----------------------------------------------------------------------------
 
@@ -297,23 +297,23 @@ class RemoteStorage(RemoteCare):
         self, verb: str, key: str, call: Callable[[], _Got], budget: float | None = None
     ) -> _Got:
         """What changes nothing may be asked again at once and for long."""
-        patience = Patience(self.budget if budget is None else budget)
+        backoff = Backoff(self.budget if budget is None else budget)
         while True:
             try:
                 return call()
             except Exception as error:
-                verdict = _judged(self.engine, error)
+                verdict = _classified(self.engine, error)
                 if verdict.answer is Answer.UNREACHED:
-                    patience.shorten(UNREACHED_SECONDS)
+                    backoff.shorten(UNREACHED_SECONDS)
                 final = verdict.answer in (Answer.MISSING, Answer.REFUSED)
-                if final or not patience.wait():
-                    raise self._failed(verb, key, verdict, patience) from error
+                if final or not backoff.wait():
+                    raise self._failed(verb, key, verdict, backoff) from error
 
     def _attempt(self, call: Callable[[], bytes], engine: Engine) -> bytes | Verdict:
         try:
             return call()
         except Exception as error:  # noqa: BLE001 - clients raise anything; it is judged here
-            return _judged(engine, error)
+            return _classified(engine, error)
         finally:
             del call  # the result of a future: it holds the error, and that this frame
 
@@ -341,13 +341,13 @@ class RemoteStorage(RemoteCare):
         verb: str,
         key: str,
         verdict: Verdict,
-        patience: Patience | None = None,
+        backoff: Backoff | None = None,
     ) -> StorageError:
         if verb == "read" and verdict.answer is Answer.MISSING:
             return KeyMissingError(f"There is no {key} in {self.url}.", key=key, url=self.url)
         tried = ""
-        if patience and verdict.answer in (Answer.UNKNOWN, Answer.UNREACHED, Answer.EXISTS):
-            tried = f", tried {patience}"
+        if backoff and verdict.answer in (Answer.UNKNOWN, Answer.UNREACHED, Answer.EXISTS):
+            tried = f", tried {backoff}"
         return StorageError(
             f"Cannot {verb} {key or 'the keys'} in {self.url}{tried}: {verdict.text}",
             key=key,
@@ -355,28 +355,28 @@ class RemoteStorage(RemoteCare):
             answer=verdict.answer.value,
         )
 
-    def _unknown(self, key: str, verdict: Verdict, patience: Patience) -> OutcomeUnknownError:
+    def _unknown(self, key: str, verdict: Verdict, backoff: Backoff) -> OutcomeUnknownError:
         return OutcomeUnknownError(
-            f"It is unknown whether {key} in {self.url} was created, tried {patience}; it may "
+            f"It is unknown whether {key} in {self.url} was created, tried {backoff}; it may "
             f"still appear. When the storage answers again, do it again: nothing is done twice. "
             f"The last answer: {verdict.text}",
             key=key,
             url=self.url,
-            seconds=patience.seconds(),
-            tries=patience.tries,
+            seconds=backoff.seconds(),
+            tries=backoff.tries,
         )
 
 
-class _Judged(Exception):  # noqa: N818 - carries a verdict to where verdicts are read
+class _Classified(Exception):  # noqa: N818 - carries a verdict to where verdicts are read
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.text)
         self.verdict = verdict
 
 
-def _judged(engine: Engine, error: BaseException) -> Verdict:
+def _classified(engine: Engine, error: BaseException) -> Verdict:
     """What an error means. It is called where the error was caught, and the error is bound to no
     other name: a frame that holds an error which holds this frame keeps all that is in it, the body
     of the request above all, until the garbage collector comes by."""
-    verdict = error.verdict if isinstance(error, _Judged) else engine.judge(error)
+    verdict = error.verdict if isinstance(error, _Classified) else engine.classify(error)
     forget_frames(error)  # the clients' own frames are so
     return verdict

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import time
 
-__all__ = ["Patience"]
+__all__ = ["Backoff"]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
 
-class Patience:
+class Backoff:
     """The budget of one operation, and its pauses: doubled, and jittered so that writers that
     failed together do not come back together."""
 

@@ -228,7 +228,7 @@ def _known(history: History, path: str) -> dict[int, Known]:
     known: dict[int, Known] = {each.attempt: each for each in history.attempts.get(path, ())}
     if path in history.adopted:
         known[0] = history.adopted[path]
-    damaged = history.nameless(path)
+    damaged = history.unreadable_latest(path)
     if damaged is not None:
         known.setdefault(damaged.attempt, damaged)
     return known

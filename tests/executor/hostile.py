@@ -102,7 +102,7 @@ def says_text():
 
 
 @hostile("Nameless")
-def nameless():
+def unreadable_latest():
     raise Nameless
 
 

@@ -16,7 +16,7 @@ def damaged(path: str, number: int, kind: str) -> Damaged:
     return Damaged("key", "does not match its digest", path, number, kind)
 
 
-def nameless(path: str, number: int, kind: str) -> Damaged:
+def unreadable_latest(path: str, number: int, kind: str) -> Damaged:
     return Damaged("key", "is empty", None, number, kind, encode(path))
 
 
@@ -26,7 +26,7 @@ def planned(sim: Run, *more: Damaged) -> Plan:
     return sim.plan()
 
 
-@pytest.mark.parametrize("make", [damaged, nameless])
+@pytest.mark.parametrize("make", [damaged, unreadable_latest])
 def test_a_damaged_end_is_an_end_that_did_not_succeed(make: object) -> None:
     sim = Run(t("a"), t("b", "a"))
     sim.go()
@@ -38,7 +38,7 @@ def test_a_damaged_end_is_an_end_that_did_not_succeed(make: object) -> None:
     assert step.evidence[1:] == (2, "damaged", "")
 
 
-@pytest.mark.parametrize("make", [damaged, nameless])
+@pytest.mark.parametrize("make", [damaged, unreadable_latest])
 def test_a_damaged_start_is_an_attempt_in_progress(make: object) -> None:
     sim = Run(t("a"))
     sim.go()
@@ -46,14 +46,14 @@ def test_a_damaged_start_is_an_attempt_in_progress(make: object) -> None:
     assert (step.action, step.reason) == ("WAIT", "in progress elsewhere")
 
 
-@pytest.mark.parametrize("make", [damaged, nameless])
+@pytest.mark.parametrize("make", [damaged, unreadable_latest])
 def test_an_end_says_more_than_what_is_damaged_of_its_attempt(make: object) -> None:
     sim = Run(t("a"))
     sim.go()
     assert planned(sim, make("a", 1, "start"))["a"].reason == "succeeded"  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("make", [damaged, nameless])
+@pytest.mark.parametrize("make", [damaged, unreadable_latest])
 @pytest.mark.parametrize("turned", [False, True])
 def test_of_two_damaged_records_of_an_attempt_the_end_counts(make: object, turned: bool) -> None:
     sim = Run(t("a"))
@@ -62,7 +62,7 @@ def test_of_two_damaged_records_of_an_attempt_the_end_counts(make: object, turne
     assert (step.action, step.reason) == ("RUN", "output missing or damaged")
 
 
-@pytest.mark.parametrize("make", [damaged, nameless])
+@pytest.mark.parametrize("make", [damaged, unreadable_latest])
 def test_a_damaged_end_closes_the_attempt_that_began(make: object) -> None:
     sim = Run(t("a"))
     sim.go(die="a")
@@ -75,7 +75,7 @@ def test_a_long_path_is_found_by_its_key_alone() -> None:
     path = str(NodePath((Segment.for_item("m", item), Segment("b"))))
     sim = Run(mp("m", "xs", "x", t("b")), xs=[item])
     sim.go()
-    step = planned(sim, nameless(path, 2, "end"))[path]
+    step = planned(sim, unreadable_latest(path, 2, "end"))[path]
     assert step.action == "RUN"
     assert step.work is not None
     assert step.work.number == 3
@@ -84,7 +84,7 @@ def test_a_long_path_is_found_by_its_key_alone() -> None:
 def test_a_damaged_handler_handles_nothing() -> None:
     sim = Run(t("a"), t("h", "a", trigger="one_failed", handles=True))
     sim.go(fail=["a"])
-    assert planned(sim, nameless("h", 2, "end"))["a"].action == "RUN"
+    assert planned(sim, unreadable_latest("h", 2, "end"))["a"].action == "RUN"
 
 
 def test_a_fork_is_not_served_what_it_took_over_if_its_own_attempt_is_damaged() -> None:
@@ -95,7 +95,7 @@ def test_a_fork_is_not_served_what_it_took_over_if_its_own_attempt_is_damaged() 
     history = History(sim.history.run)
     history.adopt(end)
     assert Planner(sim.dag).plan(history)["a"].action == "SKIP"
-    history.add(nameless("a", 1, "end"))
+    history.add(unreadable_latest("a", 1, "end"))
     assert Planner(sim.dag).plan(history)["a"].action == "RUN"
 
 

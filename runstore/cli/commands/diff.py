@@ -7,7 +7,7 @@ import click
 from runstore.cli.exit_codes import DONE, FAILED
 from runstore.cli.options import format_option, store_option
 from runstore.cli.render.console import say, say_json
-from runstore.cli.store_url import Place
+from runstore.cli.store_url import StoreLocation
 
 __all__ = ["command"]
 
@@ -17,7 +17,7 @@ __all__ = ["command"]
 @click.argument("pipeline")
 @format_option
 @store_option
-def command(run_id: str, pipeline: str, style: str, store: Place) -> int:
+def command(run_id: str, pipeline: str, style: str, store: StoreLocation) -> int:
     """Compare the structure of run RUN_ID with that of PIPELINE: names and shape, no code.
 
     Prints a line for each difference. Exits with 0 if there is none, with 1 if there are some.

@@ -7,7 +7,7 @@ import click
 from runstore.cli.exit_codes import DAMAGED, DONE
 from runstore.cli.options import format_option, store_option
 from runstore.cli.render.console import say_json
-from runstore.cli.store_url import Place
+from runstore.cli.store_url import StoreLocation
 
 __all__ = ["command"]
 
@@ -18,7 +18,7 @@ _MARKS = {True: ("ok", "green"), False: ("BAD", "bold red"), None: ("", "")}
 @click.argument("url", metavar="[URL]", required=False)
 @format_option
 @store_option
-def command(url: str | None, style: str, store: Place) -> int:
+def command(url: str | None, style: str, store: StoreLocation) -> int:
     """Try out whether a store can be at URL (else at --store): create exclusively, read, list.
 
     How quick that is, by which engine and versions, and whether the clocks agree. Leaves one small

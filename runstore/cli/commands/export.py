@@ -9,7 +9,7 @@ import click
 from runstore.cli.exit_codes import DONE
 from runstore.cli.options import store_option
 from runstore.cli.render.console import say
-from runstore.cli.store_url import Place
+from runstore.cli.store_url import StoreLocation
 
 __all__ = ["command"]
 
@@ -37,7 +37,7 @@ class _Bare(click.Command):
     help="Take files along too: all (and logs), or those that steps still to run may load.",
 )
 @store_option
-def command(run_id: str, output: str, artifacts: Any, store: Place) -> int:
+def command(run_id: str, output: str, artifacts: Any, store: StoreLocation) -> int:
     """Write run RUN_ID into one self-contained JSON file.
 
     Every command that reads takes such a file in place of a store and a run; `runstore import` puts
@@ -74,7 +74,7 @@ def _not_asked_for(path: str) -> int:
     from runstore.records import keys
     from runstore.upkeep.verify import named_blobs
 
-    store = Place(path).open()
+    store = StoreLocation(path).open()
     (run_id,) = store.run_ids()
     run = store.get_run(run_id)
     folder = run.prefix + keys.BLOBS

@@ -17,7 +17,7 @@ from runstore.cli.options import (
     repeated,
     secret_values,
 )
-from runstore.cli.store_url import Place
+from runstore.cli.store_url import StoreLocation
 
 __all__ = ["command"]
 
@@ -42,7 +42,7 @@ def command(
     params_file: str | None,
     labels: tuple[tuple[str, str], ...],
     secrets: tuple[tuple[str, str | None], ...],
-    store: Place,
+    store: StoreLocation,
     **options: Any,
 ) -> int:
     """Start a new run that takes over what succeeded in run RUN_ID, which stays as it is.

@@ -9,7 +9,7 @@ import click
 from runstore.cli.exit_codes import DONE
 from runstore.cli.options import Age, store_option
 from runstore.cli.render.console import say
-from runstore.cli.store_url import Place
+from runstore.cli.store_url import StoreLocation
 
 __all__ = ["command"]
 
@@ -24,7 +24,7 @@ __all__ = ["command"]
 )
 @click.option("--yes", "-y", is_flag=True, help="Remove it; else it is only listed.")
 @store_option
-def command(older_than: timedelta, yes: bool, store: Place) -> int:
+def command(older_than: timedelta, yes: bool, store: StoreLocation) -> int:
     """List what nobody will use any more, and with --yes remove it.
 
     Unfinished writes, what interrupted imports, forks and removals left, blobs that no record

@@ -11,7 +11,7 @@ import click
 from runstore.cli.exit_codes import DONE
 from runstore.cli.options import store_option
 from runstore.cli.render.console import hand_out, say
-from runstore.cli.store_url import Place, is_exported
+from runstore.cli.store_url import StoreLocation, is_exported
 
 if TYPE_CHECKING:
     from runstore.plan.history import History
@@ -35,7 +35,7 @@ _LISTED = 10
 )
 @store_option
 def command(
-    run_id: str, address: str, output: str | None, attempt: int | None, store: Place
+    run_id: str, address: str, output: str | None, attempt: int | None, store: StoreLocation
 ) -> int:
     """Fetch an artifact of run RUN_ID: by name, or by PATH/NAME where several steps saved it.
 
@@ -54,7 +54,7 @@ def command(
         raise BlobMissingError(_absent(run, found, store), **error.facts) from None
 
 
-def _absent(run: Run, found: _Artifact, store: Place) -> str:
+def _absent(run: Run, found: _Artifact, store: StoreLocation) -> str:
     """Why a file that a record names is not to be had, and what helps."""
     from runstore.cli.render.text import verb_line
 

@@ -7,7 +7,7 @@ import click
 from runstore.cli.exit_codes import DONE
 from runstore.cli.options import single_writer_option, store_option
 from runstore.cli.render.console import say
-from runstore.cli.store_url import Place
+from runstore.cli.store_url import StoreLocation
 
 __all__ = ["command"]
 
@@ -16,7 +16,7 @@ __all__ = ["command"]
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @single_writer_option
 @store_option
-def command(file: str, store: Place) -> int:
+def command(file: str, store: StoreLocation) -> int:
     """Put the run of an exported FILE into the store, or bring the run there up to it.
 
     All of the file is checked first: if anything in it is wrong, nothing is written. That it was

@@ -9,7 +9,7 @@ import click
 from runstore.cli.exit_codes import DONE
 from runstore.cli.options import store_option
 from runstore.cli.render.console import hand_out, say, say_text
-from runstore.cli.store_url import Place
+from runstore.cli.store_url import StoreLocation
 
 __all__ = ["command"]
 
@@ -21,7 +21,7 @@ __all__ = ["command"]
     "--attempt", type=click.IntRange(0), metavar="N", help="Of this attempt; else of the latest."
 )
 @store_option
-def command(run_id: str, path: str | None, attempt: int | None, store: Place) -> int:
+def command(run_id: str, path: str | None, attempt: int | None, store: StoreLocation) -> int:
     """Print what the step at PATH of run RUN_ID wrote to stdout and stderr.
 
     The log goes to stdout as it was written, but that a terminal is shown control characters and

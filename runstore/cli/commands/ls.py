@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runstore.cli.exit_codes import DAMAGED, DONE, complain
+from runstore.cli.exit_codes import DAMAGED, DONE, print_error
 from runstore.cli.options import format_option, store_option
 from runstore.cli.render.console import say_json
-from runstore.cli.store_url import Place
+from runstore.cli.store_url import StoreLocation
 
 if TYPE_CHECKING:
     from runstore.plan import Plan
@@ -26,7 +26,7 @@ __all__ = ["command"]
 )
 @format_option
 @store_option
-def command(status: bool, style: str, store: Place) -> int:
+def command(status: bool, style: str, store: StoreLocation) -> int:
     """List the runs of the store, the oldest first."""
     from runstore.cli.arguments import existing_store
 
@@ -48,16 +48,16 @@ def command(status: bool, style: str, store: Place) -> int:
     else:
         _print(runs)
     for problem in damaged:
-        complain(problem)
+        print_error(problem)
     return DAMAGED if damaged else DONE
 
 
 def _records(store: Store) -> Iterator[tuple[RunRecord | None, str, str]]:
     """Each run's record, or what is wrong with it and what it is called."""
-    from runstore.cli.render.repair import WITHOUT_A_RUN
     from runstore.errors import RecordDamagedError
     from runstore.records import RunRecord
     from runstore.store.listing import listed
+    from runstore.upkeep.repair import WITHOUT_A_RUN
 
     for run_id, found in listed(store.storage):
         if isinstance(found, RunRecord):
@@ -78,7 +78,9 @@ def _facts(record: RunRecord) -> dict[str, Any]:
     return row
 
 
-def _status(store: Store, place: Place, record: RunRecord, damaged: list[str]) -> dict[str, Any]:
+def _status(
+    store: Store, place: StoreLocation, record: RunRecord, damaged: list[str]
+) -> dict[str, Any]:
     from runstore.cli.arguments import latest_dag
     from runstore.cli.render.text import verb_line
     from runstore.errors import RunstoreError

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from runstore.cli.exit_codes import DAMAGED, DONE, complain
+from runstore.cli.exit_codes import DAMAGED, DONE, print_error
 from runstore.cli.options import store_option
 from runstore.cli.render.console import say
-from runstore.cli.store_url import Place
+from runstore.cli.store_url import StoreLocation
 
 __all__ = ["command"]
 
@@ -15,7 +15,7 @@ __all__ = ["command"]
 @click.command("pack")
 @click.argument("run_id")
 @store_option
-def command(run_id: str, store: Place) -> int:
+def command(run_id: str, store: StoreLocation) -> int:
     """Put the records of run RUN_ID that are in no pack into one object, for quick reading.
 
     Nothing is rewritten. Whoever works on the run meanwhile is not disturbed.
@@ -31,5 +31,5 @@ def command(run_id: str, store: Place) -> int:
         f"before"
     )
     for problem in done.problems:
-        complain(problem)
+        print_error(problem)
     return DAMAGED if done.problems else DONE

@@ -9,7 +9,7 @@ import click
 
 from runstore.cli.options import all_steps, format_option, store_option, takeover_option
 from runstore.cli.render.console import say, say_json
-from runstore.cli.store_url import Place
+from runstore.cli.store_url import StoreLocation
 
 if TYPE_CHECKING:
     from runstore.cli.render.tables import Cell
@@ -37,7 +37,12 @@ _STYLES = {
 @takeover_option
 @store_option
 def command(
-    run_id: str, pipeline: str | None, style: str, everything: bool, takeover: Any, store: Place
+    run_id: str,
+    pipeline: str | None,
+    style: str,
+    everything: bool,
+    takeover: Any,
+    store: StoreLocation,
 ) -> int:
     """Say what is left to do of run RUN_ID, and why: what a retry would do now.
 
@@ -95,7 +100,7 @@ def _holder(step: Step) -> dict[str, Any]:
     return out
 
 
-def _tell_waiting(plan: Plan, store: Place) -> None:
+def _tell_waiting(plan: Plan, store: StoreLocation) -> None:
     """Design, section 7: who, since when, and the option."""
     from runstore.cli.render.text import clean, count, short, verb_line
     from runstore.records import Start

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from runstore.cli.options import single_writer_option, store_option
-from runstore.cli.store_url import Place
+from runstore.cli.store_url import StoreLocation
 
 __all__ = ["command"]
 
@@ -16,7 +16,7 @@ __all__ = ["command"]
 @click.argument("target", metavar="[DST]", required=False)
 @single_writer_option
 @store_option
-def command(source: str, run_id: str, target: str | None, store: Place) -> int:
+def command(source: str, run_id: str, target: str | None, store: StoreLocation) -> int:
     """Bring run RUN_ID of the store SRC to the store DST: what is missing there.
 
     DST is --store if it is not given. Nothing is overwritten: if both sides made an attempt under

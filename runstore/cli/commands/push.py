@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from runstore.cli.options import single_writer_option, store_option
-from runstore.cli.store_url import Place
+from runstore.cli.store_url import StoreLocation
 
 __all__ = ["command"]
 
@@ -15,7 +15,7 @@ __all__ = ["command"]
 @single_writer_option
 @store_option
 @click.pass_context
-def command(ctx: click.Context, /, words: tuple[str, ...], store: Place) -> int:
+def command(ctx: click.Context, /, words: tuple[str, ...], store: StoreLocation) -> int:
     """Bring run RUN_ID of the store SRC to the store DST: what is missing there.
 
     SRC is --store if it is not given. Nothing is overwritten: if both sides made an attempt under

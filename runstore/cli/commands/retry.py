@@ -17,7 +17,7 @@ from runstore.cli.options import (
     secret_values,
     takeover_option,
 )
-from runstore.cli.store_url import Place
+from runstore.cli.store_url import StoreLocation
 
 __all__ = ["command"]
 
@@ -52,7 +52,7 @@ def command(
     params: tuple[tuple[str, str], ...],
     params_file: str | None,
     secrets: tuple[tuple[str, str | None], ...],
-    store: Place,
+    store: StoreLocation,
     **options: Any,
 ) -> int:
     """Continue run RUN_ID: what succeeded is skipped, the rest runs.

@@ -9,7 +9,7 @@ import click
 from runstore.cli.exit_codes import DONE
 from runstore.cli.options import store_option
 from runstore.cli.render.console import confirm, say
-from runstore.cli.store_url import Place
+from runstore.cli.store_url import StoreLocation
 
 __all__ = ["command"]
 
@@ -19,7 +19,7 @@ __all__ = ["command"]
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Even if attempts of it are in progress.")
 @store_option
-def command(run_id: str, yes: bool, force: bool, store: Place) -> int:
+def command(run_id: str, yes: bool, force: bool, store: StoreLocation) -> int:
     """Remove run RUN_ID for good: its records, artifacts and logs.
 
     It asks before it does. A run of which attempts are in progress stays, unless --force.

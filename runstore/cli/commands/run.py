@@ -16,7 +16,7 @@ from runstore.cli.options import (
     secret_values,
 )
 from runstore.cli.render.console import say
-from runstore.cli.store_url import Place
+from runstore.cli.store_url import StoreLocation
 
 __all__ = ["command"]
 
@@ -36,7 +36,7 @@ def command(
     params_file: str | None,
     labels: tuple[tuple[str, str], ...],
     secrets: tuple[tuple[str, str | None], ...],
-    store: Place,
+    store: StoreLocation,
     **options: Any,
 ) -> int:
     """Run PIPELINE as a new run.

@@ -9,7 +9,7 @@ import click
 
 from runstore.cli.options import all_steps, format_option, store_option
 from runstore.cli.render.console import say_json
-from runstore.cli.store_url import Place
+from runstore.cli.store_url import StoreLocation
 
 if TYPE_CHECKING:
     from runstore.plan.history import Attempt, History
@@ -25,7 +25,7 @@ _WHO = ("host", "pid", "pod", "user")
 @format_option
 @all_steps
 @store_option
-def command(run_id: str, style: str, everything: bool, store: Place) -> int:
+def command(run_id: str, style: str, everything: bool, store: StoreLocation) -> int:
     """Show run RUN_ID: what it was made with, what it gave, its invocations and attempts."""
     from runstore.cli.arguments import existing_run
     from runstore.cli.render.damage import tell_damage

@@ -6,7 +6,7 @@ import re
 
 from runstore.cli.exit_codes import DONE
 from runstore.cli.render.console import say
-from runstore.cli.store_url import Place, is_exported
+from runstore.cli.store_url import StoreLocation, is_exported
 
 __all__ = ["copy", "without_credentials"]
 
@@ -14,7 +14,7 @@ _SECRETS = re.compile(r"(?<=://)[^/]*@|[?#].*", re.DOTALL)
 """A user with a password before the host, and what may be a token behind the path."""
 
 
-def copy(source: Place, run_id: str, target: Place, *, pulled: bool = False) -> int:
+def copy(source: StoreLocation, run_id: str, target: StoreLocation, *, pulled: bool = False) -> int:
     """Bring a run in ``target`` up to what ``source`` has of it, and say what came of it.
 
     :param pulled: record in ``target`` where the run came from.

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runstore.cli.exit_codes import DAMAGED, DONE, complain
+from runstore.cli.exit_codes import DAMAGED, DONE, print_error
 from runstore.cli.options import format_option, store_option
 from runstore.cli.render.console import say, say_json
-from runstore.cli.store_url import Place, is_exported
+from runstore.cli.store_url import StoreLocation, is_exported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ __all__ = ["command"]
 @click.argument("run_id")
 @format_option
 @store_option
-def command(run_id: str, style: str, store: Place) -> int:
+def command(run_id: str, style: str, store: StoreLocation) -> int:
     """Read every record and blob of run RUN_ID, and check them against their digests.
 
     Names each file that is damaged or missing on stdout, what is lost with it and what can be done
@@ -71,7 +71,7 @@ def command(run_id: str, style: str, store: Place) -> int:
     if not marked:
         say(f"note: no {keys.MARKER}: the next run makes one", err=True)
     if bad:
-        complain(
+        print_error(
             f"{count(len(bad), 'object')} of {checked:,} in run {named(run.run_id)} "
             f"{'is' if len(bad) == 1 else 'are'} damaged, missing or unreadable: "
             f"what to do about each stands behind it"
@@ -88,18 +88,20 @@ def command(run_id: str, style: str, store: Place) -> int:
     return DONE
 
 
-def _told(run: Run, bad: list[Checked], store: Place) -> Iterator[dict[str, Any]]:
-    from runstore.cli.render.repair import Mending
+def _told(run: Run, bad: list[Checked], store: StoreLocation) -> Iterator[dict[str, Any]]:
+    from runstore.cli.render.text import commands
     from runstore.errors import RunstoreError
+    from runstore.upkeep.repair import RepairAdvice
 
     try:
         history = run.history()
     except RunstoreError:  # a record that the storage does not give
         history = None
-    mending = Mending(run, history, {found.key for found in bad}, store.words())
+    damaged = {found.key for found in bad}
+    repair = RepairAdvice(run, history, damaged, commands(run.run_id, store.words()))
     for found in bad:
         assert found.problem is not None
         told = {"key": found.key, "state": found.state, "problem": found.problem}
         if found.state != "unreadable":  # of that one the storage says what to do
-            told["advice"] = mending.of(found.key).text
+            told["advice"] = repair.of(found.key).text
         yield told

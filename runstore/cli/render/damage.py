@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runstore.cli.exit_codes import DAMAGED, DONE, complain
+from runstore.cli.exit_codes import DAMAGED, DONE, print_error
 from runstore.cli.render.console import say
-from runstore.cli.render.text import clean, count, verb_line
+from runstore.cli.render.text import clean, commands, count, verb_line
 
 if TYPE_CHECKING:
-    from runstore.cli.store_url import Place
+    from runstore.cli.store_url import StoreLocation
     from runstore.plan.history import History
     from runstore.store import Run
 
@@ -18,7 +18,7 @@ __all__ = ["tell_damage"]
 _LISTED = 20
 
 
-def tell_damage(run: Run, history: History, store: Place, *, plans: bool = False) -> int:
+def tell_damage(run: Run, history: History, store: StoreLocation, *, plans: bool = False) -> int:
     """Name what is damaged, and what to do about it, on stderr. The exit code that goes with it.
 
     :param plans: for a verb that says what is to be done: damage that decides nothing of that is
@@ -26,13 +26,13 @@ def tell_damage(run: Run, history: History, store: Place, *, plans: bool = False
     """
     if not history.damaged:
         return DONE
-    from runstore.cli.render.repair import Mending
+    from runstore.upkeep.repair import RepairAdvice
 
     problems: dict[str, str] = {}  # an object may be damaged in several ways: the first tells most
     for each in history.damaged:
         problems.setdefault(each.key, each.problem)
-    mending = Mending(run, history, problems, store.words())
-    advice = {key: mending.of(key) for key in problems}
+    repair = RepairAdvice(run, history, problems, commands(run.run_id, store.words()))
+    advice = {key: repair.of(key) for key in problems}
     decides = any(each.decides for each in advice.values())
     what = count(len(problems), "object is", "objects are") + " damaged"
     counted = sum(each.counted for each in advice.values())
@@ -46,7 +46,7 @@ def tell_damage(run: Run, history: History, store: Place, *, plans: bool = False
     if plans and not decides:
         say(f"warning: {clean(what, 600)}", err=True)
     else:
-        complain(what)
+        print_error(what)
     for key, problem in list(problems.items())[:_LISTED]:
         say(f"  {clean(f'{problem}: {advice[key].text}', 600)}", err=True)
     if len(problems) > _LISTED:

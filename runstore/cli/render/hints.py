@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from runstore.dag import AnyNode, Dag
     from runstore.plan import Plan, Step
 
-__all__ = ["Giver", "giver"]
+__all__ = ["Origin", "origin_of_value"]
 
 
-class Giver(NamedTuple):
+class Origin(NamedTuple):
     """Either a node path, to be forced, or the name of a parameter of the run."""
 
     path: str = ""
     parameter: str = ""
 
 
-def giver(dag: Dag, plan: Plan, step: Step, parameters: Collection[str]) -> Giver | None:
+def origin_of_value(dag: Dag, plan: Plan, step: Step, parameters: Collection[str]) -> Origin | None:
     """
     :param step: one whose reason is in :data:`runstore.plan.steps.BY_VALUE`.
     :param parameters: names of the run's.
     :returns: ``None`` if there is nothing that could be given again.
     """
     if step.reason is Reason.LOOP_LIMIT:
-        return Giver(path=step.path)
+        return Origin(path=step.path)
     around = _around(dag, NodePath.parse(step.path))
     node = around[-1].node
     names: Sequence[str] = ()
@@ -48,7 +48,7 @@ def giver(dag: Dag, plan: Plan, step: Step, parameters: Collection[str]) -> Give
     tasks = {path for path, kind in done.items() if kind == "task"}
     lacking = (n for n in names if n not in parameters and not _source(around, n, tasks).path)
     name = next(lacking, None)
-    return Giver(parameter=name) if name is not None else None
+    return Origin(parameter=name) if name is not None else None
 
 
 class _Place(NamedTuple):
@@ -72,16 +72,16 @@ def _around(dag: Dag, path: NodePath) -> list[_Place]:
     return places
 
 
-def _source(around: Sequence[_Place], name: str, done: Collection[str]) -> Giver:
+def _source(around: Sequence[_Place], name: str, done: Collection[str]) -> Origin:
     """The nearest node that may have given a name, and succeeded; else a parameter of the run."""
     for place in reversed(around):
         if place.node is not around[-1].node and getattr(place.node, "as_", None) == name:
             if place.node.kind != "map":
-                return Giver(path=f"{place.prefix}{escape(place.node.name)}")
+                return Origin(path=f"{place.prefix}{escape(place.node.name)}")
             name = place.node.over
         at = place.graph.wiring.index[place.node.name]
         for source in place.graph.wiring.sources[at].get(name, ()):
             path = f"{place.prefix}{escape(place.graph.nodes[source].name)}"
             if path in done:
-                return Giver(path=path)
-    return Giver(parameter=name)
+                return Origin(path=path)
+    return Origin(parameter=name)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from runstore.cli.exit_codes import DONE, FAILED, REFUSED, complain
+from runstore.cli.exit_codes import DONE, FAILED, REFUSED, print_error
 from runstore.cli.render.console import say
 from runstore.cli.render.progress import Display, Lines, reporter
 from runstore.cli.render.text import (
@@ -19,7 +19,7 @@ from runstore.cli.render.text import (
     symbols,
     verb_line,
 )
-from runstore.cli.store_url import Place
+from runstore.cli.store_url import StoreLocation
 from runstore.plan import Action, Reason, Step
 from runstore.plan.steps import BY_VALUE, within
 from runstore.records import End, Start
@@ -38,7 +38,7 @@ _PASTED = 1_000
 class Hints(NamedTuple):
     """What the commands to go on with are made of."""
 
-    store: Place
+    store: StoreLocation
     pipeline: str | None
     """The file, if it was named."""
     options: Sequence[str] = ()
@@ -88,14 +88,14 @@ class _Summary:
             number = self.result.signal
             assert number is not None
             name = getattr(number, "name", str(number))
-            complain(f"run {self.run_id} was cancelled by {name}: {self._ran()}; to go on:")
+            print_error(f"run {self.run_id} was cancelled by {name}: {self._ran()}; to go on:")
             self._advise(self.retry)
             return 128 + int(number)
         if self.failed:
             self._failed()
             return FAILED
         if status == "failed":  # every reason for it was told as a warning
-            complain(f"run {self.run_id} failed: {self._ran()}")
+            print_error(f"run {self.run_id} failed: {self._ran()}")
             return FAILED
         if status == "stopped":
             say(
@@ -126,7 +126,7 @@ class _Summary:
     def _failed(self) -> None:
         failed = self.failed
         what = f"{count(len(failed), 'step')} failed"
-        complain(f"run {self.run_id} failed: {what}, {self._ran()}")
+        print_error(f"run {self.run_id} failed: {what}, {self._ran()}")
         for step in failed[:_LISTED]:
             say(f"  {symbols()['failed']} {short(step.path)}: {_why(step)}", err=True)
         if len(failed) > _LISTED:
@@ -144,11 +144,11 @@ class _Summary:
 
     def _otherwise(self, step: Step) -> str:
         """For a step that fails by a value, as often as it is tried: how to have another value."""
-        from runstore.cli.render.hints import giver
+        from runstore.cli.render.hints import origin_of_value
 
         run = self.result.run
         dag = self.hints.dag or run.dag
-        found = giver(dag, self.result.plan, step, run.record.parameters)
+        found = origin_of_value(dag, self.result.plan, step, run.record.parameters)
         if found is None:
             return self.retry
         if found.parameter:
@@ -165,7 +165,7 @@ class _Summary:
     def _waiting(self) -> None:
         elsewhere = self.result.plan.waiting
         if not elsewhere:
-            complain(
+            print_error(
                 f"run {self.run_id} is not finished: what is left could not be run here, "
                 f"see the warnings ({self._ran()})"
             )
@@ -173,7 +173,7 @@ class _Summary:
         first = elsewhere[0]
         holder = f"{short(first.path)}, {_holder(first)}"
         more = f", and {count(len(elsewhere) - 1, 'step')} more" if len(elsewhere) > 1 else ""
-        complain(
+        print_error(
             f"run {self.run_id} is not finished: in progress elsewhere is {holder}{more}; wait for "
             f"it and retry, or, if that is dead, retry with --takeover all"
         )

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -200,6 +200,18 @@ def verb_line(verb: str, *words: str, options: Sequence[str] = ()) -> str:
     """A command of ours. Words may begin with a dash, as a run id may."""
     dashes = ["--"] if any(word.startswith("-") for word in words) else []
     return command_line("runstore", verb, *options, *dashes, *words)
+
+
+def commands(run_id: str, store: Sequence[str]) -> Callable[..., str]:
+    """Gives :func:`verb_line` for a run, between backticks, of a verb and options.
+
+    :param store: the words that mean its store.
+    """
+
+    def command(verb: str, *options: str) -> str:
+        return f"`{verb_line(verb, run_id, options=[*store, *options])}`"
+
+    return command
 
 
 _FANCY = {"ok": "✓", "failed": "✗", "other": "•", "running": "▸"}

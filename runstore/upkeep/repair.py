@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from runstore.cli.render.text import verb_line
 from runstore.errors import DamagedError, PathError, RecordDamagedError
 from runstore.plan.history import Damaged
 from runstore.records import Blob, End, Start, keys
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from runstore.plan.history import Attempt, History
     from runstore.store import Run
 
-__all__ = ["WITHOUT_A_RUN", "Advice", "Mending"]
+__all__ = ["WITHOUT_A_RUN", "Advice", "RepairAdvice"]
 
 _COPY = "restore it from a copy"
 _DIGEST = slice(11, 75)  # in a frame: FORMAT.md, section 3
@@ -34,21 +33,25 @@ class Advice(NamedTuple):
     """Whether it is an attempt's record that now counts as no success."""
 
 
-class Mending:
-    """Advice for the damaged objects of a run.
+class RepairAdvice:
+    """What to do about each damaged object of a run.
 
     :param history: what can be read of the run; ``None`` if the storage would not give it.
     :param damaged: the keys of all that is damaged.
-    :param store: words that mean its store on a command line.
+    :param command: gives a command line for this run, as people type it, of a verb and options.
     """
 
     def __init__(
-        self, run: Run, history: History | None, damaged: Collection[str], store: Sequence[str] = ()
+        self,
+        run: Run,
+        history: History | None,
+        damaged: Collection[str],
+        command: Callable[..., str],
     ) -> None:
         self.run = run
         self.history = history
         self.damaged = damaged
-        self.store = store
+        self._command = command
 
     def of(self, key: str) -> Advice:
         """Reads nothing, but for a pack: that pack, and once, in one pass, all loose attempts."""
@@ -68,9 +71,6 @@ class Mending:
         if rest.startswith(keys.ATTEMPTS) and parsed is not None:
             return self._of_attempt(*parsed)
         return Advice("nothing reads it: move it away")
-
-    def _command(self, verb: str, *options: str) -> str:
-        return f"`{verb_line(verb, self.run.run_id, options=[*self.store, *options])}`"
 
     # -- attempts --------------------------------------------------------------------------------
 
