@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 MINUTES ?= 10
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench lint docs fuzz explore clean
+.PHONY: demo test newest coverage bench lint docs fuzz explore clean
 
 UV := $(shell command -v uv)
 ifeq ($(UV),)
@@ -38,6 +38,25 @@ demo: $(VENV)/.installed  ## a run that fails, the plan, the fix, the retry: on 
 test: $(VENV)/.dev  ## every test, on every core
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile --timeout 300
 
+# The newest Python that is on the PATH, or in pyenv's folder; none is no failure.
+NEWEST ?= $(firstword $(foreach name,python3.14 python3.13 python3.12,$(shell $(name) -c '' 2>/dev/null && command -v $(name))) \
+	$(lastword $(sort $(wildcard $(PYENV_ROOT)/versions/3.1[2-9]*/bin/python))))
+
+newest:  ## the tests that need no server, on the newest Python that is here
+ifeq ($(strip $(NEWEST)),)
+	@echo "There is no Python newer than $(PYTHON) here: nothing to test on it."
+else
+	@echo "On $(NEWEST) ..."
+	@$(NEWEST) -m venv $(VENV)-newest
+	@$(VENV)-newest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@$(VENV)-newest/bin/python -m pytest -q -n auto --dist loadfile --timeout 300 tests/planning tests/store tests/test_*.py
+endif
+
+coverage: $(VENV)/.dev  ## which lines no test runs: a report in build/coverage
+	@$(INSTALL) 'pytest-cov>=6.0'
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile --timeout 600 --cov=runstore --cov-branch \
+		--cov-report=html:build/coverage --cov-report=term:skip-covered
+
 bench: $(VENV)/.dev  ## what it costs, against floors measured in the same run
 	@$(BIN)/python -m benchmarks
 
@@ -63,4 +82,4 @@ explore: $(VENV)/.dev  ## properties with new seeds, over and over
 	@$(BIN)/python -m tests.explore --minutes $(MINUTES)
 
 clean:
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-newest build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

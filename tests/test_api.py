@@ -37,6 +37,8 @@ def test_every_module_says_what_it_gives_away() -> None:
     for module in pkgutil.walk_packages(runstore.__path__, "runstore."):
         if module.name.rpartition(".")[2] == "__main__":
             continue
+        if module.name.endswith(".obstore_client") and importlib.util.find_spec("obstore") is None:
+            continue  # an extra
         loaded = importlib.import_module(module.name)
         assert loaded.__doc__, module.name
         for name in loaded.__all__:

@@ -69,7 +69,7 @@ def test_an_error_goes_to_another_process_as_it_is(name: str) -> None:
     assert type(again) is CLASSES[name]
     assert str(again) == str(error) == "it is so: change it"
     assert (again.problem, again.advice, again.facts) == ("it is so", "change it", {"key": "k"})
-    assert again.key == "k"
+    assert again.key == "k"  # type: ignore[attr-defined]
 
 
 def test_without_advice_the_problem_is_the_text() -> None:

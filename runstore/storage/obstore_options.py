@@ -161,7 +161,7 @@ class _Profile:
     """An AWS profile, read by botocore as s3fs does: SSO, assumed roles and all."""
 
     def __init__(self, name: str | None) -> None:
-        import botocore.session  # type: ignore[import-untyped] # ships no types
+        import botocore.session  # ships no types
 
         self._session = botocore.session.Session(profile=name)
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenario import play
+from scenario import play  # type: ignore[import-not-found]
 
 HERE = Path(__file__).parent / "cases"
 

@@ -33,8 +33,8 @@ class Slow:
     def read(self, _size: int = -1) -> bytes:
         self.pieces += 1
         if self.pieces == 2:
-            self.begun.set()
-            assert self.go_on.wait(60)
+            self.begun.set()  # type: ignore[attr-defined]
+            assert self.go_on.wait(60)  # type: ignore[attr-defined]
         return b"x" * 1000 if self.pieces < 3 else b""
 
 

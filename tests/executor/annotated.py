@@ -11,8 +11,8 @@ import runstore as rs
 from runstore import Attempt as Mine
 
 if TYPE_CHECKING:
-    from somewhere import Thing
-    from tenacity import Attempt as NotOurs
+    from somewhere import Thing  # type: ignore[import-not-found]
+    from tenacity import Attempt as NotOurs  # type: ignore[import-not-found]
 
     from runstore import Attempt
     from runstore import Attempt as Theirs
@@ -152,7 +152,7 @@ def unknown(a: Thing):
     return a
 
 
-def broken(a: "what ! this"):  # noqa: F722 - somebody wrote it
+def broken(a: "what ! this"):  # type: ignore[valid-type]  # noqa: F722 - somebody wrote it
     return a
 
 

@@ -77,7 +77,7 @@ def test_an_attempt_of_ones_own_refuses_by_name_and_stays_open(tmp_path):
     with pytest.raises(ParameterError, match="by_outputs is to return 'y'"):
         attempt.succeed({"x": 1})
     with pytest.raises(InputError, match="what by_outputs returned has a name of type int"):
-        attempt.succeed({"x": 1, "y": 2, 3: 3})
+        attempt.succeed({"x": 1, "y": 2, 3: 3})  # type: ignore[dict-item]
     with pytest.raises(InputError, match="what by_outputs returned is a list: it must be a dict"):
         attempt.succeed([("x", 1)])
     other = run.attempt_of(attempt.token)

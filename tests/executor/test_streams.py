@@ -40,13 +40,13 @@ def describes():
     told = []
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOBase)
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[attr-defined]
         told.append(
             [
-                stream.name, stream.mode, stream.encoding, stream.errors, stream.isatty(),
-                stream.closed, stream.line_buffering, stream.writable(), stream.readable(),
-                stream.seekable(), isinstance(stream.buffer, io.BufferedIOBase),
-                stream.buffer.writable(), stream.buffer.name, os.fstat(stream.fileno()).st_size,
+                stream.name, stream.mode, stream.encoding, stream.errors, stream.isatty(),  # type: ignore[attr-defined]
+                stream.closed, stream.line_buffering, stream.writable(), stream.readable(),  # type: ignore[attr-defined]
+                stream.seekable(), isinstance(stream.buffer, io.BufferedIOBase),  # type: ignore[attr-defined]
+                stream.buffer.writable(), stream.buffer.name, os.fstat(stream.fileno()).st_size,  # type: ignore[attr-defined]
             ]
         )  # fmt: skip
         with pytest.raises(io.UnsupportedOperation):
@@ -54,9 +54,9 @@ def describes():
         with pytest.raises(TypeError, match="must be str"):
             stream.write(b"bytes")
         with pytest.raises(TypeError):
-            stream.buffer.write("text")
+            stream.buffer.write("text")  # type: ignore[attr-defined]
         with pytest.raises(AttributeError):
-            _ = stream.no_such_thing
+            _ = stream.no_such_thing  # type: ignore[attr-defined]
     return told
 
 
@@ -117,7 +117,7 @@ def test_libraries_that_keep_the_stream_of_one_step_print_to_that_of_the_next(tm
     def second():
         click.echo("click again")
         logging.getLogger("tests.streams").error("logged again")
-        kept["bytes"].write(b"bytes again\n")
+        kept["bytes"].write(b"bytes again\n")  # type: ignore[attr-defined]
 
     try:
         run(tmp_path, first, second)

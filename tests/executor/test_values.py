@@ -77,7 +77,7 @@ def test_nobody_sees_what_a_task_does_to_an_object(tmp_path, which, processes):
         environment={},
     )  # fmt: skip
     assert result.status == "succeeded"
-    expected = {n: v for n, v in EXPECTED[which].items() if n not in read or n in result.values()}
+    expected = {n: v for n, v in EXPECTED[which].items() if n not in read or n in result.values()}  # type: ignore[attr-defined]
     seen = {name: result.values()[name] for name in expected}
     assert repr(seen) == repr(expected)  # types and signs of zero, too
     assert given == shared.PARAMETERS, "nor do the caller's own"

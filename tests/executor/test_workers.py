@@ -272,7 +272,7 @@ def test_an_executor_need_not_know_how_to_cancel(tmp_path):
     closed = []
 
     class Plain(Losing):
-        def shutdown(self, wait=True, kill_workers=False):
+        def shutdown(self, wait=True, kill_workers=False):  # type: ignore[override]
             closed.append(wait)
 
     result = run(

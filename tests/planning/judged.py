@@ -245,7 +245,7 @@ def judge(plan: Plan, oracle: Oracle) -> None:
             sees = oracle.sees[step.path]
             assert mark(step.work.params) == mark(sees.values), step.path
             seen, right = dict(sight(step)), dict(sees.sight)
-            assert seen == right, (step.path, seen.items() ^ right.items())
+            assert seen == right, (step.path, seen.items() ^ right.items())  # type: ignore[attr-defined]
             followed = step.work.consumed.results.keys() ^ sees.results.keys()
             assert not followed, (step.path, followed)
         if mine[0] == "SKIP" and step.kind == "task":

@@ -126,7 +126,7 @@ def test_built_in_python_the_errors_are_the_same() -> None:
     with pytest.raises(DagError, match="handles"):
         Task(name="a", handles=True) and Dag([Task(name="a", handles=True)])
     with pytest.raises(DagError, match="retruns"):
-        Task(name="a", retruns=("x",))
+        Task(name="a", retruns=("x",))  # type: ignore[call-arg]
     with pytest.raises(DagError, match="cycle"):
         Map(name="m", over="x", as_="i", body=Dag([Task(name="a", after=("a",))]))
     with pytest.raises(DagError):
@@ -148,7 +148,7 @@ def test_a_single_name_is_a_name_for_every_kind() -> None:
         Loop(name="e", after="first", until="done", body=one),
     ]
     assert [node.after for node in nodes] == [("first",)] * 5
-    assert (nodes[0].params, nodes[0].returns) == (("pa",), ("ra",))  # type: ignore[union-attr]
+    assert (nodes[0].params, nodes[0].returns) == (("pa",), ("ra",))  # type: ignore[attr-defined, union-attr]
     assert Dag([first, *nodes]).to_json()["nodes"][1]["after"] == ["first"]
 
 

@@ -107,7 +107,7 @@ def test_a_refusal_after_a_lost_answer_stays_unknown(proxy, engine):
     bucket = proxy.upstream.bucket()
     storage = open_storage(f"s3://{bucket}", engine=engine, budget=20)
     proxy.hurt("answer_503", times=1)
-    original = storage.engine.put
+    original = storage.engine.put  # type: ignore[attr-defined]
 
     def put(key: str, body: bytes) -> None:
         try:
@@ -115,7 +115,7 @@ def test_a_refusal_after_a_lost_answer_stays_unknown(proxy, engine):
         finally:
             proxy.hurt("refuse_403")
 
-    storage.engine.put = put
+    storage.engine.put = put  # type: ignore[attr-defined]
     with pytest.raises(OutcomeUnknownError):
         storage.create("a", b"1")
     with pytest.raises(StorageError, match="403") as raised:

@@ -170,8 +170,8 @@ def test_an_emulator_of_google_is_not_asked_what_it_never_answers(monkeypatch):
     running = server("fake-gcs")
     enter(monkeypatch, running)
     storage = open_storage(f"gs://{running.bucket()}/x")
-    assert storage.engine.name == "fsspec", "emulators do not speak what obstore speaks"
-    assert type(storage.engine._fs) is gcsfs.core.GCSFileSystem
+    assert storage.engine.name == "fsspec", "emulators do not speak what obstore speaks"  # type: ignore[attr-defined]
+    assert type(storage.engine._fs) is gcsfs.core.GCSFileSystem  # type: ignore[attr-defined]
     storage.create("a", b"{}")
     assert storage.read("a") == b"{}"
 

@@ -86,7 +86,7 @@ def test_no_error_holds_itself(backend_name: str, tmp_path: Path) -> None:
                 storage.stream(missing)
             if backend_name == "local":
                 with pytest.raises(StorageError):
-                    storage.info(missing + "/..")
+                    storage.info(missing + "/..")  # type: ignore[attr-defined]
         assert len(list(storage.read_many(["x", "a/../b", "a/b", "a/f", "x"]))) == 5
         assert next(iter(storage.read_many(["x", "a/b"])))[0] == "x"  # and dropped half-way
         with pytest.raises(StorageError):

@@ -201,7 +201,7 @@ def test_many_links_among_folders_end(attempt, folder):
 
 def test_a_pipe_put_in_place_of_a_file_is_not_waited_for(attempt, folder, monkeypatch):
     (folder / "x").write_text("x")
-    found = runstore.store.artifacts.find
+    found = runstore.store.artifacts.find  # type: ignore[attr-defined]
 
     def swapped(*arguments):
         names = found(*arguments)

@@ -103,7 +103,7 @@ def test_an_older_attempt_is_found_in_the_pack_that_alone_holds_it():
     run.begin_invocation("retry")
     run.begin("list").succeed({"items": [1]})
     pack_run(run)
-    del run.storage._objects[keys.attempt_key(run.prefix, "list", 1, "end")]
+    del run.storage._objects[keys.attempt_key(run.prefix, "list", 1, "end")]  # type: ignore[attr-defined]
     first = run.recorded("list", 1)
     assert isinstance(first, End)
     assert first.outcome == "failed"
@@ -143,6 +143,6 @@ def test_a_pack_does_not_open_an_attempt_again_that_a_later_one_superseded():
         assert said["reason"] == reason
         assert said == Store(run.storage).get_run(RUN_ID).plan()[path].to_json()
     damaged = keys.attempt_key(run.prefix, "b", 1, "start")
-    run.storage._objects[damaged] = b"{}"
+    run.storage._objects[damaged] = b"{}"  # type: ignore[attr-defined]
     said, _ = asked(run, "b")
     assert said["reason"] == "in progress elsewhere"

@@ -73,21 +73,21 @@ def test_a_zombie_is_dead():
 def test_what_is_no_takeover(takeover):
     run = Store(MemoryStorage(f"takeover {takeover!r}")).create_run(DAG, run_id="r")
     run.begin("a")
-    before = dict(run.storage._objects)
+    before = dict(run.storage._objects)  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="takeover is"):
         check_takeover(takeover)
     with pytest.raises(InputError, match="takeover is"):
         run.take_over(run.history(), takeover)
-    assert run.storage._objects == before
+    assert run.storage._objects == before  # type: ignore[attr-defined]
 
 
 def test_a_retry_looks_at_it_before_it_writes():
     store = Store(MemoryStorage("retry"))
     store.create_run(DAG, run_id="r").begin("a")
-    before = dict(store.storage._objects)
+    before = dict(store.storage._objects)  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="takeover is 'everything'"):
         retry("r", store=store, takeover="everything")
-    assert store.storage._objects == before
+    assert store.storage._objects == before  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("since", ["2020-01-01T00:00:00", "long ago", ""])
