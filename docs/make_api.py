@@ -10,6 +10,7 @@ import enum
 import inspect
 import itertools
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -111,7 +112,12 @@ def _members(cls: type) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-_FIELDS = {"Dag": ("model_post_init",), "Attempt": ("keep",)}
+_FIELDS = {
+    "Dag": ("model_post_init",),
+    "Attempt": ("keep", "refusal"),
+    "Run": ("check_there", "log_of", "mask", "materialise", "read_log", "read_whole"),
+}
+"""Methods without an underscore that are for other rooms of the library."""
 
 
 def _signature(function: Any) -> str:
@@ -195,22 +201,25 @@ def _text(doc: str) -> str:
         text,
         flags=re.MULTILINE,
     )
+    # An indented block after a double colon is an example.
+    text = re.sub(
+        r"::\n\n((?:    .*\n?|\n)+)",
+        lambda found: ":\n\n```python\n" + textwrap.dedent(found[1]).strip() + "\n```\n\n",
+        text,
+    )
     lines: list[str] = []
+    example = False
     for each in text.splitlines():
         line = each
+        example ^= line.startswith("```")
+        before = lines[-1] if lines else ""
         # A list begins after an empty line, and so does what follows it.
-        if line.startswith("* ") and lines and lines[-1] and not lines[-1].startswith(("* ", "  ")):
+        if line.startswith("* ") and before and not before.startswith(("* ", "  ")):
             lines.append("")
-        if line.startswith("    ") and lines and lines[-1].startswith("* "):
+        if not example and line.startswith("    ") and before.startswith(("* ", "  ")):
             line = line[2:]
         lines.append(line)
-    text = "\n".join(lines)
-    # An indented block after a double colon is an example.
-    return re.sub(
-        r"::\n\n((?:    .*\n?|\n)+)",
-        lambda found: ":\n\n```python\n" + inspect.cleandoc(found[1]) + "\n```\n\n",
-        text,
-    ).rstrip()
+    return "\n".join(lines).rstrip()
 
 
 if __name__ == "__main__":

@@ -65,8 +65,8 @@ class Result:
         return self.run.run_id
 
     def values(self) -> Mapping[str, Any]:
-        """Name -> value visible at the end of the DAG, as far as it is there. A read for each large
-        one."""
+        """The values visible at the end of the DAG, by name, as far as the run produced them. A
+        read for each large one."""
         return {
             name: value if type(value) is Secret else self.run.blobs.load(value)
             for name, value in self.plan.values.items()

@@ -11,7 +11,7 @@ __all__ = ["Reporter", "Silent"]
 
 
 class Reporter(Protocol):
-    """Who is told what happens, in the thread of the caller."""
+    """Is told what happens in an invocation, in the thread of the caller."""
 
     def planned(self, plan: Plan) -> None:
         """The first plan of the invocation, before anything runs."""
@@ -20,7 +20,7 @@ class Reporter(Protocol):
         """A step was handed to a worker."""
 
     def ended(self, step: Step, end: End | None, error: Exception | None) -> None:
-        """It ended; or it was not run here, because of ``error``."""
+        """The step ended; or, if ``end`` is ``None``, it did not run here, because of ``error``."""
 
     def warned(self, message: str) -> None:
         """Something the user should know."""

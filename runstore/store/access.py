@@ -51,7 +51,7 @@ class RunAccess:
         self._dated = storage if isinstance(storage, Dated) else None
 
     def check_there(self, so: str = _NOT_KEPT) -> None:
-        """See that the run is still the one that was opened: it may have been removed since.
+        """Check that the run is still the one that was opened, and was not removed since.
 
         :raises RunRemovedError: if it was, which ends with ``so``: what that means for the caller.
 
@@ -74,11 +74,11 @@ class RunAccess:
         )
 
     def materialise(self, values: Mapping[str, Any], reader: str) -> dict[str, Any]:
-        """Values as a plan names them, fetched: blobs read, secrets filled in. They are the
-        caller's own: what is done to them is seen by nobody else.
+        """The values that a plan names, with blobs read and secrets filled in. They are copies: the
+        caller may change them.
 
         :raises ParameterError: for a secret that was not given.
-        :raises BlobMissingError, BlobDamagedError, CodecError: for one that cannot be had.
+        :raises BlobMissingError, BlobDamagedError, CodecError: for one that cannot be read.
         """
         out: dict[str, Any] = {}
         for name, value in values.items():

@@ -43,7 +43,7 @@ __all__ = ["Run"]
 
 
 class Run(RunReader):
-    """A run. Made by :meth:`Store.create_run` and :meth:`Store.run`; safe to use from threads."""
+    """A run; made by :meth:`Store.create_run` and :meth:`Store.get_run`. Threads may share it."""
 
     def __init__(
         self,
@@ -76,7 +76,8 @@ class Run(RunReader):
     ) -> Invocation:
         """Record that this process works on the run; new attempts are recorded under it.
 
-        :param history: what was read of the run: its number is one more than the highest there.
+        :param history: what was read of the run. The invocation's number is one more than the
+            highest in it.
         :param force: see :func:`runstore.plan.expand`.
         :param dag: the pipeline as it is now, if its structure is not the run's own.
         :param source: of an import or a pull: where the run came from.
@@ -128,10 +129,10 @@ class Run(RunReader):
         """Work under an invocation that another process began: new attempts are recorded under it,
         and plans are made with its pipeline. One read.
 
-        A workflow begins one and hands its id on; were each of ten thousand pods to begin its own,
-        each would have ten thousand to list.
+        A workflow begins one and passes its id to its pods: if each of ten thousand pods began its
+        own, each would have ten thousand to list.
 
-        :raises InputError: for what is no id of an invocation.
+        :raises InputError: if it is not the id of an invocation.
         :raises RefusedError: if the run has none of this id.
         """
         if not isinstance(invocation, str) or keys.is_invocation_id(invocation) is None:
@@ -175,7 +176,7 @@ class Run(RunReader):
         :raises AttemptEndedError: for a path that has succeeded already.
         :raises RefusedError: for a path whose turn has not come.
 
-        A run that no invocation was begun for, or joined, begins one: a listing and a create.
+        Without an invocation that was begun or joined before, one is begun: a listing and a create.
         """
         work: Work | None = None
         if isinstance(step, str):
@@ -195,11 +196,11 @@ class Run(RunReader):
         return Attempt(self.writer, start, work, run=lambda: self)
 
     def attempt_of(self, token: str) -> Attempt:
-        """The attempt that :attr:`Attempt.token` was made of, to be ended by this process, with
-        the files that were saved by then. Reads nothing. It may save more, and has no inputs to
-        read or load: those who began it have them.
+        """The attempt that :attr:`Attempt.token` was made of, for this process to end, with the
+        files that were saved by then. Reads nothing. It can save files; its parameters and
+        artifacts are known only to the process that began it.
 
-        :raises InputError: for what is no token, or one of another run.
+        :raises InputError: for a text that is no token, or a token of another run.
         """
         start, returns, saved = read_token(token, self.record)
         attempt = Attempt(self.writer, start, None, returns, run=lambda: self)
@@ -242,12 +243,12 @@ class Run(RunReader):
     ) -> list[Start | Damaged]:
         """End as ``lost`` the open attempts whose writers are dead, or that the caller gives up.
 
-        :param paths: node paths to think of where a damaged start no longer tells its own.
-        :raises InputError: for a ``takeover`` that is none; to be known before an invocation is
-            begun, ask :func:`runstore.store.check_takeover`.
+        :param paths: node paths that a damaged start may belong to, if it no longer tells.
+        :raises InputError: for a ``takeover`` that is none. :func:`runstore.store.check_takeover`
+            checks it before anything is written.
 
-        ``history`` learns of the ends. Returns the attempts that stay open. An attempt whose start
-        is damaged tells neither who began it nor when: ``"all"`` gives it up, and so does any age.
+        The ends are added to ``history``. Returns the attempts that stay open. A damaged start
+        tells neither who began the attempt nor when: ``"all"`` gives it up, and so does any age.
         """
         return take_over(history, takeover, paths, self.writer.end_or_other)
 

@@ -78,7 +78,7 @@ def open_store(
 
 
 class Store:
-    """See :func:`open_store`. The store itself appears with its first run.
+    """The runs under one root; made by :func:`open_store`. The first run creates it there.
 
     A context manager: leaving the block closes it.
     """
@@ -130,12 +130,13 @@ class Store:
             and a retry asks for them again. Texts and numbers of four characters at least: what is
             shorter cannot be kept out of logs.
         :raises RunExistsError: if the id is taken.
-        :raises DagError: if a parameter is read that nobody gives.
+        :raises DagError: if a node reads a parameter that neither a node nor ``parameters`` gives.
         :raises ValueNotJsonError: for a parameter JSON cannot hold.
         :raises InputError: for a parameter or a label that has the value of a secret in it.
 
-        Cost: a read, and one create (two in a new store), and one for each large parameter. Those
-        of one who comes second to the id are litter, which ``runstore gc`` removes.
+        Cost: a read, one create (two in a new store), and one for each large parameter. If the id
+        turns out to be taken, large parameters that were written are litter: ``runstore gc``
+        removes them.
         """
         run_id = check_run_id(run_id) if run_id is not None else new_id()
         given, hidden = dict(parameters or {}), dict(secrets or {})
@@ -169,7 +170,7 @@ class Store:
         secrets: Mapping[str, Any] | None = None,
         invocation: str | None = None,
     ) -> Run:
-        """A run that exists. One read, and one more if it was made in a store of a single writer.
+        """The run of this id. One read, and one more if it was made in a store of a single writer.
 
         :param invocation: work under this one, which another process began; see :meth:`Run.join`.
             One read more.
@@ -196,8 +197,8 @@ class Store:
         return run
 
     def run_ids(self) -> Iterator[str]:
-        """The ids of the runs in the store, in no order: of damaged ones too, as far as they are
-        known (:func:`~runstore.store.listing.listed`). One listing, and a read for each run."""
+        """The ids of the runs in the store, in no order; of damaged runs too, as far as they can
+        be told (:func:`~runstore.store.listing.listed`). One listing, and a read for each run."""
         for run_id, _ in listed(self.storage):
             yield run_id
 
@@ -214,10 +215,10 @@ class Store:
     ) -> Run:
         """A new run that takes over what has succeeded in another one.
 
-        Each path whose latest attempt succeeded, or is a handled failure, and that no force waits
-        for, is taken over, stale or not, if it was made with the structure that the node has here.
-        The new run is self-contained: the origin may be deleted. Logs that are missing there are
-        missing here, too.
+        Taken over is each path whose latest attempt succeeded, or failed and was handled: stale
+        ones, too. Not taken over is a path that a recorded force is still waiting for, or whose
+        node had another structure. The new run is self-contained: the origin may be removed. What
+        is missing or damaged there is missing here.
 
         :param parameters: replace those of the same name; what read a changed one is stale.
         :param keep_unchanged: go on with a changed structure, taking over unchanged nodes only.

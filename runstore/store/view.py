@@ -1,4 +1,4 @@
-"""What one run tells: its parameters, history, plan, values, logs. Nothing here writes."""
+"""Reading a run: its parameters, history, plan, values, logs. Nothing here writes."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class RunReader(RunAccess):
 
     @contextmanager
     def read_whole(self) -> Iterator[None]:
-        """For who takes along all that there is of a run, beside who may remove it, or some of it.
-        At the end they :meth:`check_there`: what was listed may not have been all of it.
+        """For copying all of a run while others may remove it, or parts of it. Call
+        :meth:`check_there` at the end: the listing may have missed something.
 
         :raises RunRemovedError: if something is gone because the run was removed meanwhile.
         :raises StorageError: if something is gone from a run that is there.
@@ -151,8 +151,8 @@ class RunReader(RunAccess):
     def recorded(
         self, path: str, number: int | None = None, *, history: History | None = None
     ) -> Known:
-        """The record that says most of an attempt: its end, else its start; of the latest attempt
-        by default. What a fork took over is attempt 0.
+        """The end record of an attempt, or its start if it has not ended; of the latest attempt by
+        default. What a fork took over is attempt 0.
 
         :raises RefusedError: if there is no such attempt.
         """
@@ -176,8 +176,8 @@ class RunReader(RunAccess):
         )
 
     def logs(self, path: str, number: int | None = None) -> bytes:
-        """What an attempt wrote to stdout and stderr; of the latest one by default, and of one that
-        a fork took over, too. Empty if it wrote nothing.
+        """What an attempt wrote to stdout and stderr; the latest attempt by default. Empty if it
+        wrote nothing. Attempts that a fork took over have theirs, too.
 
         :raises RefusedError: if there is no such attempt, or it has not ended.
         :raises RecordDamagedError: if its record cannot be read.
