@@ -374,7 +374,7 @@ def _work(
         plan = loop.go()
         status = plan.status
         if status == "pending":
-            status = "failed" if loop.stuck else "stopped" if loop.held_back else "waiting"
+            status = "failed" if loop.stuck else "stopped" if loop.deselected else "waiting"
         if status == "failed" and not loop.ran:
             loop.warn(_stuck(plan))
     except Cancelled as cancelled:

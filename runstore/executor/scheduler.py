@@ -25,6 +25,7 @@ from runstore.errors import (
 from runstore.executor.checks import code_of, lent
 from runstore.executor.pool import Pool
 from runstore.executor.process_worker import Sender, run_in_process
+from runstore.executor.quarantine import Quarantine
 from runstore.executor.reporter import Reporter
 from runstore.executor.scratch import remove_left
 from runstore.executor.shell import Shell
@@ -32,7 +33,6 @@ from runstore.executor.signals import AtOnce, Cancelled, Signals
 from runstore.executor.stdout import routed
 from runstore.executor.step import StepResult, run_step
 from runstore.executor.step_log import Log
-from runstore.executor.suspects import Suspects
 from runstore.pipeline import Pipeline
 from runstore.plan import Plan, Planner, Step
 from runstore.plan.history import History
@@ -72,7 +72,7 @@ class Loop:
         self.shell = Shell()
         self.ran: list[str] = []
         self.warnings: list[str] = []
-        self.held_back = False
+        self.deselected = False
         self.stuck = False
         """Something cannot run, for lack of what nothing makes again."""
         self._lent = lent(run)
@@ -83,11 +83,11 @@ class Loop:
         self._open: dict[str, tuple[Attempt, Log]] = {}
         self._futures: dict[Future[StepResult], Step] = {}
         self._queue: deque[Step] = deque()
-        self._news = False
+        self._dirty = False
         self._planned = self._planning = 0.0
         self._refused: set[str] = set()
-        self._lacking: set[tuple[str, str]] = set()
-        self._suspects = Suspects(run, (self._sender or run.writer).end_for)
+        self._missing_inputs: set[tuple[str, str]] = set()
+        self._quarantine = Quarantine(run, (self._sender or run.writer).end_for)
         self._removed = False
         """The run is not there any more: nothing is to be written."""
         self._signals = Signals()
@@ -135,19 +135,19 @@ class Loop:
         looked_again = False
         while True:
             self._signals.check()
-            if self._news and (not self._queue or self._is_time_to_plan()):
+            if self._dirty and (not self._queue or self._is_time_to_plan()):
                 plan = self._replan()
             self._submit_some()
             if self._futures:
-                self._news |= self._collect()
+                self._dirty |= self._collect()
                 if self.run.writer.pack.full:
                     self.pack()
-            elif not self._queue and not self._news:
+            elif not self._queue and not self._dirty:
                 if not plan.waiting or looked_again:
                     return plan
                 # What others are at may have ended meanwhile: look once more.
                 self._reread()
-                self._news = looked_again = True
+                self._dirty = looked_again = True
 
     # -- what is next ----------------------------------------------------------------------------
 
@@ -163,25 +163,25 @@ class Loop:
         queued = [ready.pop(step.path) for step in self._queue if step.path in ready]
         self._queue = deque(ready.values())
         self._queue.extend(queued)
-        self._news = False
+        self._dirty = False
         self._planned = time.monotonic()
         self._planning = self._planned - began
         return plan
 
     def _startable(self, plan: Plan) -> Iterator[Step]:
-        taken = {step.path for step in (*self._futures.values(), *self._suspects.queue)}
+        taken = {step.path for step in (*self._futures.values(), *self._quarantine.queue)}
         for step in plan.ready:
             if step.path in taken or step.path in self._refused:
                 continue
             if self.chosen(step.path):
                 yield step
             else:
-                self.held_back = True
+                self.deselected = True
 
     def _submit_some(self) -> None:
-        if self._suspects:
-            if not self._futures and self._suspects.queue:
-                self._submit(self._suspects.queue.popleft())
+        if self._quarantine:
+            if not self._futures and self._quarantine.queue:
+                self._submit(self._quarantine.queue.popleft())
             return
         while self._queue and len(self._futures) < self.pool.workers:
             if not self._submit(self._queue[0]):
@@ -224,8 +224,8 @@ class Loop:
             # Whatever else was at work there is gone too, or done.
             broke += self._take_all(wait(self._futures).done, gone)
         if gone:
-            guilty = self.pool.alone or (broke == 1 and len(gone) == 1)
-            for step, end in self._suspects.gone(gone, guilty=guilty):
+            attributed = self.pool.alone or (broke == 1 and len(gone) == 1)
+            for step, end in self._quarantine.gone(gone, attributed=attributed):
                 self._take(step, StepResult(step.path, end))
         if broke:
             self._renew()
@@ -272,7 +272,7 @@ class Loop:
 
     def _take(self, step: Step, done: StepResult) -> None:
         self.run.writer.pack.add(done.records)
-        if lost := self._suspects.cleared(step.path):
+        if lost := self._quarantine.cleared(step.path):
             self.history.add(lost)
         if done.warning:
             self.warn(done.warning)
@@ -290,11 +290,11 @@ class Loop:
             # when this step's turn comes again, nothing makes it (a parameter of the run).
             lacks = (step.path, done.error.facts["sha256"])
             self.run.check_there()
-            if lacks in self._lacking:
+            if lacks in self._missing_inputs:
                 self.warn(f"{step.path} cannot run: {done.error}")
                 self._refused.add(step.path)
                 self.stuck = True
-            self._lacking.add(lacks)
+            self._missing_inputs.add(lacks)
             self.history.missing.add(lacks[1])
         elif isinstance(done.error, CodecError):
             self.warn(f"{step.path} cannot run: {done.error}")
@@ -351,7 +351,7 @@ class Loop:
         self.shell.stop(signal.SIGKILL if now else signal.SIGTERM)
         for future in self._futures:
             future.cancel()
-        for lost in self._suspects.lost:
+        for lost in self._quarantine.lost:
             self.history.add(lost)
         if self._sender is not None:
             # Those too that have not begun: nobody is to begin after this.

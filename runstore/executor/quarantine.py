@@ -15,49 +15,49 @@ from runstore.records import End, Start
 from runstore.store import Run
 from runstore.store.folder import left_files
 
-__all__ = ["Suspects"]
+__all__ = ["Quarantine"]
 
-_UNBEGUN = 3
-"""How often a step may be lost before it began."""
+_MAX_DEATHS = 3
+"""How many worker processes may die before they begin one step."""
 
 
-class Suspects:
-    """Those of which one broke the executor, and nobody knows which. They are run one at a time:
-    the one that brings the executor down when it is alone has failed.
+class Quarantine:
+    """The steps that were at work when an executor broke, if it cannot be told which of them broke
+    it. They run one at a time: a step that breaks the executor while it runs alone has failed.
 
     :param end_for: as :meth:`RecordWriter.end_for`.
     """
 
     def __init__(self, run: Run, end_for: Callable[[Start, str, str, str], End | Damaged]) -> None:
         self.queue: deque[Step] = deque()
-        """Those that wait for their turn."""
+        """The steps that wait to run alone."""
         self._run = run
         self._end_for = end_for
-        self._lost: dict[str, End] = {}
-        self._unbegun: Counter[str] = Counter()
+        self._quarantined_ends: dict[str, End] = {}
+        self._deaths_before_start: Counter[str] = Counter()
 
     def __bool__(self) -> bool:
-        """Whether any is left: then nothing else runs."""
-        return bool(self.queue or self._lost)
+        """Whether a step is left in it: until then nothing else runs."""
+        return bool(self.queue or self._quarantined_ends)
 
     @property
     def lost(self) -> Collection[End]:
-        """How the attempts ended that are made again. What an invocation has tried is settled for
-        the planner, so it is told of them when the step has come to an end."""
-        return self._lost.values()
+        """The ends of attempts that are made again. The planner takes what an invocation tried as
+        settled, so it is told of them only when the step has ended."""
+        return self._quarantined_ends.values()
 
     def cleared(self, path: str) -> End | None:
-        """A step has come to an end; how it was lost before, if it was."""
-        return self._lost.pop(path, None)
+        """A step has ended: take it out. Returns the end of its attempt that was lost before."""
+        return self._quarantined_ends.pop(path, None)
 
     def gone(
-        self, steps: Collection[tuple[Step, int | None]], *, guilty: bool
+        self, steps: Collection[tuple[Step, int | None]], *, attributed: bool
     ) -> Iterator[tuple[Step, End | None]]:
-        """The processes that these steps were given to are gone, with exit codes as far as known.
-        Gives the steps that have come to an end, and how. The others are in :attr:`queue`, or, if
-        they did not begin, for the next plan to find.
+        """The worker processes of these steps have died, with the exit codes that are known.
+        Yields the steps that have ended, and their ends. The others are in :attr:`queue`; those
+        that did not begin come with the next plan.
 
-        :param guilty: there is one step for each process that died, so that it is the one.
+        :param attributed: each process that died had one step, so the death is that step's.
         :raises RunstoreError: if workers die over and over before they begin a step.
         :raises StorageError: if an end cannot be recorded.
         """
@@ -75,26 +75,26 @@ class Suspects:
                 end: End | None = latest
             else:
                 files = left_files(latest.nonce)
-                if guilty or path in self._lost:
+                if attributed or path in self._quarantined_ends:
                     made = self._end_for(latest, "failed", "WorkerDied", what_died(code) + files)
                 else:
                     made = self._end_for(latest, "lost", "WorkerDied", DIED_OR_ANOTHER + files)
                 end = made if isinstance(made, End) else None
             # An executor that breaks ends its workers, and one that can still says so.
             again = end is not None and end.outcome in ("lost", "cancelled")
-            if end is None or not again or guilty or path in self._lost:
+            if end is None or not again or attributed or path in self._quarantined_ends:
                 yield step, end
                 continue
-            self._lost[path] = end
+            self._quarantined_ends[path] = end
             self.queue.append(replace(step, work=replace(step.work, number=number + 1)))
 
     def _has_not_begun(self, step: Step, code: int | None) -> None:
-        self._unbegun[step.path] += 1
-        if self._unbegun[step.path] > _UNBEGUN:
+        self._deaths_before_start[step.path] += 1
+        if self._deaths_before_start[step.path] > _MAX_DEATHS:
             raise RunstoreError(
                 f"worker processes die before they begin {step.path} (the last one "
                 f"{how_it_died(code)}): does its module import, is what starts the run "
                 f'below `if __name__ == "__main__":`, and is there memory enough?'
             )
-        if step.path in self._lost:
+        if step.path in self._quarantined_ends:
             self.queue.append(step)
