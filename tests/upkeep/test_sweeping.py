@@ -17,13 +17,13 @@ from runstore.storage.unfinished import TEMP, machine
 from runstore.store import Store
 from runstore.transfer import export_run, transfer_run
 from runstore.upkeep import Sweep, remove_run
-from tests.care.interrupted import Interrupted
-from tests.care.test_packing import LINE
 from tests.crash.breaking import Death
 from tests.exploration import SEEDS, reached, reaches, scaled
 from tests.places import NONCE, home
 from tests.planning.generate import dags
 from tests.transfer.lives import files, live, memory, objects, told
+from tests.upkeep.interrupted import Interrupted
+from tests.upkeep.test_packing import LINE
 from tests.verified import verified
 
 DAG = Dag.from_json(LINE)

@@ -23,10 +23,10 @@ from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
 from runstore.transfer import export_run, transfer_run
 from runstore.upkeep import Sweep, open_attempts, pack_run, remove_run
-from tests.care.interrupted import Interrupted
-from tests.care.test_packing import LINE
 from tests.crash.breaking import Death
 from tests.transfer.lives import files, live, memory, objects, told
+from tests.upkeep.interrupted import Interrupted
+from tests.upkeep.test_packing import LINE
 
 DAG = Dag.from_json(LINE)
 

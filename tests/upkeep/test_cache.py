@@ -27,10 +27,10 @@ from runstore.storage import open_storage
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
 from runstore.upkeep import pack_run, remove_run
-from tests.care.test_packing import LINE
 from tests.exploration import SEEDS, reached, reaches, scaled
 from tests.planning.generate import dags
 from tests.transfer.lives import RUN_ID, invoke, live, told
+from tests.upkeep.test_packing import LINE
 
 DAG = Dag.from_json(LINE)
 FILE = "v2.sqlite3"

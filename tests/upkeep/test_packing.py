@@ -19,11 +19,11 @@ from runstore.storage import Storage
 from runstore.store import Run, Store
 from runstore.transfer import export_run
 from runstore.upkeep import pack_run
-from tests.care.interrupted import Interrupted
 from tests.crash.breaking import Death, How
 from tests.exploration import SEEDS, reached, reaches
 from tests.planning.generate import dags
 from tests.transfer.lives import RUN_ID, invoke, live, memory, told
+from tests.upkeep.interrupted import Interrupted
 from tests.verified import verified
 
 

@@ -19,9 +19,9 @@ from runstore.storage.capabilities import Removing, Tagged
 from runstore.storage.remote import RemoteStorage
 from runstore.store import Store
 from runstore.upkeep import Sweep, pack_run, remove_run
-from tests.care.test_packing import LINE, records
 from tests.servers import server
 from tests.transfer.lives import live, told
+from tests.upkeep.test_packing import LINE, records
 
 DAG = Dag.from_json(LINE)
 ENGINES = [
