@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import inspect
 import threading
@@ -16,9 +15,12 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runstore.pipeline.signatures import inside
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["is_async", "promised", "result_of"]
 
@@ -51,6 +53,8 @@ def result_of(
 
 
 def _run(coroutine: Coroutine[Any, Any, Any], stopping: Callable[[], bool]) -> Any:
+    import asyncio  # 14 ms, and most processes run no coroutine
+
     async def main() -> Any:
         # Beside it, not around it: what it raises leaves it as it would asyncio.run.
         this = asyncio.current_task()
@@ -84,6 +88,8 @@ def _run(coroutine: Coroutine[Any, Any, Any], stopping: Callable[[], bool]) -> A
 
 
 async def _cancel_when(stopping: Callable[[], bool], task: asyncio.Task[Any]) -> None:
+    import asyncio
+
     while not stopping():
         await asyncio.sleep(_POLL_SECONDS)
     task.cancel()

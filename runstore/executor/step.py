@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -165,7 +164,11 @@ def _interrupted(failure: BaseException, shell: Shell) -> bool:
     kind = type(failure)  # isinstance asks the exception itself, which may say anything
     if issubclass(kind, AtOnce):
         return True
-    return shell.stopping and issubclass(kind, KeyboardInterrupt | CancelledError)
+    if not shell.stopping:
+        return False
+    from asyncio import CancelledError
+
+    return issubclass(kind, KeyboardInterrupt | CancelledError)
 
 
 def _own(end: End) -> End:
