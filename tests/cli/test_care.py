@@ -104,6 +104,15 @@ def test_pack_says_what_is_damaged(shell: Shell) -> None:
     assert shell("verify", "r")[0] == 0
 
 
+def test_an_exported_file_is_no_place_to_try_out(shell: Shell) -> None:
+    (shell.folder / "r.json").write_text("{}")
+    code, out, err = shell("doctor", "r.json")
+    assert (code, out) == (2, "")
+    assert "is an exported file" in err
+    assert "`runstore verify RUN_ID --store FILE`" in err
+    assert (shell.folder / "r.json").read_text() == "{}"
+
+
 def test_doctor(shell: Shell) -> None:
     code, out, err = shell("doctor", "somewhere")
     assert (code, err) == (0, "")

@@ -7,7 +7,7 @@ import click
 from runstore.cli.exit_codes import DAMAGED, DONE
 from runstore.cli.options import format_option, store_option
 from runstore.cli.render.console import say_json
-from runstore.cli.store_url import StoreLocation
+from runstore.cli.store_url import StoreLocation, is_exported
 
 __all__ = ["command"]
 
@@ -26,9 +26,15 @@ def command(url: str | None, style: str, store: StoreLocation) -> int:
     """
     from runstore.cli.render.tables import print_table
     from runstore.cli.render.text import clean
+    from runstore.errors import InputError
     from runstore.upkeep.doctor import examine
 
     place = store.at(url or store.url)
+    if is_exported(place.url):
+        raise InputError(
+            f"{place.url} is an exported file, and no store can be made there",
+            advice="`runstore verify RUN_ID --store FILE` checks what is in it",
+        )
     found = examine(place.url, storage_options=place.storage_options() or None)
     if style == "json":
         document = {
