@@ -121,8 +121,6 @@ class ExportedStorage:
 
     def _where(self, key: str) -> tuple[int, int, str]:
         check_key(key, self.url)
-        if not self._closed.alive:
-            raise StorageError(f"{self.url} was closed", advice="open it again", url=self.url)
         try:
             return self._index[key]
         except KeyError:
@@ -132,16 +130,21 @@ class ExportedStorage:
 
     def _line(self, begin: int, end: int) -> Entry:
         try:
-            line = os.pread(self._fd, end - begin, begin)  # one call, below 2 GiB
+            line = self._pread(end - begin, begin)  # one call, below 2 GiB
             return parse_line(line.rstrip(b",\n"), 0)
         except ValueError:
             self._changed(f"offset {begin}")
+
+    def _pread(self, size: int, at: int) -> bytes:
+        if not self._closed.alive:  # by now its descriptor may be that of another file
+            raise StorageError(f"{self.url} was closed", advice="open it again", url=self.url)
+        return os.pread(self._fd, size, at)
 
     def _next_line(self, begin: int, end: int) -> bytes:
         """The line that begins there, of those that end at ``end``. ``ValueError`` if none does."""
         size = 2 * PIECE_BYTES
         while True:
-            data = os.pread(self._fd, min(size, end - begin), begin)
+            data = self._pread(min(size, end - begin), begin)
             at = data.find(b"\n")
             if at >= 0:
                 return data[: at + 1]

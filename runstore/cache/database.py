@@ -12,6 +12,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
@@ -229,6 +230,7 @@ class Database:
         connection = sqlite3.connect(
             self._path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
         )
+        weakref.finalize(self, _close, connection, os.getpid())
         # What a power cut takes is read from the store again.
         connection.execute("PRAGMA synchronous = OFF")
         connection.executescript(_SCHEMA)
@@ -236,8 +238,7 @@ class Database:
 
     def _close(self) -> None:
         if self._connection is not None:
-            with suppress(sqlite3.Error):
-                self._connection.close()
+            _close(self._connection, self._pid)
             self._connection = None
 
     def _mine(self) -> threading.RLock:
@@ -245,6 +246,12 @@ class Database:
             self._inherited.append(self._connection)
             self._lock, self._connection, self._pid = threading.RLock(), None, os.getpid()
         return self._lock
+
+
+def _close(connection: sqlite3.Connection, pid: int) -> None:
+    if os.getpid() == pid:  # in a child it is the parent's: its locks would go with it
+        with suppress(sqlite3.Error):
+            connection.close()
 
 
 def _delete(connection: sqlite3.Connection, object_id: int) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from runstore.errors import KeyExistsError, KeyMissingError, StorageError
 from runstore.storage import Storage
+from runstore.storage.capabilities import Closing
 from tests.exploration import randomness
 
 # aiohttp's advice to gcsfs and adlfs, for bodies above 1 MiB.
@@ -203,3 +204,13 @@ def test_a_shallow_list_tells_folders_and_keys(storage: Storage) -> None:
     assert sorted(storage.list("", shallow=True)) == ["a/", "ab/"]
     assert sorted(storage.list("a/b", shallow=True)) == ["a/b/"]
     assert list(storage.list("nothing/", shallow=True)) == []
+
+
+def test_a_storage_that_was_closed_opens_again(storage: Storage) -> None:
+    storage.create("a", b"1")
+    if isinstance(storage, Closing):
+        storage.close()
+        storage.close()
+    assert storage.read("a") == b"1"
+    storage.create("b", b"2")
+    assert sorted(storage.list("")) == ["a", "b"]
