@@ -45,6 +45,16 @@ def test_every_fact_is_declared_by_its_class() -> None:
         assert given <= declared(CLASSES[name]), f"{where}: {name} does not declare {given}"
 
 
+def test_advice_goes_on_in_the_sentence() -> None:
+    """It stands behind the problem and a colon, and callers add to it."""
+    for where, call, _ in raised():
+        for each in call.keywords:
+            if each.arg == "advice" and isinstance(each.value, ast.Constant) and each.value.value:
+                text = str(each.value.value)
+                assert not text.endswith("."), f"{where}: {text}"
+                assert text[0].islower() or not text[0].isalpha(), f"{where}: {text}"
+
+
 def test_every_class_has_a_kind_of_its_own() -> None:
     kinds = [each.kind for each in CLASSES.values()]
     assert sorted(kinds) == sorted(Kind)

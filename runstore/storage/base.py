@@ -181,7 +181,7 @@ def check_prefix(prefix: str, url: str) -> None:
     if _is_prefix(prefix) is None:
         raise StorageError(
             f"{prefix[:80]!r} is not the beginning of any key of the store {url}",
-            advice="give segments of [a-z0-9._-] joined by '/', without a leading '/'.",
+            advice="give segments of [a-z0-9._-] joined by '/', without a leading '/'",
             key=prefix,
             url=url,
         )

@@ -43,7 +43,7 @@ def _choose(address: Address, options: Mapping[str, Any], engine: str | None) ->
     if engine not in (None, *ENGINES):
         raise StorageError(
             f"There is no engine {engine!r}",
-            advice=f"choose one of {', '.join(ENGINES)}.",
+            advice=f"choose one of {', '.join(ENGINES)}",
             url=address.url,
         )
     if engine == "fsspec" or not address.family:

@@ -251,7 +251,7 @@ class LocalStorage(LocalCare):
                         return
                     raise KeyExistsError(
                         f"{key} in {self.url} holds other bytes already",
-                        advice="read it to see whose.",
+                        advice="read it to see whose",
                         key=key,
                         url=self.url,
                     )
@@ -298,7 +298,7 @@ class LocalStorage(LocalCare):
             raise StorageError(
                 f"{key} in {self.url} is still being written, for more than "
                 f"{in_place.WAIT_SECONDS:g} s",
-                advice="do it again when its writer is done.",
+                advice="do it again when its writer is done",
                 key=key,
                 url=self.url,
             )
@@ -359,7 +359,7 @@ class LocalStorage(LocalCare):
             f"Cannot make durable {said} in {self.url}: {error.strerror or error}. "
             f"{ADVICE.get(error.errno or 0, 'See the error of the operating system.')} It is "
             "unknown whether it outlives a power cut",
-            advice="do it again, nothing is done twice.",
+            advice="do it again, nothing is done twice",
             key=key,
             url=self.url,
             errno=error.errno,

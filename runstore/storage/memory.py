@@ -42,7 +42,7 @@ class MemoryStorage:
             if there is not None and not repair:
                 raise KeyExistsError(
                     f"{key} in {self.url} holds other bytes already",
-                    advice="read it to see whose.",
+                    advice="read it to see whose",
                     key=key,
                     url=self.url,
                 )

@@ -62,7 +62,7 @@ def open_storage(
             f"{text!r} is not the place of a store",
             advice=(
                 "give a path, or a URL as a str with both slashes after its colon "
-                "(pathlib drops one)."
+                "(pathlib drops one)"
             ),
             url=text,
         )

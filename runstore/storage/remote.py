@@ -42,6 +42,8 @@ EXCLUSIVE_BYTES = 1 << 30
 """The largest object that is made exclusively: in one request, since S3 servers ignore the
 condition when a multipart upload completes. Content-addressed objects have no such limit."""
 
+_UNREACHED = "see that the address is right, and that this machine reaches it"
+
 _Got = TypeVar("_Got")
 
 # One at a time, and a fresh lock in a child: another thread may hold the parent's at the fork.
@@ -331,7 +333,7 @@ class RemoteStorage(RemoteCare):
     def _taken(self, key: str) -> KeyExistsError:
         return KeyExistsError(
             f"{key} in {self.url} holds other bytes already",
-            advice="read it to see whose.",
+            advice="read it to see whose",
             key=key,
             url=self.url,
         )
@@ -350,6 +352,7 @@ class RemoteStorage(RemoteCare):
             tried = f", tried {backoff}"
         return StorageError(
             f"Cannot {verb} {key or 'the keys'} in {self.url}{tried}: {verdict.text}",
+            advice=_UNREACHED if verdict.answer is Answer.UNREACHED else "",
             key=key,
             url=self.url,
             answer=verdict.answer.value,

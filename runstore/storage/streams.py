@@ -46,7 +46,7 @@ class Spool:
             if size > self._limit and self._in_memory:
                 raise StorageError(
                     f"{self._key} is larger than {self._limit} bytes",
-                    advice="keep it as an artifact.",
+                    advice="keep it as an artifact",
                     key=self._key,
                 )
             if size > PART_BYTES and not self._in_memory:

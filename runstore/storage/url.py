@@ -52,7 +52,7 @@ def parse_address(url: str) -> Address:
             url=url,
         )
     if scheme == "local":
-        raise StorageError(f"Cannot open {url!r}", advice="give a path, or file:///path.", url=url)
+        raise StorageError(f"Cannot open {url!r}", advice="give a path, or file:///path", url=url)
     family = _FAMILIES.get(scheme, "")
     if not family:
         return Address(url.rstrip("/"), scheme, "", "", "")
@@ -60,7 +60,7 @@ def parse_address(url: str) -> Address:
     root = root.strip("/")
     if not bucket or "%" in bucket:
         raise StorageError(
-            f"{url!r} names no bucket", advice=f"write {scheme}://BUCKET/PREFIX.", url=url
+            f"{url!r} names no bucket", advice=f"write {scheme}://BUCKET/PREFIX", url=url
         )
     segments = root.split("/") if root else []
     if _SPECIAL.search(root) or any(segment in ("", ".", "..") for segment in segments):

@@ -27,7 +27,7 @@ class Checked(NamedTuple):
 
     key: str
     problem: str | None = None
-    """``None``: it is as it was written."""
+    """``None``: it is as it was written. Of an object that is unreadable, with what to do."""
     state: Literal["whole", "damaged", "missing", "unreadable", "left out"] = "whole"
     """``unreadable``: the storage would not give it; what it holds is not known. ``left out``: a
     log that is not there, as after an export without logs; nothing but people reads it."""
@@ -97,7 +97,8 @@ def verify(run: RunReader) -> Iterator[Checked]:
             if missing and sha256 not in check.named.needed:
                 yield Checked(key, None, "left out")
             else:
-                yield Checked(key, error.problem, _state(error))
+                told = str(error) if isinstance(error, StorageError) else error.problem
+                yield Checked(key, told, _state(error))
         else:
             yield Checked(key)
     if run.record.digest:  # of one that is damaged only remains are read

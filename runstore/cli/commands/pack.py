@@ -21,7 +21,7 @@ def command(run_id: str, store: StoreLocation) -> int:
     Nothing is rewritten. Whoever works on the run meanwhile is not disturbed.
     """
     from runstore.cli.arguments import existing_run
-    from runstore.cli.render.text import count, named
+    from runstore.cli.render.text import count, named, verb_line
     from runstore.upkeep import pack_run
 
     run = existing_run(store, run_id, write=True, cache=False)
@@ -30,6 +30,7 @@ def command(run_id: str, store: StoreLocation) -> int:
         f"run {named(run.run_id)}: {count(done.records, 'record')} packed, {done.before:,} were "
         f"before"
     )
+    verify = verb_line("verify", run.run_id, options=store.words())
     for problem in done.problems:
-        print_error(problem)
+        print_error(f"{problem}: {verify} says what to do about it")
     return DAMAGED if done.problems else DONE
