@@ -40,6 +40,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from typing import Any, ClassVar
 
 __all__ = [
@@ -130,6 +131,9 @@ class RunstoreError(Exception):
     released: str | None = None
     """The nonce of an attempt that this process gave up, and that others may take over."""
 
+    def __init_subclass__(cls, *, kind: Kind | None = None) -> None:
+        cls.kind = kind or cls.kind
+
     def __init__(self, problem: str, *, advice: str = "", **facts: Any) -> None:
         super().__init__(problem)
         self.problem = problem
@@ -143,19 +147,12 @@ class RunstoreError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Worker processes send errors home; the default would lose the keywords.
-        return (_rebuild, (type(self), self.problem, self.advice, self.facts))
+        return partial(type(self), advice=self.advice, **self.facts), (self.problem,)
 
 
-def _rebuild(
-    cls: type[RunstoreError], problem: str, advice: str, facts: dict[str, Any]
-) -> RunstoreError:
-    return cls(problem, advice=advice, **facts)
-
-
-class InputError(RunstoreError):
+class InputError(RunstoreError, kind=Kind.INPUT):
     """What was passed cannot be used. Nothing was written."""
 
-    kind: ClassVar[Kind] = Kind.INPUT
     path: str | None = None
     """A node path."""
     parameter: str | None = None
@@ -165,20 +162,18 @@ class InputError(RunstoreError):
     run_id: str | None = None
 
 
-class DagError(InputError, ValueError):
+class DagError(InputError, ValueError, kind=Kind.DAG):
     """The graph is not one: a cycle, an unknown upstream, an ambiguous parameter...
 
     ``nodes``: the paths of the nodes concerned.
     """
 
-    kind: ClassVar[Kind] = Kind.DAG
     nodes: Sequence[str] = ()
 
 
-class PathError(InputError, ValueError):
+class PathError(InputError, ValueError, kind=Kind.PATH):
     """A text that is no node path, or a run id that cannot be one."""
 
-    kind: ClassVar[Kind] = Kind.PATH
     text: str | None = None
     position: int | None = None
     """In the text, from 0."""
@@ -186,192 +181,156 @@ class PathError(InputError, ValueError):
     """Of an attempt."""
 
 
-class ValueNotJsonError(InputError, TypeError):
+class ValueNotJsonError(InputError, TypeError, kind=Kind.VALUE_NOT_JSON):
     """A value that JSON cannot hold exactly: NaN, a set, an object, a key that is no string."""
 
-    kind: ClassVar[Kind] = Kind.VALUE_NOT_JSON
     where: str | None = None
     """The place in the value, as in ``$.rows[3]``."""
 
 
-class ForceError(InputError, LookupError):
+class ForceError(InputError, LookupError, kind=Kind.FORCE):
     """A pattern of ``force``, ``only`` or ``until`` that matches nothing. ``pattern`` is it."""
 
-    kind: ClassVar[Kind] = Kind.FORCE
 
-
-class ParameterError(InputError, LookupError):
+class ParameterError(InputError, LookupError, kind=Kind.PARAMETER):
     """A parameter that is needed and was not given, or a secret that was not handed in again."""
 
-    kind: ClassVar[Kind] = Kind.PARAMETER
 
-
-class PipelineError(InputError, ValueError):
+class PipelineError(InputError, ValueError, kind=Kind.PIPELINE):
     """A pipeline file that cannot be read, imported, or holds no pipeline."""
 
-    kind: ClassVar[Kind] = Kind.PIPELINE
 
-
-class ImportRefusedError(InputError, ValueError):
+class ImportRefusedError(InputError, ValueError, kind=Kind.IMPORT_REFUSED):
     """An exported file that is cut short, damaged, or not what `runstore export` writes.
 
     Nothing was written. ``path`` is the file, ``where`` the place in it where that is known.
     """
 
-    kind: ClassVar[Kind] = Kind.IMPORT_REFUSED
     path: str | None = None
     """The file."""
     where: int | None = None
     """The line, from 1."""
 
 
-class RefusedError(RunstoreError):
+class RefusedError(RunstoreError, kind=Kind.REFUSED):
     """The state of the run forbids it. Nothing was written."""
 
-    kind: ClassVar[Kind] = Kind.REFUSED
     run_id: str | None = None
     path: str | None = None
     """A node path."""
 
 
-class RunExistsError(RefusedError, FileExistsError):
+class RunExistsError(RefusedError, FileExistsError, kind=Kind.RUN_EXISTS):
     """A run of this id is in the store already."""
 
-    kind: ClassVar[Kind] = Kind.RUN_EXISTS
 
-
-class RunNotFoundError(RefusedError, FileNotFoundError):
+class RunNotFoundError(RefusedError, FileNotFoundError, kind=Kind.RUN_NOT_FOUND):
     """The store holds no run of this id."""
 
-    kind: ClassVar[Kind] = Kind.RUN_NOT_FOUND
 
-
-class RunRemovedError(RunNotFoundError):
+class RunRemovedError(RunNotFoundError, kind=Kind.RUN_REMOVED):
     """The run was removed while this process worked on it, and another one may have its id by now.
 
     Nothing of what this process does can be kept: it should stop.
     """
 
-    kind: ClassVar[Kind] = Kind.RUN_REMOVED
 
-
-class RunNotFailedError(RefusedError, RuntimeError):
+class RunNotFailedError(RefusedError, RuntimeError, kind=Kind.RUN_NOT_FAILED):
     """The run has succeeded, and nothing that was forced would run."""
 
-    kind: ClassVar[Kind] = Kind.RUN_NOT_FAILED
 
-
-class StructureChangedError(RefusedError, RuntimeError):
+class StructureChangedError(RefusedError, RuntimeError, kind=Kind.STRUCTURE_CHANGED):
     """The pipeline is no longer the one the run was made with.
 
     ``changes``: one line for each difference, naming the node and what in it.
     """
 
-    kind: ClassVar[Kind] = Kind.STRUCTURE_CHANGED
     changes: Sequence[str] = ()
 
 
-class DivergedError(RefusedError, RuntimeError):
+class DivergedError(RefusedError, RuntimeError, kind=Kind.DIVERGED):
     """Two stores hold different attempts under one number: neither may replace the other.
 
     ``attempts``: all of them, as :class:`runstore.transfer.Divergence`.
     """
 
-    kind: ClassVar[Kind] = Kind.DIVERGED
     attempts: Sequence[Any] = ()
 
 
-class RecordedCodeError(RefusedError, PermissionError):
+class RecordedCodeError(RefusedError, PermissionError, kind=Kind.RECORDED_CODE):
     """What would be executed is named by records alone, and not by this user's own.
 
     Name the pipeline, or allow it. ``invocation``: the id of the one whose word it would be.
     """
 
-    kind: ClassVar[Kind] = Kind.RECORDED_CODE
     invocation: str | None = None
 
 
-class AttemptError(RunstoreError):
+class AttemptError(RunstoreError, kind=Kind.ATTEMPT):
     """Another writer was first. Read the history again and decide anew."""
 
-    kind: ClassVar[Kind] = Kind.ATTEMPT
     path: str | None = None
     """Its node path."""
 
 
-class AttemptTakenError(AttemptError, FileExistsError):
+class AttemptTakenError(AttemptError, FileExistsError, kind=Kind.ATTEMPT_TAKEN):
     """The attempt number is claimed by another writer, which the message names."""
 
-    kind: ClassVar[Kind] = Kind.ATTEMPT_TAKEN
     holder: Any = None
     """The `runstore.records.Holder` that has it, if that is known."""
 
 
-class AttemptEndedError(AttemptError, RuntimeError):
+class AttemptEndedError(AttemptError, RuntimeError, kind=Kind.ATTEMPT_ENDED):
     """The attempt has its one end already, and it is another one."""
 
-    kind: ClassVar[Kind] = Kind.ATTEMPT_ENDED
 
-
-class AttemptLostError(AttemptEndedError):
+class AttemptLostError(AttemptEndedError, kind=Kind.ATTEMPT_LOST):
     """The attempt was declared dead by somebody who took over. This writer is a zombie:
 
     its result is refused, and it should stop.
     """
 
-    kind: ClassVar[Kind] = Kind.ATTEMPT_LOST
 
-
-class DamagedError(RunstoreError):
+class DamagedError(RunstoreError, kind=Kind.DAMAGED):
     """The store holds something that is not what was written."""
 
-    kind: ClassVar[Kind] = Kind.DAMAGED
     key: str | None = None
     """The object."""
     sha256: str | None = None
     """Of a blob: its name."""
 
 
-class RecordDamagedError(DamagedError, ValueError):
+class RecordDamagedError(DamagedError, ValueError, kind=Kind.RECORD_DAMAGED):
     """A record that is short, is not in the framing, or does not match its digest. ``key``."""
 
-    kind: ClassVar[Kind] = Kind.RECORD_DAMAGED
 
-
-class BlobDamagedError(DamagedError, ValueError):
+class BlobDamagedError(DamagedError, ValueError, kind=Kind.BLOB_DAMAGED):
     """A blob whose bytes do not match its name."""
 
-    kind: ClassVar[Kind] = Kind.BLOB_DAMAGED
 
-
-class BlobMissingError(DamagedError, FileNotFoundError):
+class BlobMissingError(DamagedError, FileNotFoundError, kind=Kind.BLOB_MISSING):
     """A blob that a record names and the store does not hold."""
 
-    kind: ClassVar[Kind] = Kind.BLOB_MISSING
     pattern: str | None = None
     """Of an artifact that nobody saved: what was asked for."""
 
 
-class FormatVersionError(DamagedError, ValueError):
+class FormatVersionError(DamagedError, ValueError, kind=Kind.FORMAT_VERSION):
     """Written by a newer major version of the format."""
 
-    kind: ClassVar[Kind] = Kind.FORMAT_VERSION
 
-
-class CodecError(DamagedError, ValueError):
+class CodecError(DamagedError, ValueError, kind=Kind.CODEC):
     """A value whose bytes are in a codec that this runstore does not know: upgrade it.
 
     Nothing is wrong with the run, or the blob. ``codec`` names it, ``key`` the blob.
     """
 
-    kind: ClassVar[Kind] = Kind.CODEC
     codec: str | None = None
 
 
-class StorageError(RunstoreError, OSError):
+class StorageError(RunstoreError, OSError, kind=Kind.STORAGE):
     """The storage failed: read-only, full, out of reach. ``key`` and the cause say where, why."""
 
-    kind: ClassVar[Kind] = Kind.STORAGE
     key: str | None = None
     url: str | None = None
     """Of the store."""
@@ -383,29 +342,22 @@ class StorageError(RunstoreError, OSError):
     """What a probe found."""
 
 
-class StoreNotFoundError(StorageError, FileNotFoundError):
+class StoreNotFoundError(StorageError, FileNotFoundError, kind=Kind.STORE_NOT_FOUND):
     """There is no store at this URL."""
 
-    kind: ClassVar[Kind] = Kind.STORE_NOT_FOUND
 
-
-class KeyExistsError(StorageError, FileExistsError):
+class KeyExistsError(StorageError, FileExistsError, kind=Kind.KEY_EXISTS):
     """The key holds other bytes. Raised by the storage seam, caught by the layer above."""
 
-    kind: ClassVar[Kind] = Kind.KEY_EXISTS
 
-
-class KeyMissingError(StorageError, FileNotFoundError):
+class KeyMissingError(StorageError, FileNotFoundError, kind=Kind.KEY_MISSING):
     """The key holds nothing. Raised by the storage seam, caught by the layer above."""
 
-    kind: ClassVar[Kind] = Kind.KEY_MISSING
 
-
-class OutcomeUnknownError(StorageError, TimeoutError):
+class OutcomeUnknownError(StorageError, TimeoutError, kind=Kind.OUTCOME_UNKNOWN):
     """A write whose outcome is not known: it may have landed, or land later; or it, or a removal,
     is done and may not outlive a power cut. Doing it again is safe, and tells."""
 
-    kind: ClassVar[Kind] = Kind.OUTCOME_UNKNOWN
     seconds: float | None = None
     """How long it was tried."""
     tries: int | None = None

@@ -34,7 +34,6 @@ class Node(Protocol):
     @property
     def names(self) -> Mapping[str, tuple[str, ...]]:
         """Each field of this kind that names parameters, or a branch, and what it names."""
-        ...
 
     @property
     def bodies(self) -> Mapping[str, Graph]: ...

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import sha256
-from types import TracebackType
 from typing import Any, Self
 
 from runstore.dag import Task, walk
@@ -103,12 +102,7 @@ class Sender:
             self._logs = self._folder.enter_context(scratch())
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._folder.close()
 
     def job(self, step: Step) -> bytes:

@@ -56,12 +56,10 @@ class Storage(Protocol):
     @property
     def url(self) -> str:
         """What `open_storage` takes to open this same store again, in any folder."""
-        ...
 
     @property
     def durable(self) -> bool:
         """Whether a `create` that returned outlives a power cut."""
-        ...
 
     def create(self, key: str, data: bytes | BinaryIO, *, repair: bool = False) -> None:
         """Make the object, exclusively and whole: of many writers one wins, and nobody ever
@@ -78,14 +76,12 @@ class Storage(Protocol):
         of that `OutcomeUnknownError` if the object may be there, or is and may not last. A new
         ``create`` of the same bytes is safe then, and tells.
         """
-        ...
 
     def read(self, key: str) -> bytes:
         """The bytes of an object, all of them.
 
         Raises `KeyMissingError` if there is none, `StorageError` if it cannot be read.
         """
-        ...
 
     def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | StorageError]]:
         """`read` for many keys: one pair for each, in any order, in bounded memory.
@@ -93,14 +89,12 @@ class Storage(Protocol):
         What `read` would raise for a key stands in the place of its bytes, so that one
         unreadable object leaves the others readable.
         """
-        ...
 
     def stream(self, key: str) -> BinaryIO:
         """An object as a file open for reading, for what is too large for `read`. Close it.
 
         Raises what `read` raises; later reads of the file raise ``OSError`` as they come.
         """
-        ...
 
     def list(self, prefix: str, *, shallow: bool = False) -> Iterator[str]:
         """Every key that begins with ``prefix``, in any order: none if there is none.
@@ -116,7 +110,6 @@ class Storage(Protocol):
         Raises `StorageError` if the storage cannot be listed, at the call or while iterating.
         Cost: one listing of each folder that can hold such a key.
         """
-        ...
 
 
 def is_near(storage: Storage) -> bool:

@@ -24,7 +24,6 @@ class Batching(Protocol):
         """A `Storage` of the same place, whose creates are exclusive and whole at once as ever, and
         durable, all of them, when the block is left without an error. Until then a power cut may
         leave any of them short, under its name: for what nobody has been told of yet."""
-        ...
 
 
 @runtime_checkable
@@ -33,7 +32,6 @@ class Closing(Protocol):
 
     def close(self) -> None:
         """Close it. To do it again is no error."""
-        ...
 
 
 @runtime_checkable
@@ -44,7 +42,6 @@ class Removing(Protocol):
         """Delete objects, in no order; one that is not there is no error. All are gone, durably,
         when this returns. Raises `StorageError`: some may be gone then, and doing it again is
         safe."""
-        ...
 
 
 @runtime_checkable
@@ -54,7 +51,6 @@ class Dated(Protocol):
     def info(self, key: str) -> Info:
         """Size, time and version of an object; raises what `Storage.read` raises. One request, or
         one ``stat``: never from a cache."""
-        ...
 
 
 @runtime_checkable
@@ -65,7 +61,6 @@ class Sweeping(Protocol):
         """Delete unfinished writes that nobody has touched since ``before`` (seconds since the
         epoch); their names, relative to the store. ``dry_run``: only tell. One whose writer lives,
         or may live, is left alone, however old."""
-        ...
 
 
 @runtime_checkable
@@ -75,4 +70,3 @@ class Tagged(Protocol):
     def entries(self, prefix: str) -> Iterator[tuple[str, str]]:
         """`Storage.list`, and with each key a tag: another one if the object has other bytes (an
         ETag and a size); empty if none is known. Costs what the listing costs."""
-        ...

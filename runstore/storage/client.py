@@ -92,32 +92,26 @@ class Engine(Protocol):
 
     def put(self, key: str, body: bytes) -> None:
         """One request: make the object if the key is free."""
-        ...
 
     def replace(self, key: str, body: bytes | str) -> None:
         """Make the object, whatever is there: from bytes, or from the file of this name, in as
         many requests as it takes and with bounded memory. Atomic for readers."""
-        ...
 
     def get(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
         """The object, or some of it, past every cache."""
-        ...
 
     def begin_get(self, key: str) -> Future[bytes]:
         """`get` in the background. The result is waited for at most some `REQUEST_SECONDS`."""
-        ...
 
     def info(self, key: str) -> Info: ...
 
     def list(self, prefix: str, *, shallow: bool, after: str) -> Iterator[str]:
         """Keys as `Storage.list` has them, or more. If an engine yields before all is known, it
         yields in order, and leaves out what is not after ``after``: so a listing goes on."""
-        ...
 
     def entries(self, prefix: str, *, after: str) -> Iterator[tuple[str, str]]:
         """A listing that is not shallow; with each key its tag: a text that is another one when
         the object has other bytes, or empty if the service gives none."""
-        ...
 
     def remove(self, key: str) -> None: ...
 
@@ -125,7 +119,6 @@ class Engine(Protocol):
 
     def versions(self) -> dict[str, str]:
         """Package -> version, of what answers for this client."""
-        ...
 
 
 # Errors of a 4xx status that come and go: the body was cut, the server was busy.

@@ -6,7 +6,6 @@ import io
 import os
 import tempfile
 from collections.abc import Callable
-from types import TracebackType
 from typing import BinaryIO, cast
 
 from runstore.errors import StorageError
@@ -65,12 +64,7 @@ class Spool:
             raise
         return self._file
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._file:
             os.unlink(self._file)
 

@@ -26,8 +26,6 @@ from runstore.store.token import to_token
 from runstore.store.validation import check_names, clean, described, measured, plain
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from runstore.store.view import RunReader
     from runstore.store.writer import RecordWriter
 
@@ -268,12 +266,7 @@ class Attempt(Artifacts):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._end is not None or os.getpid() != self._process:
             return
         if error is None:
