@@ -7,21 +7,19 @@ here, whoever wrote it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any
 
 import msgspec
-import orjson
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from runstore.canonical import dumps
 from runstore.errors import RecordDamagedError
 from runstore.records import (
+    NOTHING,
     Blob,
     End,
-    Holder,
     Invocation,
     Marker,
     Record,
@@ -42,7 +40,6 @@ _KINDS: dict[str, type[Record]] = {
     "store": Marker,
 }
 _is_digest = re.compile("[0-9a-f]{64}").fullmatch
-_AN_END = b'{"format":"runstore/1","kind":"end",'
 _read_end = msgspec.json.Decoder(End).decode
 _read_any = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -58,7 +55,7 @@ def parse(data: bytes, key: str, *, trusted: bool = False) -> Any:
     else:
         body, digest = unframe(data, key)
     record = None
-    if body.startswith(_AN_END):
+    if body.startswith(_BEGIN[End]):
         # A run has one for each attempt: straight from the bytes, in half the time. What is not
         # as this library writes it is looked at below.
         try:
@@ -141,127 +138,49 @@ def parse_attempt(data: bytes, key: str, *, trusted: bool = False) -> Start | En
     return record
 
 
-def _split(values: Mapping[str, Any]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for name, value in values.items():
-        if type(value) is Blob:
-            out.setdefault("large", {})[name] = value.to_json()
-        elif type(value) is Secret:
-            out.setdefault("secrets", []).append(name)
-        else:
-            out.setdefault("", {})[name] = value
-    return out
-
-
-def _sparse(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: value for name, value in pairs if value}  # texts, lists and objects: none is 0
-
-
-def _fragment(document: Mapping[str, Any]) -> orjson.Fragment:
-    """A document that may nest deeper than the 254 levels orjson writes."""
-    return orjson.Fragment(dumps(dict(document)))
-
-
-def _attempt_facts(record: Start | End) -> tuple[tuple[str, Any], ...]:
-    return ("code_digest", record.code_digest), ("try", record.try_), ("of", record.of)
-
-
-@lru_cache(maxsize=8)  # a process writes as itself; asked for with every start
-def _by(holder: Holder | None) -> dict[str, Any] | None:
-    return holder.to_json() if holder else None
-
-
 def to_body(record: Record) -> bytes:
     """The body of a record, to be framed. Values must be canonicalisable (checked before)."""
+    lean: Record
     match record:
         case Start():
-            kind = "start"
-            rest: dict[str, Any] = {
-                "run_id": record.run_id,
-                "run_nonce": record.run_nonce,
-                "path": record.path,
-                "attempt": record.attempt,
-                "nonce": record.nonce,
-                "invocation": record.invocation,
-                "by": _by(record.by),
-                "time": record.time,
-                "consumed": record.consumed.to_json(),
-            }
-            rest |= _sparse((("code", record.code), *_attempt_facts(record)))
+            lean = replace(record, consumed=record.consumed.lean(), digest="")
         case End():
-            kind = "end"
-            values = _split(record.outputs)
-            rest = {
-                "run_id": record.run_id,
-                "run_nonce": record.run_nonce,
-                "path": record.path,
-                "attempt": record.attempt,
-                "nonce": record.nonce,
-                "invocation": record.invocation,
-                "outcome": record.outcome,
-                "consumed": record.consumed.to_json(),
-            }
-            rest |= _sparse(
-                (
-                    ("start", record.start),
-                    ("outputs", values.get("")),
-                    ("large", values.get("large")),
-                    ("artifacts", {n: b.to_json() for n, b in record.artifacts.items()}),
-                    ("metrics", dict(record.metrics)),
-                    ("error", record.error),
-                    ("log", record.log.to_json() if record.log else None),
-                    ("began", record.began),
-                    ("ended", record.ended),
-                    ("ended_by", _by(record.ended_by)),
-                    *_attempt_facts(record),
-                )
-            )
+            plain, large, _ = _apart(record.outputs)
+            lean = replace(
+                record, consumed=record.consumed.lean(), outputs=plain, large=large, digest="",
+                artifacts=record.artifacts or NOTHING, metrics=record.metrics or NOTHING,
+            )  # fmt: skip
         case RunRecord():
-            kind = "run"
-            values = _split(record.parameters)
-            rest = {
-                "run_id": record.run_id,
-                "nonce": record.nonce,
-                "created": record.created,
-                "dag": _fragment(record.dag),
-                "structure": record.structure,
-            }
-            rest |= _sparse(
-                (
-                    ("parameters", values.get("")),
-                    ("large", values.get("large")),
-                    ("secrets", values.get("secrets")),
-                    ("labels", dict(record.labels)),
-                    ("origin", record.origin),
-                    ("single_writer", record.single_writer),
-                    ("source", record.source),
-                )
-            )
+            plain, large, secrets = _apart(record.parameters)
+            lean = replace(
+                record, dag=_raw(record.dag), parameters=plain, large=large, secrets=secrets,
+                labels=record.labels or NOTHING, digest="",
+            )  # fmt: skip
         case Invocation():
-            kind = "invocation"
-            rest = {
-                "run_id": record.run_id,
-                "run_nonce": record.run_nonce,
-                "id": record.id,
-                "mode": record.mode,
-                "number": record.number,
-            }
-            rest |= _sparse(
-                (
-                    ("time", record.time),
-                    ("by", _by(record.by)),
-                    ("command", list(record.command)),
-                    ("code", record.code),
-                    ("force", dict(record.force)),
-                    ("ignored", list(record.ignored)),
-                    ("structure", record.structure),
-                    ("dag", _fragment(record.dag) if record.dag else None),
-                    ("source", record.source),
-                )
-            )
+            lean = replace(record, dag=_raw(record.dag), force=record.force or NOTHING, digest="")
         case Marker():
-            kind = "store"
-            rest = {"created": record.created, "version": record.version}
-            if record.single_writer:
-                rest["single_writer"] = True
-    return orjson.dumps({"format": FORMAT, "kind": kind, **rest}, option=orjson.OPT_STRICT_INTEGER)
+            lean = replace(record, digest="")
+    return _BEGIN[type(record)] + _write(lean)[1:]
+
+
+_BEGIN = {
+    kind: b'{"format":"%s","kind":"%s",' % (FORMAT.encode(), name.encode())
+    for name, kind in _KINDS.items()
+}
+_write = msgspec.json.Encoder().encode
+
+
+def _apart(values: Mapping[str, Any]) -> tuple[Any, Any, tuple[str, ...]]:
+    """The values that stand in a record, those in blobs, and the names of secrets."""
+    kinds = set(map(type, values.values()))
+    if Blob not in kinds and Secret not in kinds:
+        return values or NOTHING, NOTHING, ()
+    large = {name: value for name, value in values.items() if type(value) is Blob}
+    secrets = tuple(name for name, value in values.items() if type(value) is Secret)
+    plain = {n: value for n, value in values.items() if n not in large and n not in secrets}
+    return plain or NOTHING, large or NOTHING, secrets
+
+
+def _raw(document: Mapping[str, Any] | None) -> Any:
+    """A document that may nest deeper than msgspec writes."""
+    return document and msgspec.Raw(dumps(dict(document)))

@@ -74,7 +74,7 @@ class _Nothing(dict[Any, Any]):
 NOTHING = _Nothing()
 
 
-class Blob(Struct, frozen=True, gc=False):
+class Blob(Struct, frozen=True, gc=False, omit_defaults=True):
     """A value, artifact or log that stands in a blob of its own."""
 
     sha256: Digest
@@ -86,16 +86,6 @@ class Blob(Struct, frozen=True, gc=False):
     executable: bool = False
     """Of an artifact: whether the file may be executed."""
 
-    def to_json(self) -> dict[str, Any]:
-        out: dict[str, Any] = {"sha256": self.sha256, "size": self.size}
-        if self.value is not None:
-            out["value"] = self.value
-        if self.codec is not None:
-            out["codec"] = self.codec
-        if self.executable:
-            out["executable"] = True
-        return out
-
 
 class Secret(NamedTuple):
     """Stands for the value of a secret parameter, which is nowhere in the store."""
@@ -103,7 +93,7 @@ class Secret(NamedTuple):
     name: str
 
 
-class Holder(Struct, frozen=True, gc=False):
+class Holder(Struct, frozen=True, gc=False, omit_defaults=True):
     """Who writes: what a later process needs to ask whether this one lives."""
 
     host: str
@@ -119,12 +109,8 @@ class Holder(Struct, frozen=True, gc=False):
     def __str__(self) -> str:
         return f"pod {self.pod}" if self.pod else f"process {self.pid} on {self.host}"
 
-    def to_json(self) -> dict[str, Any]:
-        known = ((name, getattr(self, name)) for name in self.__struct_fields__)
-        return {name: value for name, value in known if value is not None}
 
-
-class Loaded(Struct, frozen=True, gc=False):
+class Loaded(Struct, frozen=True, gc=False, omit_defaults=True):
     """An artifact that an attempt loaded."""
 
     sha256: str
@@ -132,7 +118,7 @@ class Loaded(Struct, frozen=True, gc=False):
     """The path of the node that gave it."""
 
 
-class Consumed(Struct, gc=False):
+class Consumed(Struct, gc=False, omit_defaults=True):
     """What an attempt was made from, as digests (FORMAT.md, section 7.2).
 
     Their form is not checked with each record that is read, which would take half as long again:
@@ -145,25 +131,15 @@ class Consumed(Struct, gc=False):
     results: Mapping[str, str] = NOTHING
     ends: Mapping[str, str] = NOTHING
 
-    def to_json(self) -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        if self.params:
-            out["params"] = self.params
-        if self.artifacts:
-            out["artifacts"] = {
-                address: {"sha256": one.sha256, "from": one.source}
-                if one.source
-                else {"sha256": one.sha256}
-                for address, one in self.artifacts.items()
-            }
-        if self.results:
-            out["results"] = self.results
-        if self.ends:
-            out["ends"] = self.ends
-        return out
+    def lean(self) -> Consumed:
+        """The same, with `NOTHING` for all that is empty, which is left out when it is written."""
+        return Consumed(
+            self.params or NOTHING, self.artifacts or NOTHING, self.results or NOTHING,
+            self.ends or NOTHING,
+        )  # fmt: skip
 
 
-class Start(Struct, eq=False, frozen=True, gc=False):
+class Start(Struct, eq=False, frozen=True, gc=False, omit_defaults=True):
     """A claim: somebody began this attempt."""
 
     run_id: str
@@ -187,7 +163,7 @@ class Start(Struct, eq=False, frozen=True, gc=False):
     """The nonce of the run: tells the record from those of another run of this id."""
 
 
-class End(Struct, eq=False, frozen=True, gc=False):
+class End(Struct, eq=False, frozen=True, gc=False, omit_defaults=True):
     """The one end of an attempt."""
 
     run_id: str
@@ -252,7 +228,7 @@ def end_of(
     )  # fmt: skip
 
 
-class RunRecord(Struct, eq=False, frozen=True):
+class RunRecord(Struct, eq=False, frozen=True, omit_defaults=True):
     """The run itself. ``dag`` is its JSON form; ``parameters`` hold no secret's value."""
 
     run_id: str
@@ -276,7 +252,7 @@ class RunRecord(Struct, eq=False, frozen=True):
     """Where it was brought in from, if it was not made by an executor of ours."""
 
 
-class Invocation(Struct, eq=False, frozen=True):
+class Invocation(Struct, eq=False, frozen=True, omit_defaults=True):
     """One process, or one workflow, working on a run."""
 
     run_id: str
@@ -293,14 +269,14 @@ class Invocation(Struct, eq=False, frozen=True):
     digest: str = _NOT_READ
     source: Mapping[str, str] | None = None
     """Of an import or a pull: where the run came from."""
-    number: Count = 1
+    number: Count = field(default_factory=lambda: 1)  # written always: a plain 1 would be left out
     """One more than the highest that it saw: the latest has the highest, and of equal ones the
     greatest id."""
     run_nonce: Nonce = ""
     """The nonce of the run."""
 
 
-class Marker(Struct, eq=False, frozen=True):
+class Marker(Struct, eq=False, frozen=True, omit_defaults=True):
     """``runstore.json``: this is a store."""
 
     created: str = ""

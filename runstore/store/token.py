@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-import orjson
 
 from runstore.errors import InputError
 from runstore.records import (
@@ -65,23 +64,12 @@ def to_token(
     :param returns: the names the node returns; ``None`` if they are not known.
     :param saved: the files that were saved by now.
     """
-    return orjson.dumps(
-        {
-            "run_id": start.run_id,
-            "run_nonce": start.run_nonce,
-            "path": start.path,
-            "attempt": start.attempt,
-            "nonce": start.nonce,
-            "invocation": start.invocation,
-            "time": start.time,
-            "start": start.digest,
-            "consumed": consumed.to_json(),
-            "returns": None if returns is None else list(returns),
-            "code_digest": start.code_digest,
-            "tries": [start.try_, start.of],
-            "artifacts": {name: blob.to_json() for name, blob in saved.items()},
-        }
-    ).decode()
+    told = _Token(
+        start.run_id, start.run_nonce, start.path, start.attempt, start.nonce, start.invocation,
+        start.time, start.digest, consumed.lean(), None if returns is None else list(returns),
+        start.code_digest, (start.try_, start.of), dict(saved),
+    )  # fmt: skip
+    return msgspec.json.encode(told).decode()
 
 
 def read_token(token: str, run: RunRecord) -> Claim:

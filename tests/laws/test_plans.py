@@ -23,7 +23,7 @@ from tests.transfer.lives import live, memory, told
 
 def said(step: Step) -> tuple[Any, ...]:
     work = step.work
-    does = (work.number, dict(work.params), work.consumed.to_json()) if work else None
+    does = (work.number, dict(work.params), repr(work.consumed)) if work else None
     return step.path, step.kind, step.action, step.reason, step.evidence, step.detail, does
 
 

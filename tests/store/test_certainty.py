@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -123,7 +124,10 @@ def test_another_clock_is_another_place(store):
 @pytest.fixture
 def gone() -> Holder:
     """A process of this machine that is dead, as its records name it."""
-    code = "from runstore.store.process import current_process; print(current_process().to_json())"
+    code = (
+        "import msgspec; from runstore.store.process import current_process; "
+        "print(msgspec.to_builtins(current_process()))"
+    )
     return Holder(**eval(said(sys.executable, "-c", code)))
 
 
@@ -172,7 +176,7 @@ def test_a_fork_is_a_process_of_its_own():
     pid = os.fork()
     if pid == 0:
         try:
-            os.write(writing, repr(holder.current_process().to_json()).encode())
+            os.write(writing, repr(msgspec.to_builtins(holder.current_process())).encode())
         finally:
             os._exit(0)
     os.close(writing)

@@ -83,11 +83,13 @@ def _facts(run: Run, history: History) -> dict[str, Any]:
 
 
 def _value(value: Any) -> Any:
+    import msgspec
+
     from runstore.records import Blob, Secret
 
     if type(value) is Secret:
         return "***"
-    return value.to_json() if type(value) is Blob else value
+    return msgspec.to_builtins(value) if type(value) is Blob else value
 
 
 def _attempts(history: History, path: str) -> list[tuple[int, Attempt]]:
