@@ -41,7 +41,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 __all__ = [
     "AttemptEndedError",
@@ -144,6 +144,11 @@ class RunstoreError(Exception):
 
     def __str__(self) -> str:
         return f"{self.problem}: {self.advice}" if self.advice else self.problem
+
+    def reworded(self, problem: str = "", advice: str | None = None) -> Self:
+        """The same error, its facts too, with another text."""
+        advice = self.advice if advice is None else advice
+        return type(self)(problem or self.problem, advice=advice, **self.facts)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Worker processes send errors home; the default would lose the keywords.

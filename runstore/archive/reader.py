@@ -29,6 +29,7 @@ from runstore.archive.format import (
 )
 from runstore.errors import ImportRefusedError, KeyMissingError, PathError, StorageError
 from runstore.records import keys
+from runstore.records.framing import stated_digest
 from runstore.storage import check_key, check_prefix, one_by_one
 
 __all__ = ["Check", "ExportedStorage"]
@@ -96,7 +97,7 @@ class ExportedStorage:
             with self.stream(key) as pieces:
                 return pieces.read()
         entry = self._line(begin, end)
-        if entry.data[11:75].decode("ascii", "replace") != digest:
+        if stated_digest(entry.data) != digest:
             self._changed(key)
         return entry.data
 
@@ -212,7 +213,7 @@ class ExportedStorage:
                     raise LayoutError(f"{entry.key} is in it twice")
                 check_key(key, self.url)
                 record = entry.kind == "record"
-                stated = entry.data[11:75].decode("ascii", "replace") if record else entry.name
+                stated = stated_digest(entry.data) if record else entry.name
                 if record and not is_hex(stated):
                     raise LayoutError(f"{entry.key} is not in the framing of a record")
                 self._index[key] = (layout.begin, layout.end, stated if record else "")

@@ -29,7 +29,7 @@ from typing import BinaryIO, cast
 from runstore.cache.database import Database
 from runstore.errors import RecordDamagedError, StorageError
 from runstore.records import keys
-from runstore.records.framing import unframe
+from runstore.records.framing import stated_digest, unframe
 from runstore.storage import CHUNK_BYTES, Storage, assume_single_writer, has_single_writer
 from runstore.storage.capabilities import Closing, Dated, Tagged
 from runstore.storage.client import Info
@@ -205,11 +205,7 @@ def _is_pack(key: str) -> bool:
 def _content(key: str) -> str:
     """The digest that names an object, if one does."""
     rest = key.split("/", 3)[-1]
-    if rest.startswith(keys.BLOBS):
-        return rest.rpartition("/")[2]
-    if rest.startswith(keys.PACKS):
-        return rest[len(keys.PACKS) : -len(".json")]
-    return ""
+    return keys.name_in(rest) if rest.startswith((keys.BLOBS, keys.PACKS)) else ""
 
 
 def _is_whole(key: str, name: str, data: bytes) -> bool:
@@ -217,7 +213,7 @@ def _is_whole(key: str, name: str, data: bytes) -> bool:
     if name and not _is_pack(key):
         return hashlib.sha256(data).hexdigest() == name
     try:
-        return unframe(data, key)[1] == (name or data[11:75].decode())
+        return unframe(data, key)[1] == (name or stated_digest(data))
     except RecordDamagedError:
         return False
 

@@ -284,7 +284,7 @@ class Loop:
             if sha256:
                 self.history.missing.add(sha256)
             elif self.history.missing:
-                self.history.missing -= set(self.history.blobs_of(done.end))
+                self.history.missing -= {blob.sha256 for blob in done.end.blobs()}
         elif isinstance(done.error, BlobMissingError | BlobDamagedError):
             # An input is gone: the next plan makes it again from its producer. If it is gone still
             # when this step's turn comes again, nothing makes it (a parameter of the run).

@@ -201,7 +201,7 @@ class Context(ABC):
                 stack += further
                 state = frame.states[at]
                 if state.end is not None:
-                    if not self.history.missing.isdisjoint(self.history.blobs_of(state.end)):
+                    if self.history.lacks(state.end):
                         self.missing_outputs.add(state.path)
                 elif vertices[at].bodies and state.code == DONE:
                     self.wanted_in.add(state.path)

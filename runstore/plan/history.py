@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from runstore.records import Blob, End, Invocation, RunRecord, Start
+from runstore.records import End, Invocation, RunRecord, Start
 from runstore.records.keys import encode
 
 __all__ = ["Attempt", "Damaged", "History"]
@@ -197,21 +197,16 @@ class History:
         """The latest damaged record whose key is that of ``path``, but no longer tells it."""
         return self._nameless.get(encode(path)) if self._nameless else None
 
-    def blobs_of(self, end: End) -> Iterator[str]:
-        """Digests of the blobs that an attempt handed on: large values and artifacts."""
-        for value in end.outputs.values():
-            if type(value) is Blob:
-                yield value.sha256
-        for blob in end.artifacts.values():
-            yield blob.sha256
+    def lacks(self, end: End) -> bool:
+        """Whether a blob that an attempt handed on is missing."""
+        return any(blob.sha256 in self.missing for blob in end.blobs())
 
     def lacking(self) -> Iterator[str]:
         """Paths whose latest attempt succeeded and handed on a blob that is missing."""
         if self.missing:
             for path in self.paths():
                 end = self.latest(path)
-                done = type(end) is End and end.outcome == "succeeded"
-                if done and not self.missing.isdisjoint(self.blobs_of(end)):  # type: ignore[arg-type]
+                if type(end) is End and end.outcome == "succeeded" and self.lacks(end):
                     yield path
 
     def ends(self, path: str) -> list[End]:

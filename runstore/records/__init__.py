@@ -21,6 +21,7 @@ from runstore.records.models import (
     Secret,
     Start,
     end_of,
+    key_of,
     stamp,
 )
 
@@ -43,5 +44,6 @@ __all__ = [
     "Secret",
     "Start",
     "end_of",
+    "key_of",
     "stamp",
 ]

@@ -28,7 +28,7 @@ from runstore.records import (
     Start,
     stamp,
 )
-from runstore.records.framing import BODY, FORMAT, damaged, load_body, unframe
+from runstore.records.framing import BODY, FORMAT, damaged, load_body, stated_digest, unframe
 
 __all__ = ["parse", "parse_attempt", "to_body"]
 
@@ -51,7 +51,7 @@ def parse(data: bytes, key: str, *, trusted: bool = False) -> Any:
     :raises FormatVersionError: of another major version.
     """
     if trusted:
-        body, digest = data[BODY:-1], data[11:75].decode()
+        body, digest = data[BODY:-1], stated_digest(data)
     else:
         body, digest = unframe(data, key)
     record = None

@@ -24,6 +24,7 @@ __all__ = [
     "load_body",
     "log_in_pack",
     "parse_pack",
+    "stated_digest",
     "to_pack",
     "unframe",
 ]
@@ -51,6 +52,11 @@ def unframe(data: bytes, key: str) -> tuple[bytes, str]:
     if data[:BODY] != b'{"sha256":"%b","record":' % digest.encode() or data[-1:] != b"}":
         damaged(key, _diagnose(data))
     return body, digest
+
+
+def stated_digest(framed: bytes) -> str:
+    """The digest that a frame says its body has, unchecked."""
+    return framed[11:75].decode("ascii", "replace")
 
 
 def _diagnose(data: bytes) -> str:

@@ -52,6 +52,7 @@ from runstore.paths import check_run_id
 __all__ = [
     "ATTEMPTS",
     "BLOBS",
+    "END",
     "INVOCATIONS",
     "MARKER",
     "MAX_ATTEMPT",
@@ -59,12 +60,14 @@ __all__ = [
     "PACKS",
     "RUN",
     "RUNS",
+    "START",
     "attempt_key",
     "blob_key",
     "decode",
     "encode",
     "invocation_key",
     "is_nonce",
+    "name_in",
     "pack_key",
     "parse_attempt",
     "prefix",
@@ -87,6 +90,10 @@ INVOCATIONS = "invocations/"
 ATTEMPTS = "attempts/"
 BLOBS = "blobs/sha256/"
 PACKS = "packs/"
+
+# How the keys of an attempt's two records end.
+START = ".start.json"
+END = ".end.json"
 
 MAX_KEY = 100
 """Bytes of the longest key form."""
@@ -307,6 +314,12 @@ def parse_attempt(name: str) -> tuple[str, int, str] | None:
     if found is None or found[2] == "000000":
         return None
     return found[1], int(found[2]), found[3]
+
+
+def name_in(key: str) -> str:
+    """The last part of a key, without ``.json``: the digest that names a blob or a pack, the id of
+    an invocation."""
+    return key.rpartition("/")[2].removesuffix(".json")
 
 
 def _checked(sha256: str) -> str:

@@ -8,13 +8,13 @@ that hold no reference to one another are none of the garbage collector's busine
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple, NoReturn
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, NoReturn
 
 from msgspec import Meta, Struct, field
 from msgspec.structs import force_setattr
 
-from runstore.records.keys import MAX_ATTEMPT
+from runstore.records.keys import MAX_ATTEMPT, attempt_key
 
 __all__ = [
     "NOTHING",
@@ -35,6 +35,7 @@ __all__ = [
     "Secret",
     "Start",
     "end_of",
+    "key_of",
     "stamp",
 ]
 
@@ -142,6 +143,7 @@ class Consumed(Struct, gc=False, omit_defaults=True):
 class Start(Struct, eq=False, frozen=True, gc=False, omit_defaults=True):
     """A claim: somebody began this attempt."""
 
+    which: ClassVar[Literal["start"]] = "start"
     run_id: str
     path: str
     attempt: Number
@@ -166,6 +168,7 @@ class Start(Struct, eq=False, frozen=True, gc=False, omit_defaults=True):
 class End(Struct, eq=False, frozen=True, gc=False, omit_defaults=True):
     """The one end of an attempt."""
 
+    which: ClassVar[Literal["end"]] = "end"
     run_id: str
     path: str
     attempt: Number
@@ -196,6 +199,11 @@ class End(Struct, eq=False, frozen=True, gc=False, omit_defaults=True):
     """How many tries that may be at most."""
     run_nonce: Nonce = ""
     """The nonce of the run: tells the record from those of another run of this id."""
+
+    def blobs(self) -> Iterator[Blob]:
+        """The blobs that the attempt handed on: large values and artifacts, not its log."""
+        yield from (value for value in self.outputs.values() if type(value) is Blob)
+        yield from self.artifacts.values()
 
     @property
     def names_blobs(self) -> bool:
@@ -251,6 +259,15 @@ class RunRecord(Struct, eq=False, frozen=True, omit_defaults=True):
     source: Mapping[str, str] | None = None
     """Where it was brought in from, if it was not made by an executor of ours."""
 
+    def blobs(self) -> Iterator[Blob]:
+        """The large parameters."""
+        return (value for value in self.parameters.values() if type(value) is Blob)
+
+    @property
+    def origin_pack(self) -> str:
+        """Of a fork: the digest of the pack with what it took over; empty if there is none."""
+        return (self.origin or {}).get("pack", "")
+
 
 class Invocation(Struct, eq=False, frozen=True, omit_defaults=True):
     """One process, or one workflow, working on a run."""
@@ -286,6 +303,11 @@ class Marker(Struct, eq=False, frozen=True, omit_defaults=True):
 
 
 Record = Start | End | RunRecord | Invocation | Marker
+
+
+def key_of(prefix: str, record: Start | End) -> str:
+    """The key of an attempt's record, below the prefix of its run."""
+    return attempt_key(prefix, record.path, record.attempt, record.which)
 
 
 def stamp(record: Record, digest: str) -> None:

@@ -9,6 +9,7 @@ from runstore.copies import copied
 from runstore.errors import DamagedError, KeyMissingError, ParameterError, RunRemovedError
 from runstore.records import End, Secret, keys
 from runstore.records.codec import parse_attempt
+from runstore.records.framing import stated_digest
 from runstore.storage.capabilities import Dated
 from runstore.store.blobs import Blobs
 from runstore.store.secrets import mask, refuse_short
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RunAccess"]
 
-_DIGEST = slice(11, 75)  # in a frame: FORMAT.md, section 3
 _NOT_KEPT = "what it did is not kept: stop; `runstore run` starts a new one"
 
 
@@ -62,7 +62,7 @@ class RunAccess:
             version = self._dated.info(key).version if self._dated else ""
             if version and version == self._version:
                 return
-            if self.storage.read(key)[_DIGEST] == self.digest.encode():
+            if stated_digest(self.storage.read(key)) == self.digest:
                 self._version = version
                 return
         except KeyMissingError:

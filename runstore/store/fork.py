@@ -17,9 +17,9 @@ from runstore.errors import (
 from runstore.paths import template
 from runstore.plan import Planner, Reason
 from runstore.plan.history import History
-from runstore.records import Blob, End, RunRecord, Secret, keys
+from runstore.records import Blob, End, RunRecord, Secret, key_of, keys
 from runstore.records.codec import parse_attempt
-from runstore.records.framing import parse_pack, to_pack
+from runstore.records.framing import parse_pack, stated_digest, to_pack
 from runstore.storage import read_all
 from runstore.store.blobs import Blobs
 from runstore.store.create import create_record, is_taken, taken
@@ -147,9 +147,7 @@ def _take_over(
     wanted: dict[str, Blob] = {}
     logs: dict[str, Blob] = {}
     for end in ends:
-        for blob in (*end.outputs.values(), *end.artifacts.values()):
-            if type(blob) is Blob and blob.sha256 not in history.missing:
-                wanted[blob.sha256] = blob
+        wanted |= {b.sha256: b for b in end.blobs() if b.sha256 not in history.missing}
         if end.log is not None:
             logs[end.log.sha256] = end.log
     small: list[Blob] = []
@@ -237,10 +235,10 @@ def read_raw(run: RunReader, ends: Iterable[End]) -> Iterator[bytes]:
     for key, data in storage.read_many(list(storage.list(prefix + keys.PACKS))):
         if isinstance(data, bytes):
             for framed in parse_pack(data, key).records:
-                if wanted.pop(framed[11:75].decode("ascii", "replace"), None) is not None:
+                if wanted.pop(stated_digest(framed), None) is not None:
                     parse_attempt(framed, key)
                     yield framed
-    loose = [keys.attempt_key(prefix, end.path, end.attempt, "end") for end in wanted.values()]
+    loose = [key_of(prefix, end) for end in wanted.values()]
     for key, data in read_all(storage, loose):
         parse_attempt(data, key)
         yield data

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from hashlib import sha256
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any
 
 from runstore.collector import no_collection
 from runstore.dag import Dag
 from runstore.errors import DamagedError, PathError, RunstoreError
 from runstore.plan.history import Damaged, History
-from runstore.records import Blob, End, Invocation, RunRecord, Start, keys
+from runstore.records import Blob, End, Invocation, RunRecord, Start, key_of, keys
 from runstore.records.codec import parse, parse_attempt
-from runstore.records.framing import Pack, parse_pack, unframe
+from runstore.records.framing import BODY, stated_digest, unframe
 from runstore.storage import Storage, is_near, read_all
 from runstore.store.blobs import Blobs
 from runstore.store.ids import may_force
 from runstore.store.needs import deciding_names
+from runstore.store.packs import RunPack, read_pack, whose
 from runstore.store.pairing import A_START, has_nonce, is_of
 
-__all__ = ["read_history", "read_invocations", "untrue"]
+__all__ = ["last_invocation", "read_history", "read_invocations", "untrue"]
 
 
 def read_history(
@@ -65,6 +66,18 @@ def read_invocations(storage: Storage, run: RunRecord) -> History:
     history = History(run)
     _Reader(storage, history).read_invocations(None)
     return history
+
+
+def last_invocation(storage: Storage, names: Iterable[str]) -> int:
+    """The highest number among invocations, by their keys; one that is damaged says nothing. A
+    read of each."""
+    highest = 0
+    for key, data in read_all(storage, names, skip_missing=True):
+        with suppress(DamagedError):
+            record = parse(data, key)
+            if type(record) is Invocation:
+                highest = max(highest, record.number)
+    return highest
 
 
 def untrue(storage: Storage, run: RunRecord) -> list[Damaged]:
@@ -118,64 +131,39 @@ class _Reader:
         self._damage(key, problem)
         self.strange.append(self.history.damaged[-1])
 
-    def another(self, of: Start | End | Pack) -> str:
-        """Another run, for people: one of another id, or an earlier or later one of this id."""
-        if of.run_id != self.run_id:
-            return f"run {of.run_id!r}"
-        if of.run_nonce != self.nonce:
-            return f"another run {of.run_id!r}, of the nonce {of.run_nonce}"
-        return f"run {of.run_id!r}"
-
     def listed(self, folder: str) -> list[str]:
         return list(self.storage.list(self.prefix + folder))
 
     @property
     def origin(self) -> list[str]:
         """The pack of what a fork took over; none for what is no fork."""
-        pack = (self.history.run.origin or {}).get("pack")
+        pack = self.history.run.origin_pack
         return [keys.pack_key(self.prefix, pack)] if pack else []
 
     def read_packs(self, names: list[str]) -> None:
-        origin = (self.history.run.origin or {}).get("pack")
         # What is absent is no success; what cannot be read is neither damaged nor absent.
         for key, data in read_all(self.storage, names, skip_missing=True):
-            pack = parse_pack(data, key)
-            records, problems = pack.records, pack.problems
-            # What counts as attempt 0 is that pack and no other: under its name must stand what has
-            # its digest, or, where that is damaged, what says so of itself.
-            name = _name(key)
-            digests = [data[11:75].decode("ascii", "replace")]
-            ours = (pack.run_id, pack.run_nonce) == (self.run_id, self.nonce)
-            if problems:
-                digests.append(sha256(data[86:-1]).hexdigest())
-            elif not ours:
-                problems.append(f"pack {key} belongs to {self.another(pack)}")
-            if name not in digests:
-                problems.append(f"pack {key} is not of its name")
-                ours = False
-            elif len(digests) > 1:
-                ours = True  # what it says of itself is damaged with it
-            for problem in problems:
+            pack = read_pack(data, key, self.history.run)
+            for problem in pack.problems:
                 self._damage(key, problem)
-            adopted = ours and name == origin
-            self._take(key, records, adopted=adopted, trusted=not problems)
+            self._take(key, pack)
 
-    def _take(self, key: str, records: list[bytes], *, adopted: bool, trusted: bool) -> None:
-        history = self.history
+    def _take(self, key: str, pack: RunPack) -> None:
+        history, trusted = self.history, not pack.problems
         starts: list[bytes] = []
-        for framed in records:
-            if framed[86:124] == A_START:
+        for framed in pack.records:
+            if framed.startswith(A_START, BODY):
                 starts.append(framed)
                 continue
             try:
                 record = parse_attempt(framed, key, trusted=trusted)
-                if adopted:
+                if pack.is_origin:
                     if type(record) is not End or record.path in history.adopted:
                         self._damage(key, f"pack {key} holds more than one end of {record.path}")
                     else:
                         history.adopt(record)
                 elif record.run_nonce != self.nonce:
-                    self._stray(key, f"pack {key} holds a record of {self.another(record)}")
+                    self._stray(key, f"pack {key} holds a record of {whose(record, history.run)}")
                 elif type(record) is End:
                     where = record.path, record.attempt
                     other = self.packed.setdefault(where, record)
@@ -187,13 +175,13 @@ class _Reader:
                     self.naming.append(record)
             except DamagedError as error:
                 self._damage(key, error)
-        if adopted:
+        if pack.is_origin:
             return
         # The start of an attempt that ended is not needed: an end names the digest of its start,
         # which stands in the start's frame.
         ended = {end.start: end.nonce for end in self.packed.values()}
         for framed in starts:
-            nonce = ended.get(framed[11:75].decode("ascii", "replace"))
+            nonce = ended.get(stated_digest(framed))
             if nonce is not None and has_nonce(framed, nonce):
                 continue
             try:
@@ -202,7 +190,7 @@ class _Reader:
                 self._damage(key, error)
                 continue
             if start.run_nonce != self.nonce:
-                self._stray(key, f"pack {key} holds a record of {self.another(start)}")
+                self._stray(key, f"pack {key} holds a record of {whose(start, history.run)}")
             elif isinstance(start, Start) and not self._is_superseded(start):
                 history.add(start)
                 self.begun.append(start)
@@ -211,15 +199,18 @@ class _Reader:
         """Whether its end is there and was left out: without it, the start would look open."""
         if not self.superseded:
             return False
-        return keys.attempt_key(self.prefix, start.path, start.attempt, "end") in self.superseded
+        return (
+            keys.attempt_key(self.prefix, start.path, start.attempt, End.which) in self.superseded
+        )
 
     def _contradict(self, record: Start | End, problem: str) -> None:
         """Two records tell of one attempt, and both cannot be true."""
-        kind: Literal["start", "end"] = "end" if isinstance(record, End) else "start"
-        key = keys.attempt_key(self.prefix, record.path, record.attempt, kind)
+        key = key_of(self.prefix, record)
         text = f"record {key} contradicts another one ({problem}), and both cannot be true"
         node_key = keys.encode(record.path)
-        self.contradictions.append(Damaged(key, text, record.path, record.attempt, kind, node_key))
+        self.contradictions.append(
+            Damaged(key, text, record.path, record.attempt, record.which, node_key)
+        )
 
     def judge(self) -> None:
         """See whether what was read of each attempt is one truth; if not, it is damaged."""
@@ -257,7 +248,9 @@ class _Reader:
         """
         names = self.listed(keys.INVOCATIONS)
         if named is not None:
-            names = [key for key in names if (name := _name(key)) in named or may_force(name)]
+            names = [
+                key for key in names if (name := keys.name_in(key)) in named or may_force(name)
+            ]
         for key, data in read_all(self.storage, names, skip_missing=True):
             try:
                 record = parse(data, key)
@@ -279,13 +272,13 @@ class _Reader:
             return
         # Whole keys, in the order of the listing: nothing is cut and put together again, and a disk
         # is read in its own order (1.3 us a record less than sets of names).
-        wanted = [key for key in listed if key.endswith(".end.json")]
+        wanted = [key for key in listed if key.endswith(keys.END)]
         ended = set(wanted)
-        starts = [key for key in listed if key.endswith(".start.json")]
+        starts = [key for key in listed if key.endswith(keys.START)]
         if prefixes is not None:
             wanted = _latest(wanted)
             self.superseded = ended.difference(wanted)
-        wanted += [key for key in starts if f"{key[:-10]}end.json" not in ended]
+        wanted += [key for key in starts if key.removesuffix(keys.START) + keys.END not in ended]
         if self.packed:
             # A record that stands in a pack is not read again, nor the start of such an end.
             done = {
@@ -309,7 +302,7 @@ class _Reader:
                     tail = f".{number:06}.{'end' if kind is End else 'start'}.json"
                     tails[kind, number] = tail
                 if record.run_nonce != nonce or key != f"{folder}{encode(path)}{tail}":
-                    belongs = f"attempt {number} at {path} of {self.another(record)}"
+                    belongs = f"attempt {number} at {path} of {whose(record, self.history.run)}"
                     self._stray(key, f"record {key} belongs to {belongs}")
                     continue
                 if path in attempts:
@@ -323,7 +316,7 @@ class _Reader:
                     self.loose[path, number] = record  # type: ignore[assignment]
                 if record.names_blobs:  # type: ignore[union-attr]
                     self.naming.append(record)  # type: ignore[arg-type]
-                if (start := f"{key[:-8]}start.json") in beside:
+                if (start := key.removesuffix(keys.END) + keys.START) in beside:
                     began[start] = record  # type: ignore[assignment]
             except DamagedError as error:
                 self._damage(key, error)
@@ -339,7 +332,7 @@ class _Reader:
             stem, kind, _ = key.rsplit(".", 2)
             end = done[stem]
             known = end.digest if kind == "end" else end.start
-            same = known is not None and data[11:75] == known.encode()
+            same = stated_digest(data) == known
             if same and (kind == "end" or has_nonce(data, end.nonce)):
                 continue
             try:
@@ -390,7 +383,7 @@ class _Reader:
         if not named:
             return
         folder = self.prefix + keys.BLOBS
-        there = {key.rpartition("/")[2] for key in self.storage.list(folder)}
+        there = {keys.name_in(key) for key in self.storage.list(folder)}
         history.missing = (named - there) | (named & broken)
         blobs = Blobs(self.storage, self.prefix)
         for digest, blob in deciding.items():
@@ -405,10 +398,6 @@ def _latest(ends: list[str]) -> list[str]:
     """Of the keys of ends, that of the highest number at each path."""
     latest: dict[str, str] = {}
     for key in ends:
-        path = key[: -len(".000001.end.json")]
+        path = key[: -len(".000001" + keys.END)]
         latest[path] = max(key, latest.get(path, ""))
     return list(latest.values())
-
-
-def _name(key: str) -> str:
-    return key.rpartition("/")[2].removesuffix(".json")

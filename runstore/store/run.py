@@ -10,7 +10,6 @@ from runstore.dag import Dag
 from runstore.errors import (
     AttemptEndedError,
     AttemptTakenError,
-    DamagedError,
     InputError,
     KeyMissingError,
     RecordDamagedError,
@@ -18,18 +17,11 @@ from runstore.errors import (
 )
 from runstore.plan import Action, Step, Work
 from runstore.plan.history import Damaged, History
-from runstore.records import (
-    MAX_COUNT,
-    Consumed,
-    Invocation,
-    RunRecord,
-    Start,
-    keys,
-)
+from runstore.records import MAX_COUNT, Consumed, Invocation, RunRecord, Start, keys
 from runstore.records.codec import parse
-from runstore.storage import read_all
 from runstore.store.attempt import Attempt
 from runstore.store.ids import new_invocation_id, now
+from runstore.store.load import last_invocation
 from runstore.store.process import current_process
 from runstore.store.takeover import Takeover, take_over
 from runstore.store.token import read_token
@@ -93,7 +85,9 @@ class Run(RunReader):
             latest = history.latest_invocation
             number = latest.number if latest else 0
         else:
-            number = 0 if self.is_new else self._last_invocation()
+            folder = self.prefix + keys.INVOCATIONS
+            names = () if self.is_new else self.storage.list(folder)
+            number = last_invocation(self.storage, list(names))
         if number >= MAX_COUNT:
             raise RefusedError(
                 f"the invocations of run {self.run_id!r} are numbered to the last number there is, "
@@ -111,19 +105,6 @@ class Run(RunReader):
         self.writer.write(keys.invocation_key(self.prefix, invocation.id), invocation)
         self.invocation, self._working, self.is_new = invocation.id, dag, False
         return invocation
-
-    def _last_invocation(self) -> int:
-        """The highest number of an invocation; one that is damaged says nothing."""
-        highest = 0
-        names = list(self.storage.list(self.prefix + keys.INVOCATIONS))
-        for key, data in read_all(self.storage, names, skip_missing=True):
-            try:
-                record = parse(data, key)
-            except DamagedError:
-                continue
-            if isinstance(record, Invocation):
-                highest = max(highest, record.number)
-        return highest
 
     def join(self, invocation: str) -> Invocation:
         """Work under an invocation that another process began: new attempts are recorded under it,

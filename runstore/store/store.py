@@ -9,21 +9,13 @@ from typing import Any, Self
 from runstore.canonical import dumps
 from runstore.dag import Dag
 from runstore.dag.structure import digest
-from runstore.errors import (
-    KeyMissingError,
-    RefusedError,
-    RunNotFoundError,
-)
+from runstore.errors import KeyMissingError
 from runstore.paths import check_run_id
 from runstore.records import Marker, RunRecord, Secret, keys
-from runstore.records.codec import parse
-from runstore.storage import (
-    Storage,
-    open_storage,
-)
+from runstore.storage import Storage, open_storage
 from runstore.storage.capabilities import Closing
 from runstore.store.blobs import Blobs
-from runstore.store.create import create_record, is_taken
+from runstore.store.create import create_record, is_taken, not_found, parse_run
 from runstore.store.fork import fork_run
 from runstore.store.ids import new_id, new_nonce, now
 from runstore.store.listing import listed
@@ -180,15 +172,9 @@ class Store:
         """
         key = keys.run_key(check_run_id(run_id))
         try:
-            record = parse(self.storage.read(key), key)
+            record = parse_run(self.storage.read(key), run_id)
         except KeyMissingError:
-            raise RunNotFoundError(
-                f"there is no run {run_id!r} in {self.url}",
-                advice="`runstore ls` lists those there are",
-                run_id=run_id,
-            ) from None
-        if not isinstance(record, RunRecord) or record.run_id != run_id:
-            raise RefusedError(f"record {key} is not of run {run_id!r}: was the folder renamed?")
+            raise not_found(self.storage, run_id) from None
         if record.single_writer:
             heed_marker(self.storage)  # it was made in such a store: is this one?
         run = Run(self.storage, record, secrets)

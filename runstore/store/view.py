@@ -212,10 +212,9 @@ class RunReader(RunAccess):
 
     def _log_taken_over(self, sha256: str) -> bytes | None:
         """A log that stands in the pack of what a fork took over. One read, none in other runs."""
-        pack = (self.record.origin or {}).get("pack")
-        if not pack:
+        if not self.record.origin_pack:
             return None
-        key = keys.pack_key(self.prefix, pack)
+        key = keys.pack_key(self.prefix, self.record.origin_pack)
         try:
             text = parse_pack(self.storage.read(key), key).logs.get(sha256)
         except KeyMissingError:

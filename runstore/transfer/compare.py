@@ -6,18 +6,22 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from runstore.errors import DamagedError, KeyMissingError, RecordDamagedError
-from runstore.records import End, Invocation, RunRecord, Start, keys
-from runstore.records.codec import parse, parse_attempt
-from runstore.records.framing import parse_pack, unframe
+from runstore.records import End, RunRecord, Start, key_of, keys
+from runstore.records.codec import parse_attempt
+from runstore.records.framing import unframe
 from runstore.storage import Storage, read_all
+from runstore.store.load import last_invocation
+from runstore.store.packs import readable
 
-__all__ = ["FORK", "Divergence", "Side", "compare", "describe", "record_key"]
+__all__ = ["FORK", "Divergence", "Side", "compare", "damaged_in", "describe"]
 
 FORK = "; or fork the run, which leaves damaged attempts behind, and move the fork"
 """What helps with an attempt's record that nobody has a copy of."""
 
-_START = ".start.json"
-_END = ".end.json"
+
+def damaged_in(url: str, error: RecordDamagedError) -> RecordDamagedError:
+    """The error of a record that cannot be moved, with the store and all that helps."""
+    return error.reworded(f"in {url}, {error.problem}", error.advice + FORK)
 
 
 class Divergence(NamedTuple):
@@ -31,12 +35,6 @@ class Divergence(NamedTuple):
 
     def __str__(self) -> str:
         return f"attempt {self.attempt} at {self.path} ({self.source}; {self.target})"
-
-
-def record_key(record: Start | End) -> str:
-    """The key of an attempt's record, relative to the run."""
-    which = _END if type(record) is End else _START
-    return f"{keys.ATTEMPTS}{keys.encode(record.path)}.{record.attempt:06d}{which}"
 
 
 class Side:
@@ -68,17 +66,9 @@ class Side:
         return keys.RUN if key == self._own else key[len(self.prefix) :]
 
     def last_invocation(self) -> int:
-        """The highest number of an invocation; one that is damaged says nothing. One read each."""
-        highest = 0
+        """The highest number of an invocation. One read each."""
         names = [self.key(name) for name in self.keys if name.startswith(keys.INVOCATIONS)]
-        for key, data in read_all(self.storage, names, skip_missing=True):
-            try:
-                record = parse(data, key)
-            except DamagedError:
-                continue
-            if isinstance(record, Invocation):
-                highest = max(highest, record.number)
-        return highest
+        return last_invocation(self.storage, names)
 
     def forget_torn(self) -> set[str]:
         """Forget the records and packs that are not what was written; their keys. One read each.
@@ -103,14 +93,11 @@ class Side:
 
         :raises RecordDamagedError: if another pack holds another record of the same name.
         """
-        for framed in parse_pack(self.storage.read(self.prefix + key), self.prefix + key).records:
-            try:
-                record = parse_attempt(framed, key)
-            except DamagedError:
-                continue  # it is in no pack, then: if it stands on its own it is read there
+        # One that is damaged is in no pack, then: if it stands on its own it is read there.
+        for _, record in readable(self.storage.read(self.prefix + key), key):
             if record.run_nonce != self.nonce:
                 continue  # what a fork took over
-            name, digest = record_key(record), bytes.fromhex(record.digest)
+            name, digest = key_of("", record), bytes.fromhex(record.digest)
             if self.packed.setdefault(name, (digest, key))[0] != digest:
                 raise RecordDamagedError(
                     f"in {self.storage.url}, {self.prefix}{key} and {self.packed[name][1]} hold "
@@ -140,10 +127,7 @@ class Side:
             try:
                 found[key[len(self.prefix) :]] = bytes.fromhex(unframe(data, key)[1])
             except RecordDamagedError as error:
-                url = self.storage.url
-                raise RecordDamagedError(
-                    f"in {url}, {error.problem}", advice=error.advice + FORK, key=key
-                ) from None
+                raise damaged_in(self.storage.url, error) from None
         return found
 
     def record(self, key: str) -> Start | End | None:
@@ -156,14 +140,14 @@ class Side:
             pass
         digest, pack = self.packed.get(key, (b"", ""))
         if pack:
-            for framed in parse_pack(self.storage.read(self.prefix + pack), pack).records:
-                if framed[11:75].decode("ascii", "replace") == digest.hex():
-                    return parse_attempt(framed, key)
+            for _, record in readable(self.storage.read(self.prefix + pack), pack):
+                if record.digest == digest.hex():
+                    return record
         return None
 
     def said(self, stem: str) -> str:
         """Who made the attempt here, and what came of it, for people."""
-        start, end = self.record(stem + _START), self.record(stem + _END)
+        start, end = self.record(stem + keys.START), self.record(stem + keys.END)
         who = start.by if isinstance(start, Start) else None
         if not isinstance(end, End):
             return f"begun by {who or 'somebody unknown'} in {self.storage.url}"
@@ -193,12 +177,12 @@ def compare(source: Side, target: Side) -> list[Divergence]:
             side.read_pack(key)
 
     here, there = source.attempts(), target.attempts()
-    ends = {key for key in here & there if key.endswith(_END)}
+    ends = {key for key in here & there if key.endswith(keys.END)}
     # An end names its start: where both have the same end, their starts are the same.
     starts = {
         key
         for key in here & there
-        if key.endswith(_START) and key.removesuffix(_START) + _END not in ends
+        if key.endswith(keys.START) and key.removesuffix(keys.START) + keys.END not in ends
     }
     common = ends | starts
     mine, theirs = source.digests(common), target.digests(common)
@@ -212,8 +196,8 @@ def _mismatched(one: Side, other: Side, here: set[str], there: set[str]) -> list
     """Attempts of which one side has only the end, and the other only a start that is not its."""
     found = []
     for key in here - there:
-        stem = key.removesuffix(_END)
-        start = stem + _START
+        stem = key.removesuffix(keys.END)
+        start = stem + keys.START
         if stem != key and start not in here and start in there:
             end, begun = one.record(key), other.record(start)
             if isinstance(end, End) and begun is not None and end.start not in (None, begun.digest):
@@ -222,7 +206,7 @@ def _mismatched(one: Side, other: Side, here: set[str], there: set[str]) -> list
 
 
 def _stem(key: str) -> str:
-    return key.removesuffix(_START).removesuffix(_END)
+    return key.removesuffix(keys.START).removesuffix(keys.END)
 
 
 def describe(source: Side, target: Side, key: str) -> Divergence:
@@ -230,7 +214,7 @@ def describe(source: Side, target: Side, key: str) -> Divergence:
     stem = _stem(key)
     name, _, number = stem[len(keys.ATTEMPTS) :].rpartition(".")
     for side in (source, target):
-        for which in (_START, _END):
+        for which in (keys.START, keys.END):
             if (record := side.record(stem + which)) is not None:
                 name = record.path
     return Divergence(name, int(number), source.said(stem), target.said(stem))

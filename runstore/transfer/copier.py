@@ -23,7 +23,7 @@ from runstore.records.framing import unframe
 from runstore.storage import Storage, read_all
 from runstore.store import Run, Store
 from runstore.store.blobs import Blobs
-from runstore.transfer.compare import FORK, Divergence, Side, describe
+from runstore.transfer.compare import Divergence, Side, damaged_in, describe
 from runstore.transfer.progress import Progress, unwatched
 
 __all__ = ["Copier", "another_run", "diverged_error"]
@@ -94,10 +94,7 @@ class Copier:
                 try:
                     unframe(data, key)
                 except RecordDamagedError as error:
-                    url = source.storage.url
-                    raise RecordDamagedError(
-                        f"in {url}, {error.problem}", advice=error.advice + FORK, key=key
-                    ) from None
+                    raise damaged_in(source.storage.url, error) from None
                 if self._arrived is not None and source.name(key).startswith(keys.INVOCATIONS):
                     self._check_order(key, data, self._arrived)
                 yield lambda key=key, data=data: self._create(storage, key, data)  # type: ignore[misc]
@@ -165,7 +162,7 @@ class Copier:
             self._run.writer.pack.write()
 
     def _blob(self, key: str) -> None:
-        sha256 = key.rpartition("/")[2]
+        sha256 = keys.name_in(key)
         try:
             with self._blobs.stream(Blob(sha256, 0)) as file:
                 self._target.storage.create(self._target.prefix + key, file, repair=True)

@@ -12,7 +12,6 @@ from runstore.errors import (
     KeyMissingError,
     RecordDamagedError,
     RefusedError,
-    RunNotFoundError,
     StorageError,
 )
 from runstore.plan.history import WORKING
@@ -22,6 +21,7 @@ from runstore.records.framing import frame
 from runstore.storage import Storage, is_near, read_all
 from runstore.storage.capabilities import Batching
 from runstore.store import Run, Store
+from runstore.store.create import not_found, parse_run
 from runstore.store.ids import new_invocation_id, now
 from runstore.store.load import untrue
 from runstore.store.marker import make_marker
@@ -109,13 +109,8 @@ def copy_run(
     try:
         data = source.storage.read(key)
     except KeyMissingError:
-        raise RunNotFoundError(
-            f"there is no run {run_id!r} in {source.url}",
-            advice="`runstore ls` lists those there are",
-            run_id=run_id,
-        ) from None
-    record = _the_run(data, key, run_id, source)
-    origin = Run(source.storage, record)
+        raise not_found(source.storage, run_id) from None
+    origin = Run(source.storage, _the_run(data, run_id, source))
     with origin.read_whole():
         return _copied(source, origin, data, target, workers, progress, arrival, pack=pack)
 
@@ -134,7 +129,7 @@ def _copied(
     record, run_id = origin.record, origin.run_id
     key = keys.run_key(run_id)
     try:
-        known = _the_run(target.storage.read(key), key, run_id, target)
+        known = _the_run(target.storage.read(key), run_id, target)
         if known.digest != record.digest:
             raise another_run(run_id, target)
     except KeyMissingError:
@@ -212,7 +207,7 @@ def _record_arrival(here: Side, there: Side, run: RunRecord, arrival: Arrival) -
     """The invocation that says where the run came from. It is there before anything that it is to
     come after, so that an interruption does not leave the word of others as the latest. Its
     number."""
-    number = max(here.last_invocation(), there.last_invocation())
+    number = max(side.last_invocation() for side in (here, there))
     if number >= MAX_COUNT:
         raise RefusedError(
             f"run {run.run_id!r} in {here.storage.url} has an invocation of the last number there "
@@ -267,16 +262,11 @@ def _together(storage: Storage, fresh: bool) -> AbstractContextManager[Storage]:
     return storage.batch() if fresh and isinstance(storage, Batching) else nullcontext(storage)
 
 
-def _the_run(data: bytes, key: str, run_id: str, store: Store) -> RunRecord:
+def _the_run(data: bytes, run_id: str, store: Store) -> RunRecord:
     try:
-        record = parse(data, key)
-    except RecordDamagedError as error:
-        raise RecordDamagedError(
-            f"in {store.url}, {error.problem}", advice=error.advice, key=key
-        ) from None
-    if not isinstance(record, RunRecord) or record.run_id != run_id:
-        raise RefusedError(f"record {key} in {store.url} is not of run {run_id!r}: was it renamed?")
-    return record
+        return parse_run(data, run_id)
+    except (RecordDamagedError, RefusedError) as error:
+        raise error.reworded(f"in {store.url}, {error.problem}") from None
 
 
 def _phases(missing: set[str]) -> Iterator[list[str]]:
@@ -289,7 +279,7 @@ def _phases(missing: set[str]) -> Iterator[list[str]]:
     yield sorted(key for key in missing if key.startswith(keys.INVOCATIONS))
     attempts = [key for key in missing if key.startswith(keys.ATTEMPTS)]
     attempts.sort(key=lambda key: (key.rsplit(".", 3)[1:2], key), reverse=True)
-    yield [key for key in attempts if key.endswith(".end.json")]
-    yield [key for key in attempts if not key.endswith(".end.json")]
+    yield [key for key in attempts if key.endswith(keys.END)]
+    yield [key for key in attempts if not key.endswith(keys.END)]
     # Last: should somebody claim one of these attempts meanwhile, no pack contradicts him.
     yield sorted(key for key in missing if key.startswith(keys.PACKS))

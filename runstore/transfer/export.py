@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Literal, get_args
@@ -21,16 +21,16 @@ from runstore.errors import (
 )
 from runstore.plan import Action, Planner
 from runstore.plan.history import History
-from runstore.records import Blob, End, Invocation, RunRecord, keys
+from runstore.records import End, Invocation, RunRecord, key_of, keys
 from runstore.records.codec import parse, parse_attempt
-from runstore.records.framing import parse_pack, unframe
+from runstore.records.framing import parse_pack, stated_digest, unframe
 from runstore.storage import is_near, read_all
 from runstore.storage.fsync import flush_folder
 from runstore.store import Run
 from runstore.store.needs import fewest_prefixes, needed_prefixes
 from runstore.store.pairing import Ended, is_of
 from runstore.store.view import NOT_WHOLE
-from runstore.transfer.compare import FORK, record_key
+from runstore.transfer.compare import FORK
 from runstore.transfer.progress import Progress, unwatched
 
 __all__ = ["Artifacts", "Exported", "export_run"]
@@ -163,7 +163,7 @@ class _Writer:
 
     def one(self, key: str, framed: bytes) -> None:
         self.put(record_line(key, framed))
-        self.manifest.add(key, framed[11:75].decode())
+        self.manifest.add(key, stated_digest(framed))
 
     def put(self, line: bytes) -> None:
         self.file.write(self.comma + line)
@@ -191,9 +191,8 @@ class _Writer:
         """Loose, whether they stand in packs or not: only a record of its own name keeps that name
         from being claimed again."""
         loose = self.listed(keys.ATTEMPTS)
-        origin = (self.run.record.origin or {}).get("pack")
         for pack in self.listed(keys.PACKS):
-            if pack != f"{keys.PACKS}{origin}.json":
+            if keys.name_in(pack) != self.run.record.origin_pack:
                 data = self.read(pack)
                 for framed in parse_pack(data, pack).records:
                     self.attempt(framed, pack)
@@ -205,11 +204,9 @@ class _Writer:
             try:
                 self.attempt(data, key)
             except RecordDamagedError as error:
-                raise RecordDamagedError(
-                    error.problem, advice=error.advice + FORK, key=self.prefix + key
-                ) from None
+                raise error.reworded(advice=error.advice + FORK) from None
         for key, end in self.ended.items():
-            start = self.begun.get(key.removesuffix("end.json") + "start.json")
+            start = self.begun.get(key.removesuffix(keys.END) + keys.START)
             if start is not None and not is_of(end, *start):
                 raise RecordDamagedError(
                     f"record {self.prefix}{key} is not the end of the start there is, and both "
@@ -220,7 +217,7 @@ class _Writer:
 
     def attempt(self, framed: bytes, where: str) -> None:
         record = parse_attempt(framed, self.prefix + where)
-        key = record_key(record)
+        key = key_of("", record)
         in_pack = where.startswith(keys.PACKS)
         if record.run_nonce != self.run.record.nonce or (key != where and not in_pack):
             raise self.foreign(where)
@@ -244,10 +241,10 @@ class _Writer:
 
     def origin(self) -> None:
         """The pack of a fork, verbatim: its records are of other runs, and have no names here."""
-        pack = (self.run.record.origin or {}).get("pack")
+        pack = self.run.record.origin_pack
         if not pack:
             return
-        key = f"{keys.PACKS}{pack}.json"
+        key = keys.pack_key("", pack)
         data = self.read(key)
         for framed in parse_pack(data, key).records:
             record = parse_attempt(framed, self.prefix + key)
@@ -266,16 +263,12 @@ class _Writer:
     # -- blobs -----------------------------------------------------------------------------------
 
     def note(self, record: object) -> None:
-        if isinstance(record, RunRecord):
-            values: Iterable[object] = record.parameters.values()
-        elif isinstance(record, End):
-            values = record.outputs.values()
-            self.files.update(blob.sha256 for blob in record.artifacts.values())
-            if record.log:
-                self.files.add(record.log.sha256)
-        else:
-            return
-        self.values.update(value.sha256 for value in values if type(value) is Blob)
+        if isinstance(record, End):
+            files = (*record.artifacts.values(), *((record.log,) if record.log else ()))
+            self.files.update(blob.sha256 for blob in files)
+            self.values.update(blob.sha256 for blob in record.blobs() if blob.value)
+        elif isinstance(record, RunRecord):
+            self.values.update(blob.sha256 for blob in record.blobs())
 
     def needed(self) -> set[str]:
         """Artifacts of all that a step which is to run or waits follows, in its graph and those
@@ -290,7 +283,7 @@ class _Writer:
         found: set[str] = set()
         for path in history.paths():
             end = history.latest(path)
-            if isinstance(end, End) and end.artifacts and _begins(record_key(end), fewest):
+            if isinstance(end, End) and end.artifacts and _begins(key_of("", end), fewest):
                 found.update(blob.sha256 for blob in end.artifacts.values())
         return found
 
@@ -318,13 +311,13 @@ class _Writer:
             self.file.seek(begin)
             self.file.truncate()
             return False
-        self.manifest.add(f"{keys.BLOBS}{sha256[:2]}/{sha256}", sha256)
+        self.manifest.add(keys.blob_key("", sha256), sha256)
         return True
 
 
 def _tells_more(data: bytes, key: str, digest: bytes) -> bool:
     """Whether a record is another one than that of this digest; one that is damaged is none."""
-    if data[11:75] == digest.hex().encode():
+    if stated_digest(data) == digest.hex():
         return False
     try:
         parse_attempt(data, key)

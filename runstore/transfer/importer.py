@@ -19,12 +19,22 @@ from runstore.errors import (
     RunstoreError,
 )
 from runstore.paths import NodePath
-from runstore.records import MAX_COUNT, Blob, End, Invocation, Marker, RunRecord, Start, keys
+from runstore.records import (
+    MAX_COUNT,
+    Blob,
+    End,
+    Invocation,
+    Marker,
+    RunRecord,
+    Start,
+    key_of,
+    keys,
+)
 from runstore.records.codec import parse
-from runstore.records.framing import log_in_pack, parse_pack, unframe
+from runstore.records.framing import BODY, log_in_pack, unframe
 from runstore.store import Run, Store
 from runstore.store.files import artifact_name
-from runstore.transfer.compare import record_key
+from runstore.store.packs import read_pack
 from runstore.transfer.copy import WORKERS, Arrival, copy_run
 from runstore.transfer.progress import Progress, unwatched
 
@@ -143,21 +153,21 @@ class _Check:
             case RunRecord():
                 own = keys.RUN
             case Invocation():
-                own = f"{keys.INVOCATIONS}{record.id}.json"
+                own = keys.invocation_key("", record.id)
             case _:
-                own = record_key(record)
+                own = key_of("", record)
         if entry.key != own:
             raise _WrongError(f"holds the record {own}, so it was renamed")
         if isinstance(record, RunRecord):
             self.run = record
             self._dag(record)
-            self._name(record.parameters.values())
+            self._name(record.blobs())
         elif isinstance(record, Start):
             self.starts[own] = bytes.fromhex(record.digest), record.nonce
         elif isinstance(record, End):
             if record.start or record.outcome != "lost":
                 began = bytes.fromhex(record.start or ""), record.nonce
-                self.begun[own.replace(".end.json", ".start.json")] = began
+                self.begun[own.removesuffix(keys.END) + keys.START] = began
             self._end(record)
         elif record.dag:
             self._dag(record)
@@ -186,13 +196,11 @@ class _Check:
             raise _WrongError("has a DAG that its structure digest is not of")
 
     def _end(self, record: End) -> None:
-        self._name(record.outputs.values())
-        self._name(record.artifacts.values())
-        self._name([record.log])
+        self._name([*record.blobs(), *([record.log] if record.log else ())])
 
-    def _name(self, values: Iterable[Any]) -> None:
-        for blob in values:
-            if type(blob) is Blob and self.named.setdefault(blob.sha256, blob.size) != blob.size:
+    def _name(self, blobs: Iterable[Blob]) -> None:
+        for blob in blobs:
+            if self.named.setdefault(blob.sha256, blob.size) != blob.size:
                 raise _WrongError(f"names the blob {blob.sha256} with another size than before")
 
     # -- blobs and packs -------------------------------------------------------------------------
@@ -216,16 +224,13 @@ class _Check:
 
     def _pack(self, blob: _Blob) -> None:
         """What a fork took over: ends of other runs, one a path."""
-        if self.run is None or (self.run.origin or {}).get("pack") != blob.name:
+        if self.run is None or self.run.origin_pack != blob.name:
             raise _WrongError("is a pack that run.json does not name")
         data = bytes(blob.kept)
-        pack = parse_pack(data, blob.key)
+        pack = read_pack(data, blob.key, self.run)
         if pack.problems:
-            raise _WrongError(f"is damaged ({pack.problems[0]})")
-        ours = (pack.run_id, pack.run_nonce) == (self.run_id, self.nonce)
-        if data[11:75].decode() != blob.name or not ours:
-            raise _WrongError("is not the pack of its name")
-        head = strict_json(data[86 : data.index(b',"records":[')] + b"}")
+            raise _WrongError(f"cannot be used ({pack.problems[0]})")
+        head = strict_json(data[BODY : data.index(b',"records":[')] + b"}")
         if type(head) is not dict or head.get("kind") != "pack":
             raise _WrongError("is no pack")
         paths: set[str] = set()
@@ -242,7 +247,7 @@ class _Check:
     def _together(self) -> None:
         if self.run is None:
             self._refuse("it has no run.json")
-        if (self.run.origin or {}).get("pack", "") != self.pack:
+        if self.run.origin_pack != self.pack:
             self._refuse("it lacks the pack of what the fork took over")
         for key, stated in self.begun.items():
             if self.starts.get(key, stated) != stated:

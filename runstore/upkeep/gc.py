@@ -30,11 +30,11 @@ from runstore.errors import (
     RecordDamagedError,
     StorageError,
 )
-from runstore.records import Blob, End, RunRecord, keys
+from runstore.records import End, RunRecord, key_of, keys
 from runstore.records.codec import parse, parse_attempt
-from runstore.records.framing import parse_pack
 from runstore.storage import Storage, read_all
 from runstore.storage.capabilities import Dated, Sweeping
+from runstore.store.packs import read_pack
 from runstore.upkeep.remove import open_attempts, removing
 
 __all__ = ["Litter", "Sweep"]
@@ -131,7 +131,7 @@ class Sweep:
         except (DamagedError, StorageError, PathError) as error:
             self.spared[prefix] = f"what its records name is not known: {error}"
             return
-        litter = [key for key in blobs if key.rpartition("/")[2] not in named]
+        litter = [key for key in blobs if keys.name_in(key) not in named]
         litter = self._old(litter)
         if litter and self._is_quiet(prefix, found):
             yield from self._give(litter, "a blob that no record names", dry_run=dry_run)
@@ -143,30 +143,30 @@ class Sweep:
         """
         storage = self.storage
         named: set[str] = set()
-        _note(record.parameters.values(), named)
+        named.update(blob.sha256 for blob in record.blobs())
         packed: set[str] = set()
         packs = [key for key in found if key.startswith(prefix + keys.PACKS)]
         for key, data in read_all(storage, packs):
-            pack = parse_pack(data, key)
+            pack = read_pack(data, key, record)
             if pack.problems:
                 raise DamagedError(pack.problems[0], advice="restore it from a copy")
             for framed in pack.records:
                 end = parse_attempt(framed, key, trusted=True)
                 if isinstance(end, End):
-                    _note_end(end, named)
+                    _note(end, named)
                     if end.run_nonce == record.nonce:
-                        packed.add(keys.attempt_key(prefix, end.path, end.attempt, "end"))
+                        packed.add(key_of(prefix, end))
         loose = [
             key
             for key in found
             if key.startswith(prefix + keys.ATTEMPTS)
-            and key.endswith(".end.json")
+            and key.endswith(keys.END)
             and key not in packed
         ]
         for key, data in read_all(storage, loose):
             end = parse_attempt(data, key)
             if isinstance(end, End):
-                _note_end(end, named)
+                _note(end, named)
         return named
 
     def _is_quiet(self, prefix: str, found: list[str]) -> bool:
@@ -214,9 +214,5 @@ class Sweep:
             yield Litter(key, what)
 
 
-def _note(values: Iterable[object], named: set[str]) -> None:
-    named.update(value.sha256 for value in values if type(value) is Blob)
-
-
-def _note_end(end: End, named: set[str]) -> None:
-    _note((*end.outputs.values(), *end.artifacts.values(), end.log), named)
+def _note(end: End, named: set[str]) -> None:
+    named.update(blob.sha256 for blob in (*end.blobs(), end.log) if blob is not None)

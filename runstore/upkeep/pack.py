@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 from runstore.errors import DamagedError
-from runstore.records import End, Start, keys
+from runstore.records import key_of, keys
 from runstore.records.codec import parse_attempt
-from runstore.records.framing import parse_pack, to_pack
+from runstore.records.framing import to_pack
 from runstore.storage import read_all
+from runstore.store.packs import read_pack
 from runstore.store.run import Run
 
 __all__ = ["PACK_BYTES", "Packed", "pack_run"]
@@ -59,22 +59,13 @@ def pack_run(run: Run) -> Packed:
 
 def _held(run: Run, done: Packed) -> set[str]:
     """The keys of all that stands in packs of this run that are whole."""
-    origin = (run.record.origin or {}).get("pack")
     held: set[str] = set()
-    packs = [
-        key
-        for key in run.storage.list(run.prefix + keys.PACKS)
-        if key != f"{run.prefix}{keys.PACKS}{origin}.json"  # of other runs
-    ]
+    packs = list(run.storage.list(run.prefix + keys.PACKS))
     for key, data in read_all(run.storage, packs):
-        pack = parse_pack(data, key)
-        problems = pack.problems
-        if not problems and key != keys.pack_key(run.prefix, data[11:75].decode()):
-            problems.append(f"pack {key} is not of its name")
-        if not problems and pack.run_nonce != run.record.nonce:
-            problems.append(f"pack {key} belongs to another run, {pack.run_id!r}")
-        if problems:
-            done.problems.extend(problems)
+        pack = read_pack(data, key, run.record)
+        if pack.problems:
+            done.problems.extend(pack.problems)
+        if pack.problems or pack.is_origin:
             continue
         try:
             # Each one's own digest too: the pack's says nothing of how it was put together.
@@ -82,7 +73,9 @@ def _held(run: Run, done: Packed) -> set[str]:
         except DamagedError as error:
             done.problems.append(error.problem)
             continue
-        held.update(_key(run, each) for each in parsed if each.run_nonce == run.record.nonce)
+        held.update(
+            key_of(run.prefix, each) for each in parsed if each.run_nonce == run.record.nonce
+        )
     return held
 
 
@@ -98,7 +91,7 @@ def _packs(run: Run, held: set[str], done: Packed) -> Iterator[tuple[list[bytes]
         except DamagedError as error:
             done.problems.append(error.problem)
             continue
-        if record.run_nonce != run.record.nonce or _key(run, record) != key:
+        if record.run_nonce != run.record.nonce or key_of(run.prefix, record) != key:
             done.problems.append(f"record {key} is of {record.path!r} in run {record.run_id!r}")
             continue
         batch.append((key, data))
@@ -113,8 +106,3 @@ def _packs(run: Run, held: set[str], done: Packed) -> Iterator[tuple[list[bytes]
 def _sorted(batch: list[tuple[str, bytes]]) -> list[bytes]:
     batch.sort()  # the same records make the same pack
     return [data for _, data in batch]
-
-
-def _key(run: Run, record: Start | End) -> str:
-    which: Literal["start", "end"] = "end" if isinstance(record, End) else "start"
-    return keys.attempt_key(run.prefix, record.path, record.attempt, which)

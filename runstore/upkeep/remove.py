@@ -9,12 +9,12 @@ from runstore.errors import (
     FormatVersionError,
     KeyMissingError,
     RefusedError,
-    RunNotFoundError,
 )
 from runstore.records import End, RunRecord, Start, keys
 from runstore.records.codec import parse, parse_attempt
 from runstore.storage import Storage
 from runstore.storage.capabilities import Removing
+from runstore.store.create import not_found
 from runstore.store.process import is_dead
 
 __all__ = ["open_attempts", "remove_run", "removing"]
@@ -84,14 +84,9 @@ def remove_run(storage: Storage, run_id: str, *, force: bool = False) -> int:
     try:
         record = parse(storage.read(key), key)
     except KeyMissingError:
-        raise RunNotFoundError(
-            f"there is no run {run_id!r} in {storage.url}",
-            advice=(
-                "`runstore ls` lists those there are, and `runstore gc` removes what is "
-                "left of those that were removed"
-            ),
-            run_id=run_id,
-        ) from None
+        error = not_found(storage, run_id)
+        left = "and `runstore gc` removes what is left of those that were removed"
+        raise error.reworded(advice=f"{error.advice}, {left}") from None
     except FormatVersionError:
         raise
     except DamagedError:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from runstore.errors import DamagedError, PathError, RecordDamagedError
+from runstore.errors import PathError, RecordDamagedError
 from runstore.plan.history import Damaged
-from runstore.records import Blob, End, Start, keys
-from runstore.records.codec import parse_attempt
-from runstore.records.framing import parse_pack, unframe
+from runstore.records import Blob, End, Start, key_of, keys
+from runstore.records.framing import stated_digest, unframe
 from runstore.store.ids import may_force
+from runstore.store.packs import readable
 
 if TYPE_CHECKING:
     from runstore.plan.history import Attempt, History
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["WITHOUT_A_RUN", "Advice", "RepairAdvice"]
 
 _COPY = "restore it from a copy"
-_DIGEST = slice(11, 75)  # in a frame: FORMAT.md, section 3
 WITHOUT_A_RUN = f"{_COPY}; without it the run cannot go on, though the rest of it can be read"
 """What to do about a damaged run record."""
 
@@ -58,7 +57,7 @@ class RepairAdvice:
         if key == keys.MARKER:
             return Advice(f"{_COPY}, or remove it: the next `runstore run` makes one")
         rest = key.removeprefix(self.run.prefix)
-        name = rest.rpartition("/")[2].removesuffix(".json")
+        name = keys.name_in(rest)
         if key == keys.run_key(self.run.run_id):
             return Advice(WITHOUT_A_RUN, decides=True)
         if rest.startswith(keys.INVOCATIONS):
@@ -127,7 +126,7 @@ class RepairAdvice:
     # -- what is no attempt ----------------------------------------------------------------------
 
     def _of_pack(self, key: str, name: str) -> Advice:
-        if name == (self.run.record.origin or {}).get("pack"):
+        if name == self.run.record.origin_pack:
             text = f"{_COPY}: what the fork took over, and it does not tell any more, runs again"
             return Advice(text, decides=True)
         if self._stands_loose(key):
@@ -146,23 +145,13 @@ class RepairAdvice:
         for _, data in self.run.storage.read_many([key]):
             if not isinstance(data, bytes):
                 return False
-            for framed in parse_pack(data, key).records:
-                try:
-                    record = parse_attempt(framed, key)
-                except DamagedError:
-                    continue  # nobody can read it
-                stands = keys.attempt_key(
-                    self.run.prefix,
-                    record.path,
-                    record.attempt,
-                    "end" if isinstance(record, End) else "start",
-                )
-                if loose.get(stands) != framed[_DIGEST]:
+            for framed, record in readable(data, key):
+                if loose.get(key_of(self.run.prefix, record)) != stated_digest(framed):
                     return False
         return True
 
     @cached_property
-    def _loose(self) -> dict[str, bytes] | None:
+    def _loose(self) -> dict[str, str] | None:
         """The loose records of attempts: key -> digest. ``None`` if one is damaged or cannot be
         read, or is not there: a start without its end, or a number that is left out."""
         folder = self.run.prefix + keys.ATTEMPTS
@@ -178,15 +167,14 @@ class RepairAdvice:
             return None
         if any(len(numbers) != max(numbers) for numbers in seen["start"].values()):
             return None
-        found: dict[str, bytes] = {}
+        found: dict[str, str] = {}
         for key, data in self.run.storage.read_many(listed):
             if not isinstance(data, bytes):
                 return None
             try:
-                unframe(data, key)
+                found[key] = unframe(data, key)[1]
             except RecordDamagedError:
                 return None
-            found[key] = data[_DIGEST]
         return found
 
     def _of_blob(self, sha256: str) -> Advice:
@@ -216,8 +204,8 @@ class RepairAdvice:
                 if end.log is not None:
                     yield end.log.sha256, ("log", end.path)
             for end in ends:
-                for sha256 in history.blobs_of(end):
-                    yield sha256, ("step", end.path)
+                for blob in end.blobs():
+                    yield blob.sha256, ("step", end.path)
         for name, value in self.run.record.parameters.items():
             if type(value) is Blob:
                 yield value.sha256, ("parameter", name)

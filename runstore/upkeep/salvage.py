@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from runstore.errors import DamagedError, RecordDamagedError, StorageError
+from runstore.errors import RecordDamagedError, StorageError
 from runstore.plan.history import Damaged, History
 from runstore.records import End, RunRecord, keys
-from runstore.records.codec import parse_attempt
-from runstore.records.framing import parse_pack
 from runstore.store import Run
+from runstore.store.packs import readable
 
 if TYPE_CHECKING:
     from runstore.dag import Dag
@@ -71,13 +70,7 @@ def _origin(storage: Storage, prefix: str, nonce: str) -> dict[str, str] | None:
     folder = prefix + keys.PACKS
     for key, data in storage.read_many(list(storage.list(folder))):
         if isinstance(data, bytes):
-            pack = parse_pack(data, key)
-            try:
-                found = [parse_attempt(each, key) for each in pack.records]
-            except DamagedError:
-                continue
-            ends = [each for each in found if isinstance(each, End) and each.run_nonce != nonce]
-            if pack.run_nonce == nonce and found and len(ends) == len(found):
-                name = key.removeprefix(folder).removesuffix(".json")
-                return {"run_id": found[0].run_id, "pack": name}
+            found = [record for _, record in readable(data, key)]
+            if found and all(type(each) is End and each.run_nonce != nonce for each in found):
+                return {"run_id": found[0].run_id, "pack": keys.name_in(key)}
     return None

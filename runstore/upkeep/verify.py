@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from runstore.errors import BlobMissingError, DamagedError, KeyMissingError, StorageError
-from runstore.records import Blob, End, Invocation, Marker, RunRecord, Start, keys
+from runstore.records import Blob, End, Invocation, Marker, RunRecord, Start, key_of, keys
 from runstore.records.codec import parse, parse_attempt
-from runstore.records.framing import log_in_pack, parse_pack
+from runstore.records.framing import log_in_pack
 from runstore.store.blobs import Blobs
+from runstore.store.packs import read_pack
 from runstore.store.pairing import Ended, is_of
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def verify(run: RunReader) -> Iterator[Checked]:
     for key in run.storage.list(run.prefix):
         rest = key[len(run.prefix) :]
         if rest.startswith(keys.BLOBS):
-            blobs[rest.rpartition("/")[2]] = None
+            blobs[keys.name_in(rest)] = None
         elif rest.startswith(keys.PACKS):
             packs.append(key)
         else:
@@ -79,7 +80,7 @@ def verify(run: RunReader) -> Iterator[Checked]:
     while at < len(records):
         upto = at + _AT_ONCE
         # An end is read with the start beside it, which is the next name.
-        if records[upto - 1 : upto] and records[upto - 1].endswith(".end.json"):
+        if records[upto - 1 : upto] and records[upto - 1].endswith(keys.END):
             upto += 1
         yield from check.each(records[at:upto])
         at = upto
@@ -153,7 +154,7 @@ class _Check:
             elif key != keys.MARKER:
                 found[key] = Checked(key, str(data), "missing")
         for key, end in pairs.ends.items():
-            start = pairs.starts.get(key.removesuffix("end.json") + "start.json")
+            start = pairs.starts.get(key.removesuffix(keys.END) + keys.START)
             if start is not None and not is_of(end, *start):
                 problem = f"record {key} is not the end of the start beside it, and {_CONTRADICTS}"
                 found[key] = Checked(key, problem, "damaged")
@@ -163,7 +164,7 @@ class _Check:
         run = self.run
         rest = key.removeprefix(run.prefix)
         if rest.startswith(keys.PACKS):
-            return self._pack(rest, key, data)
+            return self._pack(key, data)
         try:
             record = (parse_attempt if rest.startswith(keys.ATTEMPTS) else parse)(data, key)
         except DamagedError as error:
@@ -185,7 +186,7 @@ class _Check:
             if rest != f"{keys.INVOCATIONS}{record.id}.json":
                 return f"record {key} is invocation {record.id!r}: it was moved"
             return None
-        if key != _key(run, record):
+        if key != key_of(run.prefix, record):
             return f"record {key} is of attempt {record.attempt} at {record.path!r}: it was moved"
         if isinstance(record, End):
             pairs.ends[key] = Ended(record.start, record.nonce, record.outcome)
@@ -195,12 +196,11 @@ class _Check:
             self._seen[key] = _said(record)
         return None
 
-    def _pack(self, rest: str, key: str, data: bytes) -> str | None:
+    def _pack(self, key: str, data: bytes) -> str | None:
         run = self.run
-        pack = parse_pack(data, key)
+        pack = read_pack(data, key, run.record)
         problems = pack.problems
         consequences = bool(problems)
-        adopted = rest == f"{keys.PACKS}{(run.record.origin or {}).get('pack')}.json"
         for framed in pack.records:
             try:
                 record = parse_attempt(framed, key)
@@ -208,7 +208,7 @@ class _Check:
                 problems.append(error.problem)
                 continue
             self._note(record)
-            if adopted:
+            if pack.is_origin:
                 continue
             if record.run_nonce != run.record.nonce:
                 problems.append(f"it holds a record of another run, {record.run_id!r}")
@@ -222,16 +222,12 @@ class _Check:
                 problems.append(error.problem)
             else:
                 self.named.logs_in_pack.add(sha256)
-        if (pack.run_id, pack.run_nonce) != (run.run_id, run.record.nonce):
-            problems.append(f"it belongs to another run, {pack.run_id!r}")
-        if not problems and rest != f"{keys.PACKS}{data[11:75].decode()}.json":
-            problems.append("its name is not its digest")
         # Of a pack that cannot be read as one, the rest follows from the first.
         return "; ".join(problems[:1] if consequences else problems) or None
 
     def _contradicted(self, record: Start | End) -> str | None:
         """What is wrong with a record in a pack, by those of its attempt that were seen before."""
-        key, said = _key(self.run, record), _said(record)
+        key, said = key_of(self.run.prefix, record), _said(record)
         of = f"attempt {record.attempt} at {record.path}"
         kind, other = ("end", "start") if isinstance(record, End) else ("start", "end")
         known = self._seen.setdefault(key, said)
@@ -246,18 +242,11 @@ class _Check:
 
     def _note(self, record: object) -> None:
         named = self.named
-        if isinstance(record, End):
-            found = [*record.outputs.values(), *record.artifacts.values()]
-            if record.log is not None:
-                named.blobs[record.log.sha256] = record.log
-        elif isinstance(record, RunRecord):
-            found = list(record.parameters.values())
-        else:
-            return
-        for blob in found:
-            if type(blob) is Blob:
-                named.blobs[blob.sha256] = blob
-                named.needed.add(blob.sha256)
+        if isinstance(record, End) and record.log is not None:
+            named.blobs[record.log.sha256] = record.log
+        for blob in record.blobs() if isinstance(record, End | RunRecord) else ():
+            named.blobs[blob.sha256] = blob
+            named.needed.add(blob.sha256)
 
 
 _DIGEST = 32
@@ -271,8 +260,3 @@ def _said(record: Start | End) -> bytes:
     if record.start is None and record.outcome == "lost":
         return bytes.fromhex(record.digest)
     return bytes.fromhex(record.digest + (record.start or "0" * 64) + record.nonce)
-
-
-def _key(run: RunReader, record: Start | End) -> str:
-    which: Literal["start", "end"] = "end" if isinstance(record, End) else "start"
-    return keys.attempt_key(run.prefix, record.path, record.attempt, which)
