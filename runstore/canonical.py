@@ -28,16 +28,8 @@ from runstore.errors import ValueNotJsonError
 from runstore.jcs import MAX_DEPTH, MAX_DIGITS, TOO_LONG, scalar, short, too_long, type_name, write
 
 __all__ = [
-    "MAX_DEPTH",
-    "MAX_DIGITS",
-    "Json",
-    "digest",
-    "dumps",
-    "exact",
-    "integer",
-    "loads",
-    "type_name",
-]
+    "MAX_DEPTH", "MAX_DIGITS", "Json", "digest", "dumps", "exact", "integer", "loads", "type_name",
+]  # fmt: skip
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 """What ``dumps`` takes and ``loads`` gives: exactly these types, no subclass of them."""

@@ -44,40 +44,14 @@ from functools import partial
 from typing import Any, ClassVar, Self
 
 __all__ = [
-    "AttemptEndedError",
-    "AttemptError",
-    "AttemptLostError",
-    "AttemptTakenError",
-    "BlobDamagedError",
-    "BlobMissingError",
-    "CodecError",
-    "DagError",
-    "DamagedError",
-    "DivergedError",
-    "ForceError",
-    "FormatVersionError",
-    "ImportRefusedError",
-    "InputError",
-    "KeyExistsError",
-    "KeyMissingError",
-    "Kind",
-    "OutcomeUnknownError",
-    "ParameterError",
-    "PathError",
-    "PipelineError",
-    "RecordDamagedError",
-    "RecordedCodeError",
-    "RefusedError",
-    "RunExistsError",
-    "RunNotFailedError",
-    "RunNotFoundError",
-    "RunRemovedError",
-    "RunstoreError",
-    "StorageError",
-    "StoreNotFoundError",
-    "StructureChangedError",
-    "ValueNotJsonError",
-]
+    "AttemptEndedError", "AttemptError", "AttemptLostError", "AttemptTakenError",
+    "BlobDamagedError", "BlobMissingError", "CodecError", "DagError", "DamagedError",
+    "DivergedError", "ForceError", "FormatVersionError", "ImportRefusedError", "InputError",
+    "KeyExistsError", "KeyMissingError", "Kind", "OutcomeUnknownError", "ParameterError",
+    "PathError", "PipelineError", "RecordDamagedError", "RecordedCodeError", "RefusedError",
+    "RunExistsError", "RunNotFailedError", "RunNotFoundError", "RunRemovedError", "RunstoreError",
+    "StorageError", "StoreNotFoundError", "StructureChangedError", "ValueNotJsonError",
+]  # fmt: skip
 
 
 class Kind(StrEnum):

@@ -26,17 +26,9 @@ from runstore import canonical
 from runstore.errors import PathError, ValueNotJsonError
 
 __all__ = [
-    "MAX_RUN_ID",
-    "NodePath",
-    "Segment",
-    "check_name",
-    "check_run_id",
-    "escape",
-    "segment_end",
-    "segments",
-    "template",
-    "wildcard",
-]
+    "MAX_RUN_ID", "NodePath", "Segment", "check_name", "check_run_id", "escape", "segment_end",
+    "segments", "template", "wildcard",
+]  # fmt: skip
 
 MAX_RUN_ID = 1_000
 """Characters of the longest run id."""

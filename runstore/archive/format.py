@@ -21,22 +21,9 @@ import orjson
 from runstore.records import keys
 
 __all__ = [
-    "FORMAT",
-    "PIECE_BYTES",
-    "Entry",
-    "Layout",
-    "LayoutError",
-    "Limits",
-    "Manifest",
-    "head",
-    "head_line",
-    "is_hex",
-    "parse_line",
-    "piece_line",
-    "record_line",
-    "strict_json",
-    "version_of",
-]
+    "FORMAT", "PIECE_BYTES", "Entry", "Layout", "LayoutError", "Limits", "Manifest", "head",
+    "head_line", "is_hex", "parse_line", "piece_line", "record_line", "strict_json", "version_of",
+]  # fmt: skip
 
 FORMAT = "runstore-export/1"
 

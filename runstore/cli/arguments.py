@@ -22,13 +22,9 @@ if TYPE_CHECKING:
     from runstore.store import Run, Store
 
 __all__ = [
-    "existing_run",
-    "existing_store",
-    "latest_dag",
-    "read_pipeline",
-    "recorded_pipeline",
+    "existing_run", "existing_store", "latest_dag", "read_pipeline", "recorded_pipeline",
     "tell_salvaged",
-]
+]  # fmt: skip
 
 
 def existing_store(place: StoreLocation, *, cache: bool = True) -> Store:

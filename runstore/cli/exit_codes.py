@@ -18,16 +18,9 @@ from runstore.errors import DamagedError, RunstoreError, StorageError, StoreNotF
 from runstore.signal_handlers import install
 
 __all__ = [
-    "BUG",
-    "DAMAGED",
-    "DONE",
-    "FAILED",
-    "REFUSED",
-    "Terminated",
-    "print_error",
-    "exit_process",
+    "BUG", "DAMAGED", "DONE", "FAILED", "REFUSED", "Terminated", "print_error", "exit_process",
     "run_command",
-]
+]  # fmt: skip
 
 DONE = 0
 FAILED = 1

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -18,31 +18,16 @@ from runstore.errors import InputError, ParameterError
 from runstore.storage import expand_home
 
 __all__ = [
-    "Age",
-    "Pairs",
-    "Takeover",
-    "all_steps",
-    "at_work",
-    "format_option",
-    "names_of_secrets",
-    "keep_unchanged_option",
-    "label_option",
-    "parameters",
-    "recorded_code_option",
-    "recorded_command",
-    "repeated",
-    "secret_values",
-    "single_writer_option",
-    "store_option",
-    "takeover_option",
-]
+    "Age", "Given", "Pairs", "Takeover", "all_steps", "at_work", "format_option",
+    "keep_unchanged_option", "label_option", "names_of_secrets", "parameters",
+    "recorded_code_option", "recorded_command", "repeated", "secret_values",
+    "single_writer_option", "store_option", "takeover_option",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     _Type = click.ParamType[Any]
 else:
     _Type = click.ParamType  # which takes no arguments before click 8.2
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Pairs(_Type):
@@ -94,9 +79,73 @@ class Takeover(Age):
     words = ("dead", "all")
 
 
-def store_option(function: F) -> F:
+single_writer_option = click.option(
+    "--single-writer", is_flag=True,
+    help="The endpoint cannot create exclusively, and nobody else will ever write there.",
+)  # fmt: skip
+format_option = click.option(
+    "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True,
+    help="json: one document, for programs.",
+)  # fmt: skip
+all_steps = click.option(
+    "--all", "everything", is_flag=True, help="Every item of a map, instead of how many."
+)
+label_option = click.option(
+    "--label", "labels", multiple=True, type=Pairs("NAME=VALUE"), help="A label. Repeatable."
+)
+keep_unchanged_option = click.option(
+    "--keep-unchanged", is_flag=True,
+    help="Go on though the structure changed; what did not change keeps its results.",
+)  # fmt: skip
+recorded_code_option = click.option(
+    "--recorded-code", is_flag=True,
+    help="Without a PIPELINE: run what the records name, though others made them. It can do all "
+    "that you can.",
+)  # fmt: skip
+takeover_option = click.option(
+    "--takeover", type=Takeover(), default="dead", show_default=True,
+    help="Whose attempts in progress to give up: of processes known to be dead, all, or besides "
+    "the dead those that began longer ago than AGE (30m, 2h, 1d).",
+)  # fmt: skip
+
+_STORE = (
+    debug,
+    click.option(
+        "--storage-option", "storage_options", multiple=True, type=Pairs("NAME=VALUE"),
+        help="Of a remote store, as s3fs, gcsfs and adlfs have it; the value is JSON, else text. "
+        "Repeatable.",
+    ),
+    click.option(
+        "--store", "store", metavar="URL", envvar="RUNSTORE_URL", default=DEFAULT_STORE,
+        help="Folder or URL of the store; else $RUNSTORE_URL, else ./.runstore.",
+    ),
+)  # fmt: skip
+
+_WORK = (
+    single_writer_option,
+    click.option(
+        "--secret", "secrets", multiple=True, type=Pairs("NAME[=VALUE]", bare=True),
+        help="A parameter that is never stored. Without VALUE: $RUNSTORE_SECRET_<NAME>, else it "
+        "is asked for.",
+    ),
+    click.option("--processes", is_flag=True, help="Run steps in processes, not threads."),
+    click.option(
+        "--workers", type=click.IntRange(1), metavar="N", help="Steps that run at a time."
+    ),
+    click.option(
+        "--params-file", type=click.Path(), metavar="FILE",
+        help="Parameters in a .json or .yaml file; --param goes before it.",
+    ),
+    click.option(
+        "--param", "-p", "params", multiple=True, type=Pairs("NAME=VALUE"),
+        help="A parameter; the value is JSON, else text. Repeatable.",
+    ),
+)  # fmt: skip
+
+
+def store_option(function: Callable[..., Any]) -> Any:
     """``--store`` and ``--storage-option``, given as ``store``, a `StoreLocation`; and ``--debug``
-    after the verb too."""
+    after the verb too. To be put below `single_writer_option`."""
 
     @functools.wraps(function)
     def with_place(*words: Any, **options: Any) -> Any:
@@ -107,128 +156,40 @@ def store_option(function: F) -> F:
         )
         return function(*words, **options)
 
-    made: Any = debug(with_place)
-    made = click.option(
-        "--storage-option",
-        "storage_options",
-        multiple=True,
-        type=Pairs("NAME=VALUE"),
-        help="Of a remote store, as s3fs, gcsfs and adlfs have it; the value is JSON, else text. "
-        "Repeatable.",
-    )(made)
-    wrapped: F = click.option(
-        "--store",
-        "store",
-        metavar="URL",
-        envvar="RUNSTORE_URL",
-        default=DEFAULT_STORE,
-        help="Folder or URL of the store; else $RUNSTORE_URL, else ./.runstore.",
-    )(made)
-    return wrapped
+    return _with(_STORE, with_place)
 
 
-def single_writer_option(function: F) -> F:
-    """``--single-writer``; to be put above `store_option`."""
-    return click.option(
-        "--single-writer",
-        is_flag=True,
-        help="The endpoint cannot create exclusively, and nobody else will ever write there.",
-    )(function)
+class Given(NamedTuple):
+    """What every verb that works on a run is given."""
+
+    store: StoreLocation
+    params: Sequence[tuple[str, str]]
+    params_file: str | None
+    secrets: Sequence[tuple[str, str | None]]
+    command: Sequence[str]
+    """The command line, as it is recorded."""
+
+    def parameters(self, secret: Iterable[str]) -> dict[str, Any]:
+        """See :func:`parameters`."""
+        return parameters(self.params, self.params_file, secret)
 
 
-def format_option(function: F) -> F:
-    """``--format``."""
-    return click.option(
-        "--format",
-        "style",
-        type=click.Choice(["table", "json"]),
-        default="table",
-        show_default=True,
-        help="json: one document, for programs.",
-    )(function)
+def at_work(function: Callable[..., Any]) -> Any:
+    """The options of who runs steps; the function is given a `Given` before the others."""
+
+    @click.pass_context
+    @functools.wraps(function)
+    def with_given(ctx: click.Context, /, **options: Any) -> Any:
+        own = {name: options.pop(name) for name in ("store", "params", "params_file", "secrets")}
+        return function(Given(command=recorded_command(ctx.obj["arguments"]), **own), **options)
+
+    return _with(_WORK, store_option(with_given))
 
 
-def all_steps(function: F) -> F:
-    """``--all``."""
-    return click.option(
-        "--all", "everything", is_flag=True, help="Every item of a map, instead of how many."
-    )(function)
-
-
-def label_option(function: F) -> F:
-    """``--label``."""
-    return click.option(
-        "--label", "labels", multiple=True, type=Pairs("NAME=VALUE"), help="A label. Repeatable."
-    )(function)
-
-
-def keep_unchanged_option(function: F) -> F:
-    """``--keep-unchanged``."""
-    return click.option(
-        "--keep-unchanged",
-        is_flag=True,
-        help="Go on though the structure changed; what did not change keeps its results.",
-    )(function)
-
-
-def recorded_code_option(function: F) -> F:
-    """``--recorded-code``."""
-    return click.option(
-        "--recorded-code",
-        is_flag=True,
-        help="Without a PIPELINE: run what the records name, though others made them. It can do "
-        "all that you can.",
-    )(function)
-
-
-def takeover_option(function: F) -> F:
-    """``--takeover``."""
-    return click.option(
-        "--takeover",
-        type=Takeover(),
-        default="dead",
-        show_default=True,
-        help="Whose attempts in progress to give up: of processes known to be dead, all, or "
-        "besides the dead those that began longer ago than AGE (30m, 2h, 1d).",
-    )(function)
-
-
-def at_work(function: F) -> F:
-    """The options of who runs steps; the function is given click's context before them."""
-    made: Any = click.pass_context(function)
-    for option in (
-        store_option,
-        single_writer_option,
-        click.option(
-            "--secret",
-            "secrets",
-            multiple=True,
-            type=Pairs("NAME[=VALUE]", bare=True),
-            help="A parameter that is never stored. Without VALUE: $RUNSTORE_SECRET_<NAME>, "
-            "else it is asked for.",
-        ),
-        click.option("--processes", is_flag=True, help="Run steps in processes, not threads."),
-        click.option(
-            "--workers", type=click.IntRange(1), metavar="N", help="Steps that run at a time."
-        ),
-        click.option(
-            "--params-file",
-            type=click.Path(),
-            metavar="FILE",
-            help="Parameters in a .json or .yaml file; --param goes before it.",
-        ),
-        click.option(
-            "--param",
-            "-p",
-            "params",
-            multiple=True,
-            type=Pairs("NAME=VALUE"),
-            help="A parameter; the value is JSON, else text. Repeatable.",
-        ),
-    ):
-        made = option(made)
-    wrapped: F = made
-    return wrapped
+def _with(options: Iterable[Any], function: Any) -> Any:
+    for option in options:
+        function = option(function)
+    return function
 
 
 def repeated(options: Mapping[str, Any]) -> list[str]:

@@ -17,15 +17,6 @@ from runstore.dag.model import (
 )
 
 __all__ = [
-    "KINDS",
-    "AnyNode",
-    "Conditional",
-    "Dag",
-    "Loop",
-    "Map",
-    "Parallel",
-    "Task",
-    "Trigger",
-    "fields_of",
-    "walk",
-]
+    "KINDS", "AnyNode", "Conditional", "Dag", "Loop", "Map", "Parallel", "Task", "Trigger",
+    "fields_of", "walk",
+]  # fmt: skip

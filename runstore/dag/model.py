@@ -20,18 +20,9 @@ if TYPE_CHECKING:
     from pydantic.config import ExtraValues
 
 __all__ = [
-    "KINDS",
-    "AnyNode",
-    "Conditional",
-    "Dag",
-    "Loop",
-    "Map",
-    "Parallel",
-    "Task",
-    "Trigger",
-    "fields_of",
-    "walk",
-]
+    "KINDS", "AnyNode", "Conditional", "Dag", "Loop", "Map", "Parallel", "Task", "Trigger",
+    "fields_of", "walk",
+]  # fmt: skip
 
 Trigger = Literal["all_success", "one_success", "one_failed", "all_done"]
 """When a node runs, once everything in ``after`` is settled: Airflow's trigger rules."""

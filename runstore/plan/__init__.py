@@ -23,18 +23,9 @@ from runstore.plan.state import DONE, FAILED
 from runstore.plan.steps import Action, Evidence, Plan, Reason, Step, Values, Work
 
 __all__ = [
-    "Action",
-    "Evidence",
-    "Plan",
-    "Planner",
-    "Reason",
-    "Step",
-    "Work",
-    "expand",
-    "needed",
-    "plan",
+    "Action", "Evidence", "Plan", "Planner", "Reason", "Step", "Work", "expand", "needed", "plan",
     "select",
-]
+]  # fmt: skip
 
 _STATUS = {DONE: "succeeded", FAILED: "failed"}
 

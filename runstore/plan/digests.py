@@ -11,15 +11,9 @@ from runstore.errors import ValueNotJsonError
 from runstore.records import Blob, Secret
 
 __all__ = [
-    "composite_result",
-    "end_result",
-    "ends_digest",
-    "holds_blob",
-    "shown",
-    "state_result",
-    "task_result",
-    "value_digest",
-]
+    "composite_result", "end_result", "ends_digest", "holds_blob", "shown", "state_result",
+    "task_result", "value_digest",
+]  # fmt: skip
 
 
 def _tagged(tag: bytes, value: Any) -> str:

@@ -13,18 +13,9 @@ if TYPE_CHECKING:
     from runstore.plan.graph import Graph, Vertex
 
 __all__ = [
-    "DONE",
-    "FAILED",
-    "NOT_TAKEN",
-    "PENDING",
-    "UPSTREAM_FAILED",
-    "Frame",
-    "Saved",
-    "Scope",
-    "State",
-    "Valued",
-    "order",
-]
+    "DONE", "FAILED", "NOT_TAKEN", "PENDING", "UPSTREAM_FAILED", "Frame", "Saved", "Scope", "State",
+    "Valued", "order",
+]  # fmt: skip
 
 DONE, FAILED, UPSTREAM_FAILED, NOT_TAKEN, PENDING = range(5)
 

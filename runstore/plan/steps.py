@@ -19,17 +19,9 @@ if TYPE_CHECKING:
     from runstore.dag import Task
 
 __all__ = [
-    "BY_VALUE",
-    "Action",
-    "Evidence",
-    "Plan",
-    "Reason",
-    "Step",
-    "Values",
-    "Work",
-    "not_loaded",
+    "BY_VALUE", "Action", "Evidence", "Plan", "Reason", "Step", "Values", "Work", "not_loaded",
     "within",
-]
+]  # fmt: skip
 
 
 class Action(enum.StrEnum):

@@ -26,24 +26,7 @@ from runstore.records.models import (
 )
 
 __all__ = [
-    "NOTHING",
-    "Blob",
-    "Consumed",
-    "Count",
-    "Digest",
-    "End",
-    "MAX_COUNT",
-    "Holder",
-    "Invocation",
-    "Loaded",
-    "Marker",
-    "Nonce",
-    "Number",
-    "Record",
-    "RunRecord",
-    "Secret",
-    "Start",
-    "end_of",
-    "key_of",
-    "stamp",
-]
+    "NOTHING", "Blob", "Consumed", "Count", "Digest", "End", "MAX_COUNT", "Holder", "Invocation",
+    "Loaded", "Marker", "Nonce", "Number", "Record", "RunRecord", "Secret", "Start", "end_of",
+    "key_of", "stamp",
+]  # fmt: skip

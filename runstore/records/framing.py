@@ -16,18 +16,9 @@ import orjson
 from runstore.errors import DamagedError, FormatVersionError, RecordDamagedError
 
 __all__ = [
-    "BODY",
-    "FORMAT",
-    "Pack",
-    "damaged",
-    "frame",
-    "load_body",
-    "log_in_pack",
-    "parse_pack",
-    "stated_digest",
-    "to_pack",
-    "unframe",
-]
+    "BODY", "FORMAT", "Pack", "damaged", "frame", "load_body", "log_in_pack", "parse_pack",
+    "stated_digest", "to_pack", "unframe",
+]  # fmt: skip
 
 FORMAT = "runstore/1"
 _HEAD = b'{"sha256":"'

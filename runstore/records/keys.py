@@ -50,31 +50,10 @@ from runstore.errors import PathError
 from runstore.paths import check_run_id
 
 __all__ = [
-    "ATTEMPTS",
-    "BLOBS",
-    "END",
-    "INVOCATIONS",
-    "MARKER",
-    "MAX_ATTEMPT",
-    "MAX_KEY",
-    "PACKS",
-    "RUN",
-    "RUNS",
-    "START",
-    "attempt_key",
-    "blob_key",
-    "decode",
-    "encode",
-    "invocation_key",
-    "is_nonce",
-    "name_in",
-    "pack_key",
-    "parse_attempt",
-    "prefix",
-    "run_folder",
-    "run_key",
-    "run_prefix",
-]
+    "ATTEMPTS", "BLOBS", "END", "INVOCATIONS", "MARKER", "MAX_ATTEMPT", "MAX_KEY", "PACKS", "RUN",
+    "RUNS", "START", "attempt_key", "blob_key", "decode", "encode", "invocation_key", "is_nonce",
+    "name_in", "pack_key", "parse_attempt", "prefix", "run_folder", "run_key", "run_prefix",
+]  # fmt: skip
 
 MARKER = "runstore.json"
 """The key of the format marker."""

@@ -17,27 +17,10 @@ from msgspec.structs import force_setattr
 from runstore.records.keys import MAX_ATTEMPT, attempt_key
 
 __all__ = [
-    "NOTHING",
-    "Blob",
-    "Consumed",
-    "Count",
-    "Digest",
-    "End",
-    "MAX_COUNT",
-    "Holder",
-    "Invocation",
-    "Loaded",
-    "Marker",
-    "Nonce",
-    "Number",
-    "Record",
-    "RunRecord",
-    "Secret",
-    "Start",
-    "end_of",
-    "key_of",
-    "stamp",
-]
+    "NOTHING", "Blob", "Consumed", "Count", "Digest", "End", "MAX_COUNT", "Holder", "Invocation",
+    "Loaded", "Marker", "Nonce", "Number", "Record", "RunRecord", "Secret", "Start", "end_of",
+    "key_of", "stamp",
+]  # fmt: skip
 
 MAX_COUNT = 2**31 - 1
 """The highest number of an invocation, and of a try."""

@@ -12,19 +12,9 @@ from typing import BinaryIO, Protocol
 from runstore.errors import KeyMissingError, StorageError
 
 __all__ = [
-    "CHUNK_BYTES",
-    "MAX_KEY_BYTES",
-    "Storage",
-    "assume_single_writer",
-    "check_key",
-    "check_prefix",
-    "has_single_writer",
-    "is_key",
-    "is_near",
-    "is_segment",
-    "one_by_one",
-    "read_all",
-]
+    "CHUNK_BYTES", "MAX_KEY_BYTES", "Storage", "assume_single_writer", "check_key", "check_prefix",
+    "has_single_writer", "is_key", "is_near", "is_segment", "one_by_one", "read_all",
+]  # fmt: skip
 
 CHUNK_BYTES = 1 << 20
 """A stream is copied in pieces of this size; no backend holds more of it in memory."""

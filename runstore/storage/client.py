@@ -15,18 +15,9 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 __all__ = [
-    "NO_CREDENTIALS",
-    "REQUEST_SECONDS",
-    "Answer",
-    "Engine",
-    "Info",
-    "NotExclusive",
-    "Verdict",
-    "by_status",
-    "chain",
-    "forget_frames",
-    "in_words",
-]
+    "NO_CREDENTIALS", "REQUEST_SECONDS", "Answer", "Engine", "Info", "NotExclusive", "Verdict",
+    "by_status", "chain", "forget_frames", "in_words",
+]  # fmt: skip
 
 REQUEST_SECONDS = 20.0
 """A server that is silent for so long has not answered; the request is sent again."""

@@ -11,16 +11,9 @@ from typing import BinaryIO
 from runstore.storage.base import CHUNK_BYTES
 
 __all__ = [
-    "ADVICE",
-    "how_named",
-    "is_folder",
-    "leads_on",
-    "name_it",
-    "only_keys",
-    "pieces",
-    "read_whole",
+    "ADVICE", "how_named", "is_folder", "leads_on", "name_it", "only_keys", "pieces", "read_whole",
     "write_all",
-]
+]  # fmt: skip
 
 ADVICE = {
     errno.ENOSPC: "The disk is full: free some space, then do it again.",

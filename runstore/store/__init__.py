@@ -9,11 +9,5 @@ from runstore.store.store import Store, open_store
 from runstore.store.takeover import Takeover, check_takeover
 
 __all__ = [
-    "Attempt",
-    "Run",
-    "Store",
-    "Takeover",
-    "check_takeover",
-    "compare",
-    "open_store",
-]
+    "Attempt", "Run", "Store", "Takeover", "check_takeover", "compare", "open_store",
+]  # fmt: skip

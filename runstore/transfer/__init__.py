@@ -14,14 +14,6 @@ from runstore.transfer.importer import import_run
 from runstore.transfer.progress import Progress
 
 __all__ = [
-    "Arrival",
-    "Artifacts",
-    "Divergence",
-    "Exported",
-    "Limits",
-    "Progress",
-    "Transferred",
-    "export_run",
-    "import_run",
-    "transfer_run",
-]
+    "Arrival", "Artifacts", "Divergence", "Exported", "Limits", "Progress", "Transferred",
+    "export_run", "import_run", "transfer_run",
+]  # fmt: skip

@@ -29,13 +29,11 @@ def command(run_id: str, pipeline: str, style: str, store: StoreLocation) -> int
     run = existing_run(store, run_id)
     changes = diff(run.dag, read_pipeline(pipeline).dag)
     if style == "json":
-        document = {"run_id": run.run_id, "changes": [change._asdict() for change in changes]}
-        say_json(document)
+        say_json({"run_id": run.run_id, "changes": [change._asdict() for change in changes]})
         return FAILED if changes else DONE
     for change in changes:
         say(clean(str(change), 1_000))
     if not changes:
-        say(
-            "the structure is the same; code, commands and configuration are not compared", err=True
-        )
+        same = "the structure is the same; code, commands and configuration are not compared"
+        say(same, err=True)
     return FAILED if changes else DONE

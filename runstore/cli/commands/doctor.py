@@ -37,11 +37,8 @@ def command(url: str | None, style: str, store: StoreLocation) -> int:
         )
     found = examine(place.url, storage_options=place.storage_options() or None)
     if style == "json":
-        document = {
-            "url": place.url,
-            "findings": [{**each._asdict(), "facts": dict(each.facts)} for each in found],
-        }
-        say_json(document)
+        findings = [{**each._asdict(), "facts": dict(each.facts)} for each in found]
+        say_json({"url": place.url, "findings": findings})
     else:
         print_table(
             ("what", "", "found"),

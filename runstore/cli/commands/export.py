@@ -53,7 +53,9 @@ def command(run_id: str, output: str, artifacts: Any, store: StoreLocation) -> i
     run = existing_run(store, run_id, cache=False)
     with bar() as progress:
         done = export_run(run, output, artifacts=artifacts, progress=progress)
-    _tell_left_out(len(done.left_out))
+    if done.left_out:
+        lost = count(len(done.left_out), "blob")
+        say(f"warning: left out {lost} missing or damaged: a retry makes them again", err=True)
     if artifacts != "all" and (left := _not_asked_for(done.path) - len(done.left_out)) > 0:
         say(
             f"note: left out {count(left, 'blob')} (files that steps saved, and logs): "
@@ -77,17 +79,5 @@ def _not_asked_for(path: str) -> int:
     store = StoreLocation(path).open()
     (run_id,) = store.run_ids()
     run = store.get_run(run_id)
-    folder = run.prefix + keys.BLOBS
-    there = {key.rpartition("/")[2] for key in run.storage.list(folder)}
+    there = {keys.name_in(key) for key in run.storage.list(run.prefix + keys.BLOBS)}
     return len(named_blobs(run) - there)
-
-
-def _tell_left_out(left_out: int) -> None:
-    from runstore.cli.render.text import count
-
-    if left_out:
-        say(
-            f"warning: left out {count(left_out, 'blob')} missing or damaged: a retry makes them "
-            f"again",
-            err=True,
-        )

@@ -7,17 +7,15 @@ from typing import Any
 import click
 
 from runstore.cli.options import (
+    Given,
     at_work,
     keep_unchanged_option,
     label_option,
     names_of_secrets,
-    parameters,
     recorded_code_option,
-    recorded_command,
     repeated,
     secret_values,
 )
-from runstore.cli.store_url import StoreLocation
 
 __all__ = ["command"]
 
@@ -33,17 +31,7 @@ __all__ = ["command"]
 @label_option
 @at_work
 def command(
-    ctx: click.Context,
-    /,
-    *,
-    run_id: str,
-    pipeline: str | None,
-    params: tuple[tuple[str, str], ...],
-    params_file: str | None,
-    labels: tuple[tuple[str, str], ...],
-    secrets: tuple[tuple[str, str | None], ...],
-    store: StoreLocation,
-    **options: Any,
+    given: Given, /, *, run_id: str, pipeline: str | None, labels: Any, **options: Any
 ) -> int:
     """Start a new run that takes over what succeeded in run RUN_ID, which stays as it is.
 
@@ -54,16 +42,16 @@ def command(
     from runstore.executor import fork
     from runstore.store import Store
 
-    origin = existing_run(store, run_id, write=True)
+    origin = existing_run(given.store, run_id, write=True)
     allowed = options["recorded_code"]
     loaded = read_pipeline(pipeline) if pipeline else recorded_pipeline(origin, allowed=allowed)
     hidden = names_of_secrets(origin.record.parameters)
-    given = parameters(params, params_file, [*hidden, *(loaded.secrets if loaded else ())])
+    values = given.parameters([*hidden, *(loaded.secrets if loaded else ())])
     return work(
         lambda reporter: fork(
-            run_id, loaded, given, store=Store(origin.storage), reporter=reporter,
-            labels=dict(labels), secrets=secret_values(secrets, hidden),
-            command=recorded_command(ctx.obj["arguments"]), **options,
+            run_id, loaded, values, store=Store(origin.storage), reporter=reporter,
+            labels=dict(labels), secrets=secret_values(given.secrets, hidden),
+            command=given.command, **options,
         ),
-        Hints(store, pipeline, repeated(options), loaded.dag if loaded else None),
+        Hints(given.store, pipeline, repeated(options), loaded.dag if loaded else None),
     )  # fmt: skip

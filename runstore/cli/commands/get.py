@@ -51,23 +51,21 @@ def command(
     try:
         return _fetch(run, found, output)
     except BlobMissingError as error:
-        raise BlobMissingError(_absent(run, found, store), **error.facts) from None
+        problem = f"{found} is not in {run.storage.url}"
+        raise error.reworded(problem, _absent(run, found, store)) from None
 
 
 def _absent(run: Run, found: _Artifact, store: StoreLocation) -> str:
-    """Why a file that a record names is not to be had, and what helps."""
+    """What helps where a file that a record names is not in the store."""
     from runstore.cli.render.text import verb_line
 
     if is_exported(run.storage.url):
-        helps = "export the run again, with --artifacts"
-    else:
-        forced = [*store.words(), "--force", found.path]
-        again = verb_line("retry", run.run_id, options=forced)
-        helps = (
-            f"import it again from an export with --artifacts, push or pull it from a store that "
-            f"has the file, or make it again: `{again}`"
-        )
-    return f"{found} is not in {run.storage.url}: {helps}"
+        return "export the run again, with --artifacts"
+    again = verb_line("retry", run.run_id, options=[*store.words(), "--force", found.path])
+    return (
+        "import it again from an export with --artifacts, push or pull it from a store that has "
+        f"the file, or make it again: `{again}`"
+    )
 
 
 def _fetch(run: Run, found: _Artifact, output: str | None) -> int:

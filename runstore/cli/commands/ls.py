@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,12 +28,19 @@ __all__ = ["command"]
 def command(status: bool, style: str, store: StoreLocation) -> int:
     """List the runs of the store, the oldest first."""
     from runstore.cli.arguments import existing_store
+    from runstore.errors import RecordDamagedError
+    from runstore.records import RunRecord
+    from runstore.store.listing import listed
+    from runstore.upkeep.repair import WITHOUT_A_RUN
 
     opened = existing_store(store)
     runs: list[dict[str, Any]] = []
     damaged: list[str] = []
-    for record, problem, run_id in _records(opened):
-        if record is None:
+    for run_id, record in listed(opened.storage):
+        if not isinstance(record, RunRecord):
+            problem = str(record)
+            if isinstance(record, RecordDamagedError):
+                problem = str(record.reworded(advice=WITHOUT_A_RUN))
             runs.append({"run_id": run_id, "damaged": problem})
             damaged.append(problem)
             continue
@@ -50,23 +56,6 @@ def command(status: bool, style: str, store: StoreLocation) -> int:
     for problem in damaged:
         print_error(problem)
     return DAMAGED if damaged else DONE
-
-
-def _records(store: Store) -> Iterator[tuple[RunRecord | None, str, str]]:
-    """Each run's record, or what is wrong with it and what it is called."""
-    from runstore.errors import RecordDamagedError
-    from runstore.records import RunRecord
-    from runstore.store.listing import listed
-    from runstore.upkeep.repair import WITHOUT_A_RUN
-
-    for run_id, found in listed(store.storage):
-        if isinstance(found, RunRecord):
-            yield found, "", run_id
-            continue
-        problem = str(found)
-        if isinstance(found, RecordDamagedError):
-            problem = f"{found.problem}: {WITHOUT_A_RUN}"
-        yield None, problem, run_id
 
 
 def _facts(record: RunRecord) -> dict[str, Any]:

@@ -21,12 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _STYLES = {
-    "SKIP": "green",
-    "RUN": "bold cyan",
-    "WAIT": "yellow",
-    "OMIT": "dim",
-    "FAILED": "bold red",
-}
+    "SKIP": "green", "RUN": "bold cyan", "WAIT": "yellow", "OMIT": "dim", "FAILED": "bold red",
+}  # fmt: skip
 
 
 @click.command("plan")
@@ -37,13 +33,9 @@ _STYLES = {
 @takeover_option
 @store_option
 def command(
-    run_id: str,
-    pipeline: str | None,
-    style: str,
-    everything: bool,
-    takeover: Any,
+    run_id: str, pipeline: str | None, style: str, everything: bool, takeover: Any,
     store: StoreLocation,
-) -> int:
+) -> int:  # fmt: skip
     """Say what is left to do of run RUN_ID, and why: what a retry would do now.
 
     Of a PIPELINE as it is now, else as the latest invocation had it. Attempts of processes that
@@ -66,8 +58,7 @@ def command(
             say(f"warning: {error}", err=True)
     plan = _as_a_retry(run, dag, history, takeover)
     if style == "json":
-        document = plan.to_json() | {"in_progress": [_holder(step) for step in plan.waiting]}
-        say_json(document)
+        say_json(plan.to_json() | {"in_progress": [_holder(step) for step in plan.waiting]})
     else:
         _print(plan, everything)
         _tell_waiting(plan, store)
@@ -120,23 +111,15 @@ def _print(plan: Plan, everything: bool) -> None:
     from runstore.cli.render.tables import print_table
     from runstore.cli.render.text import count, named
 
-    rows = list(_all(plan) if everything else _folded(plan))
+    rows = list(map(_row, plan.steps) if everything else _folded(plan))
     if rows:
         print_table(("path", "action", "reason", "evidence"), rows)
         say("")
-    counts: dict[str, int] = {}
-    for step in plan.steps:
-        if step.kind == "task":
-            counts[step.action.value] = counts.get(step.action.value, 0) + 1
+    counts = plan.to_json()["tasks"]
     tasks = ", ".join(f"{number:,} {action}" for action, number in counts.items()) or "none"
     ready = len(plan.ready)
     now = f"; {count(ready, 'step')} can run now" if ready else ""
     say(f"run {named(plan.run_id)}: {plan.status}; steps: {tasks}{now}")
-
-
-def _all(plan: Plan) -> Iterator[list[Cell]]:
-    for step in plan.steps:
-        yield _row(step)
 
 
 def _folded(plan: Plan) -> Iterator[list[Cell]]:
@@ -145,15 +128,10 @@ def _folded(plan: Plan) -> Iterator[list[Cell]]:
     from runstore.plan import Action, Reason
 
     single = (Reason.FAILED, Reason.LOST, Reason.CANCELLED, Reason.OUTPUT_MISSING)
+    apart = [step.action is Action.FAILED or step.reason in single for step in plan.steps]
     for given in fold(
-        (
-            step.path,
-            None
-            if step.action is Action.FAILED or step.reason in single
-            else (step.action, step.reason),
-            step,
-        )
-        for step in plan.steps
+        (step.path, None if alone else (step.action, step.reason), step)
+        for step, alone in zip(plan.steps, apart, strict=True)
     ):
         if not isinstance(given, Fold):
             yield _row(given)

@@ -7,17 +7,15 @@ from typing import Any
 import click
 
 from runstore.cli.options import (
+    Given,
     at_work,
     keep_unchanged_option,
     names_of_secrets,
-    parameters,
     recorded_code_option,
-    recorded_command,
     repeated,
     secret_values,
     takeover_option,
 )
-from runstore.cli.store_url import StoreLocation
 
 __all__ = ["command"]
 
@@ -43,18 +41,7 @@ _PATTERN = "a path, a template path, or a glob (* matches any text, ? one charac
 @keep_unchanged_option
 @recorded_code_option
 @at_work
-def command(
-    ctx: click.Context,
-    /,
-    *,
-    run_id: str,
-    pipeline: str | None,
-    params: tuple[tuple[str, str], ...],
-    params_file: str | None,
-    secrets: tuple[tuple[str, str | None], ...],
-    store: StoreLocation,
-    **options: Any,
-) -> int:
+def command(given: Given, /, *, run_id: str, pipeline: str | None, **options: Any) -> int:
     """Continue run RUN_ID: what succeeded is skipped, the rest runs.
 
     PIPELINE is the pipeline as it is now; without it, the file that the latest invocation used, if
@@ -66,17 +53,17 @@ def command(
     from runstore.executor import retry
     from runstore.store import Store
 
-    run = existing_run(store, run_id, write=True)
+    run = existing_run(given.store, run_id, write=True)
     allowed = options["recorded_code"]
     loaded = read_pipeline(pipeline) if pipeline else recorded_pipeline(run, allowed=allowed)
     hidden = names_of_secrets(run.record.parameters)
-    given = parameters(params, params_file, hidden)
+    values = given.parameters(hidden)
     again = repeated(options) + (["--keep-unchanged"] if options["keep_unchanged"] else [])
     return work(
         lambda reporter: retry(
-            run_id, loaded, given, store=Store(run.storage), reporter=reporter,
-            secrets=secret_values(secrets, hidden),
-            command=recorded_command(ctx.obj["arguments"]), **options,
+            run_id, loaded, values, store=Store(run.storage), reporter=reporter,
+            secrets=secret_values(given.secrets, hidden),
+            command=given.command, **options,
         ),
-        Hints(store, pipeline, again, loaded.dag if loaded else None),
+        Hints(given.store, pipeline, again, loaded.dag if loaded else None),
     )  # fmt: skip

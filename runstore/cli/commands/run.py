@@ -7,16 +7,8 @@ from typing import Any
 
 import click
 
-from runstore.cli.options import (
-    at_work,
-    label_option,
-    parameters,
-    recorded_command,
-    repeated,
-    secret_values,
-)
+from runstore.cli.options import Given, at_work, label_option, repeated, secret_values
 from runstore.cli.render.console import say
-from runstore.cli.store_url import StoreLocation
 
 __all__ = ["command"]
 
@@ -27,17 +19,7 @@ __all__ = ["command"]
 @label_option
 @at_work
 def command(
-    ctx: click.Context,
-    /,
-    *,
-    pipeline: str,
-    run_id: str | None,
-    params: tuple[tuple[str, str], ...],
-    params_file: str | None,
-    labels: tuple[tuple[str, str], ...],
-    secrets: tuple[tuple[str, str | None], ...],
-    store: StoreLocation,
-    **options: Any,
+    given: Given, /, *, pipeline: str, run_id: str | None, labels: Any, **options: Any
 ) -> int:
     """Run PIPELINE as a new run.
 
@@ -49,16 +31,15 @@ def command(
     from runstore.executor import start
     from runstore.executor.retry_variable import run_to_retry
 
-    opened = store.open_to_write()
+    opened = given.store.open_to_write()
     loaded = read_pipeline(pipeline)
-    given = parameters(params, params_file, [*loaded.secrets, *(name for name, _ in secrets)])
+    values = given.parameters([*loaded.secrets, *(name for name, _ in given.secrets)])
     if asked := run_to_retry(os.environ, run_id):
         say(f"{asked[0]} is set: this is a retry of run {asked[1]}", err=True)
     return work(
         lambda reporter: start(
-            loaded, given, store=opened, run_id=run_id, labels=dict(labels), reporter=reporter,
-            secrets=secret_values(secrets, loaded.secrets),
-            command=recorded_command(ctx.obj["arguments"]), **options,
+            loaded, values, store=opened, run_id=run_id, labels=dict(labels), reporter=reporter,
+            secrets=secret_values(given.secrets, loaded.secrets), command=given.command, **options,
         ),
-        Hints(store, pipeline, repeated(options), loaded.dag),
+        Hints(given.store, pipeline, repeated(options), loaded.dag),
     )  # fmt: skip

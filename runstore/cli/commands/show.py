@@ -100,19 +100,20 @@ def _attempts(history: History, path: str) -> list[tuple[int, Attempt]]:
 
 def _invocation(invocation: Any) -> dict[str, Any]:
     by = invocation.by
-    out: dict[str, Any] = {
-        "id": invocation.id,
-        "mode": invocation.mode,
-        "time": invocation.time,
-        "by": {} if by is None else _sparse({n: getattr(by, n) for n in _WHO}),
-        "source": dict(invocation.source or {}),
-        "command": list(invocation.command),
-        "code": dict(invocation.code or {}),
-        "force": dict(invocation.force),
-        "ignored": list(invocation.ignored),
-        "structure": invocation.structure,
-    }
-    return {name: value for name, value in out.items() if value not in (None, {}, [])}
+    return _sparse(
+        {
+            "id": invocation.id,
+            "mode": invocation.mode,
+            "time": invocation.time,
+            "by": {} if by is None else _sparse({n: getattr(by, n) for n in _WHO}),
+            "source": dict(invocation.source or {}),
+            "command": list(invocation.command),
+            "code": dict(invocation.code or {}),
+            "force": dict(invocation.force),
+            "ignored": list(invocation.ignored),
+            "structure": invocation.structure,
+        }
+    )
 
 
 def _attempt(path: str, numbered: tuple[int, Attempt]) -> dict[str, Any]:
@@ -144,4 +145,4 @@ def _attempt(path: str, numbered: tuple[int, Attempt]) -> dict[str, Any]:
 
 
 def _sparse(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in facts.items() if value not in (None, "", {})}
+    return {name: value for name, value in facts.items() if value not in (None, "", {}, [])}

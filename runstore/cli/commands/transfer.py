@@ -39,11 +39,8 @@ def copy(source: StoreLocation, run_id: str, target: StoreLocation, *, pulled: b
             existing_store(source, cache=False)
             raise
     if done.left_out:
-        say(
-            f"warning: left out {count(len(done.left_out), 'blob')} damaged in {opened.url}: a "
-            f"retry makes them again",
-            err=True,
-        )
+        lost = f"{count(len(done.left_out), 'blob')} damaged in {opened.url}"
+        say(f"warning: left out {lost}: a retry makes them again", err=True)
     copied = (
         f"{count(done.records, 'record')}, {count(done.packs, 'pack')} and "
         f"{count(done.blobs, 'blob')} copied"

@@ -52,20 +52,11 @@ def command(run_id: str, style: str, store: StoreLocation) -> int:
             bad.append(found)
     told = list(_told(run, bad, store)) if bad else []
     if style == "json":
-        document = {
-            "store": run.storage.url,
-            "run_id": run.run_id,
-            "checked": checked,
-            "left_out": left_out,
-            "problems": told,
-        }
-        say_json(document)
+        place = {"store": run.storage.url, "run_id": run.run_id}
+        say_json(place | {"checked": checked, "left_out": left_out, "problems": told})
     for each in told if style == "table" else ():
-        text = (
-            each["problem"]
-            if each["key"] in each["problem"]
-            else f"{each['key']}: {each['problem']}"
-        )
+        named_in_it = each["key"] in each["problem"]
+        text = each["problem"] if named_in_it else f"{each['key']}: {each['problem']}"
         advice = f": {each['advice']}" if "advice" in each else ""
         say(clean(text + advice, 1_000))
     if not marked:

@@ -11,22 +11,9 @@ from datetime import datetime
 from typing import Any
 
 __all__ = [
-    "amount",
-    "clean",
-    "clock",
-    "command_line",
-    "count",
-    "error_line",
-    "json_text",
-    "lasted",
-    "named",
-    "seconds",
-    "short",
-    "shown",
-    "symbols",
-    "verb_line",
-    "visible",
-]
+    "amount", "clean", "clock", "command_line", "count", "error_line", "json_text", "lasted",
+    "named", "seconds", "short", "shown", "symbols", "verb_line", "visible",
+]  # fmt: skip
 
 _HIDDEN = re.compile(
     # Control characters; what orders text (bidi), breaks lines, or has no width: of Unicode's
