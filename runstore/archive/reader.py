@@ -27,10 +27,10 @@ from runstore.archive.format import (
     parse_line,
     version_of,
 )
-from runstore.errors import ImportRefusedError, KeyMissingError, PathError, StorageError
+from runstore.errors import ImportRefusedError, PathError, StorageError
 from runstore.records import keys
 from runstore.records.framing import stated_digest
-from runstore.storage import check_key, check_prefix, one_by_one
+from runstore.storage import check_key, check_prefix, missing, one_by_one
 
 __all__ = ["Check", "ExportedStorage"]
 
@@ -125,9 +125,7 @@ class ExportedStorage:
         try:
             return self._index[key]
         except KeyError:
-            raise KeyMissingError(
-                f"There is no {key} in {self.url}.", key=key, url=self.url
-            ) from None
+            raise missing(key, self.url) from None
 
     def _line(self, begin: int, end: int) -> Entry:
         try:

@@ -45,33 +45,17 @@ def _show(value: Any) -> str:
 
 def fields(node: AnyNode) -> dict[str, Any]:
     """A node's own structure, without what is inside it. Absent and empty are left out."""
-    own: dict[str, Any] = {"name": node.name, "kind": node.kind}
-    if node.after:
-        own["after"] = sorted(node.after)
+    own: dict[str, Any] = {"name": node.name, "kind": node.kind, "after": sorted(node.after)}
     if node.trigger != "all_success":
         own["trigger"] = node.trigger
     if node.handles:
         own["handles"] = True
-    match node.kind:
-        case "task":
-            if node.type:
-                own["type"] = node.type
-            if node.params:
-                own["params"] = sorted(node.params)
-            if node.returns:
-                own["returns"] = sorted(node.returns)
-        case "map":
-            own["over"] = node.over
-            own["as"] = node.as_
-        case "conditional":
-            own["on"] = node.on
-            if node.default is not None:
-                own["default"] = node.default
-        case "loop":
-            own["until"] = node.until
-            if node.as_:
-                own["as"] = node.as_
-    return own
+    if node.kind == "task":
+        own |= {"type": node.type, "params": sorted(node.params), "returns": sorted(node.returns)}
+    else:
+        own |= {field: names[0] for field, names in node.names.items() if names}
+    # A default may be the branch of the empty name: `names` has it only if there is one.
+    return {field: value for field, value in own.items() if value or field == "default"}
 
 
 def digest(dag: Dag) -> str:

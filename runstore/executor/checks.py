@@ -20,10 +20,10 @@ from runstore.errors import (
     PipelineError,
     ValueNotJsonError,
 )
-from runstore.paths import escape, segments, template
+from runstore.paths import template
 from runstore.pipeline import Pipeline, function_of
 from runstore.pipeline.signatures import looks_like_attempt, parameters_of
-from runstore.plan import Action, Plan
+from runstore.plan import Action, Plan, following
 from runstore.plan.digests import value_digest
 from runstore.records import Secret
 from runstore.store import Run
@@ -191,35 +191,10 @@ def may_run(plan: Plan, dag: Dag) -> set[str]:
     another one, and make what follows stale, or take another branch."""
     tasks = (step for step in plan.steps if step.kind == "task")
     seeds = {template(step.path) for step in tasks if step.action in (Action.RUN, Action.WAIT)}
-    holders: set[str] = set()
-    for seed in seeds:
-        prefix = ""
-        for part in segments(seed)[:-1]:
-            holders.add(prefix + part.partition(":")[0])
-            prefix += part + "/"
-    found: set[str] = set()
-    stack: list[tuple[str, Dag, bool]] = [("", dag, False)]
-    while stack:
-        prefix, graph, whole = stack.pop()
-        paths = [prefix + escape(node.name) for node in graph.nodes]
-        first = [i for i, path in enumerate(paths) if path in seeds or path in holders]
-        after: set[int] = set()
-        closing = list(first)
-        while closing:
-            for other in graph.wiring.before[closing.pop()]:
-                if other not in after:
-                    after.add(other)
-                    closing.append(other)
-        for i, node in enumerate(graph.nodes):
-            again = node.kind == "loop" and paths[i] in holders  # its later iterations
-            inside = whole or i in after or again
-            if inside or paths[i] in seeds:
-                found.add(paths[i])
-            if inside or paths[i] in holders:
-                for branch, body in node.bodies.items():
-                    name = f"{paths[i]}:{escape(branch)}/" if branch else f"{paths[i]}/"
-                    stack.append((name, body, inside))
-    return found
+    loops = [f"{path}/" for path, node in walk(dag) if node.kind == "loop"]
+    # Later iterations of a loop run all of its body.
+    seeds |= {loop[:-1] for loop in loops if any(seed.startswith(loop) for seed in seeds)}
+    return following(seeds, dag) if seeds else set()
 
 
 def ignored_of(run: Run, offered: Mapping[str, Any], explicit: Mapping[str, Any]) -> list[str]:

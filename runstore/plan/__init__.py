@@ -18,13 +18,13 @@ from runstore.plan.evaluate import Evaluation, Kept
 from runstore.plan.focus import focus, needed
 from runstore.plan.graph import Graph, prepare
 from runstore.plan.history import History
-from runstore.plan.selection import expand, select
+from runstore.plan.selection import expand, following, select
 from runstore.plan.state import DONE, FAILED
 from runstore.plan.steps import Action, Evidence, Plan, Reason, Step, Values, Work
 
 __all__ = [
-    "Action", "Evidence", "Plan", "Planner", "Reason", "Step", "Work", "expand", "needed", "plan",
-    "select",
+    "Action", "Evidence", "Plan", "Planner", "Reason", "Step", "Work", "expand", "following",
+    "needed", "plan", "select",
 ]  # fmt: skip
 
 _STATUS = {DONE: "succeeded", FAILED: "failed"}

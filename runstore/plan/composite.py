@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from runstore.canonical import digest, dumps
 from runstore.paths import escape
 from runstore.plan.artifacts import hand_on
-from runstore.plan.context import Context, append_steps
+from runstore.plan.context import Context, append_steps, omit_inside
 from runstore.plan.digests import composite_result, ends_digest, shown
 from runstore.plan.state import (
     DONE,
     FAILED,
     PENDING,
-    UPSTREAM_FAILED,
     Frame,
     Saved,
     Scope,
@@ -59,7 +58,7 @@ class Composites(Context):
         for name in vertex.reader:
             found = self.find(vertex, name, frame)
             if found is None:
-                return self._undecided(vertex, name, frame, failure_upstream)
+                return self.lacking(vertex, name, frame, failure_upstream)
             value, params[name] = found
             value = self._content(value)
             if value is _UNREAD:
@@ -128,17 +127,6 @@ class Composites(Context):
             own = self.results(vertex, inside.frame)
             state.result = composite_result(vertex.kind, params, own, results)
         return state
-
-    def _undecided(self, vertex: Vertex, name: str, frame: Frame, failure_upstream: bool) -> State:
-        if failure_upstream:
-            self.append_steps(vertex, frame, Action.OMIT, Reason.UPSTREAM_FAILED)
-            return self.without_attempt(vertex, frame, UPSTREAM_FAILED, failure_upstream)
-        path = frame.prefix + vertex.name
-        detail = f"nothing that ran gave {path} its parameter {name!r}"
-        step = Step(path, Action.FAILED, Reason.PARAMETER_MISSING, None, detail, vertex.kind)
-        frame.out.append(step)
-        _omit_inside(vertex, path, frame.out)
-        return self.without_attempt(vertex, frame, FAILED, failure_upstream)
 
     def _content(self, value: Any) -> Any:
         """A deciding value itself, where it stands in a blob. One in a codec, which is no JSON and
@@ -285,17 +273,14 @@ class Composites(Context):
             ended = self._content(latest.get(until))
             if type(ended) is Blob:
                 inside.scope = first
-                detail = f"{until!r} of {path} is {shown(ended)}"
-                step = Step(path, Action.FAILED, Reason.LOOP_LIMIT, None, detail, "loop")
-                return FAILED, bodies, {}, step
+                return inside.failed(bodies, f"{until!r} of {path} is {shown(ended)}")
             if ended is True:
                 first.earlier = earlier
                 inside.scope = first
                 return DONE, bodies, latest, None
         inside.scope = first
         detail = f"{path} reached max_iterations ({limit}) and {until!r} was never true"
-        step = Step(path, Action.FAILED, Reason.LOOP_LIMIT, None, detail, "loop")
-        return FAILED, bodies, {}, step
+        return inside.failed(bodies, detail)
 
 
 class Inside:
@@ -315,19 +300,16 @@ class Inside:
         """Where one body is evaluated."""
         return Frame(graph, self.scope, prefix, key, item, self.settle, self.frame.out)
 
+    def failed(self, bodies: list[Frame], detail: str) -> Made:
+        """A loop that comes to no end."""
+        step = Step(self.path, Action.FAILED, Reason.LOOP_LIMIT, None, detail, self.vertex.kind)
+        return FAILED, bodies, {}, step
+
     def refuse(self, reason: Reason, detail: str) -> Made:
         """A composite that fails by its deciding value, without an attempt."""
-        _omit_inside(self.vertex, self.path, self.frame.out)
+        omit_inside(self.vertex, self.path, self.frame.out)
         step = Step(self.path, Action.FAILED, reason, None, detail, self.vertex.kind)
         return FAILED, [], {}, step
-
-
-def _omit_inside(vertex: Vertex, path: str, out: list[Step]) -> None:
-    """Nothing in a composite that failed by itself can run."""
-    for branch, body in vertex.bodies.items():
-        prefix = f"{path}:{escape(branch)}/" if branch else f"{path}/"
-        for each in body.order:
-            append_steps(each, prefix + each.name, Action.OMIT, Reason.UPSTREAM_FAILED, out)
 
 
 _UNREAD = object()

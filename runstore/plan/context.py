@@ -24,7 +24,7 @@ from runstore.plan.state import (
 from runstore.plan.steps import Action, Reason, Step, cuts
 from runstore.records import Start
 
-__all__ = ["Context", "is_torn_start", "known"]
+__all__ = ["Context", "append_steps", "is_torn_start", "known", "omit_inside"]
 
 _NOBODY: frozenset[int] = frozenset()
 _STATES = {NOT_TAKEN: "not_taken", UPSTREAM_FAILED: "upstream_failed", FAILED: "failed"}
@@ -182,6 +182,19 @@ class Context(ABC):
             state.result = state_result(_STATES[code], upstream)
         return state
 
+    def lacking(self, vertex: Vertex, name: str, frame: Frame, failure_upstream: bool) -> State:
+        """The state of a node whose turn has come, and to which no source gave a parameter."""
+        if failure_upstream:
+            self.append_steps(vertex, frame, Action.OMIT, Reason.UPSTREAM_FAILED)
+            return self.without_attempt(vertex, frame, UPSTREAM_FAILED, failure_upstream)
+        path = frame.prefix + vertex.name
+        detail = f"nothing that ran gave {path} its parameter {name!r}"
+        frame.out.append(
+            Step(path, Action.FAILED, Reason.PARAMETER_MISSING, None, detail, vertex.kind)
+        )
+        omit_inside(vertex, path, frame.out)
+        return self.without_attempt(vertex, frame, FAILED, failure_upstream)
+
     # -- missing outputs -------------------------------------------------------------------------
 
     def request_missing(self, vertex: Vertex, frame: Frame) -> None:
@@ -245,6 +258,14 @@ def append_steps(
             inner = f"{at}:{escape(branch)}/" if branch else f"{at}/"
             stack.extend((each, inner + each.name) for each in reversed(body.order))
         detail = ""
+
+
+def omit_inside(vertex: Vertex, path: str, out: list[Step]) -> None:
+    """Nothing in a composite that failed by itself can run."""
+    for branch, body in vertex.bodies.items():
+        prefix = f"{path}:{escape(branch)}/" if branch else f"{path}/"
+        for each in body.order:
+            append_steps(each, prefix + each.name, Action.OMIT, Reason.UPSTREAM_FAILED, out)
 
 
 def is_torn_start(attempt: Attempt | None) -> bool:

@@ -25,33 +25,11 @@ class Vertex:
     """A node in its place."""
 
     __slots__ = (
-        "after",
-        "always_runs",
-        "at",
-        "bodies",
-        "carried_order_only",
-        "consumes_all_upstream",
-        "cutoff",
-        "graph",
-        "handles",
-        "inherited_order_only",
-        "is_root",
-        "kind",
-        "name",
-        "needed",
-        "needs_results",
-        "node",
-        "order_only",
-        "outer",
-        "params",
-        "reader",
-        "reads",
-        "returns",
-        "sources",
-        "template",
-        "trigger",
-        "turns",
-    )
+        "after", "always_runs", "at", "bodies", "carried_order_only", "consumes_all_upstream",
+        "cutoff", "graph", "handles", "inherited_order_only", "is_root", "kind", "name", "needed",
+        "needs_results", "node", "order_only", "outer", "params", "reader", "reads", "returns",
+        "sources", "template", "trigger", "turns",
+    )  # fmt: skip
 
     def __init__(self, node: AnyNode, at: int, graph: Graph) -> None:
         wiring = graph.dag.wiring
@@ -104,22 +82,9 @@ class Graph:
     """One graph in its place: the DAG itself, or a body."""
 
     __slots__ = (
-        "_ancestry",
-        "anchor",
-        "asks_ends",
-        "binds",
-        "bound",
-        "by_text",
-        "dag",
-        "handlers",
-        "index",
-        "order",
-        "owner",
-        "plain",
-        "template",
-        "turns",
-        "vertices",
-    )
+        "_ancestry", "anchor", "asks_ends", "binds", "bound", "by_text", "dag", "handlers", "index",
+        "order", "owner", "plain", "template", "turns", "vertices",
+    )  # fmt: skip
 
     def __init__(self, dag: Dag, template: str, owner: Vertex | None) -> None:
         self.dag = dag

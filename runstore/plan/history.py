@@ -52,19 +52,9 @@ class History:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_damaged",
-        "_forces",
-        "_nameless",
-        "adopted",
-        "attempts",
-        "damaged",
-        "invocations",
-        "missing",
-        "run",
-        "touched",
-        "values",
-    )
+        "__weakref__", "_damaged", "_forces", "_nameless", "adopted", "attempts", "damaged",
+        "invocations", "missing", "run", "touched", "values",
+    )  # fmt: skip
 
     def __init__(self, run: RunRecord, records: Iterable[Any] = ()) -> None:
         self.run = run

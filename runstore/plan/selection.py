@@ -16,7 +16,7 @@ from runstore.paths import NodePath, escape, segments, template, wildcard
 from runstore.plan.history import History
 from runstore.plan.steps import Plan, cuts
 
-__all__ = ["expand", "select"]
+__all__ = ["expand", "following", "select"]
 
 
 def expand(patterns: Sequence[str], dag: Dag, history: History, plan: Plan) -> dict[str, int]:
@@ -49,6 +49,12 @@ def select(
     if until:
         tests.append(_Selection(until, dag, known, after=False, future=True))
     return lambda path: all(test(path) for test in tests)
+
+
+def following(templates: Iterable[str], dag: Dag) -> set[str]:
+    """Template paths of some nodes, of all that is in them, and of all that follows them."""
+    chosen = _Selection([f"{path}+" for path in templates], dag, set(), after=True)
+    return {path for path, _ in walk(dag) if chosen(path)}
 
 
 class _Selection:

@@ -129,18 +129,9 @@ class Frame:
     """One graph at work: the DAG itself, or a body for one item, branch or iteration."""
 
     __slots__ = (
-        "graph",
-        "index",
-        "item",
-        "key",
-        "missing_outputs",
-        "out",
-        "prefix",
-        "said",
-        "scope",
-        "states",
-        "tentative",
-    )
+        "graph", "index", "item", "key", "missing_outputs", "out", "prefix", "said", "scope",
+        "states", "tentative",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from runstore.plan.context import Context
 from runstore.plan.digests import end_result, task_result
 from runstore.plan.graph import Vertex
 from runstore.plan.history import Attempt, Damaged
-from runstore.plan.state import DONE, FAILED, PENDING, UPSTREAM_FAILED, Frame, State
+from runstore.plan.state import DONE, FAILED, PENDING, Frame, State
 from runstore.plan.steps import Action, Reason, Step, Values, Work, cuts, not_loaded
 from runstore.records import Consumed, End, Start
 
@@ -35,7 +35,7 @@ class Tasks(Context):
         for name in vertex.params:
             found = self.find(vertex, name, frame)
             if found is None:
-                return self._missing(vertex, name, frame, failure_upstream)
+                return self.lacking(vertex, name, frame, failure_upstream)
             values[name], params[name] = found
         needs_results = vertex.needs_results or (frame.scope is not None and frame.scope.handled)
         results = self.results(vertex, frame) if needs_results else _NOTHING
@@ -90,15 +90,6 @@ class Tasks(Context):
         frame.out.append(Step(path, Action.RUN, reason, latest, detail, "task", work))
         self.request_missing(vertex, frame)
         return state
-
-    def _missing(self, vertex: Vertex, name: str, frame: Frame, failure_upstream: bool) -> State:
-        """No source has given a parameter, and the node's turn has come."""
-        if failure_upstream:
-            self.append_steps(vertex, frame, Action.OMIT, Reason.UPSTREAM_FAILED)
-            return self.without_attempt(vertex, frame, UPSTREAM_FAILED, failure_upstream)
-        detail = f"nothing that ran gave {frame.prefix}{vertex.name} its parameter {name!r}"
-        self.append_steps(vertex, frame, Action.FAILED, Reason.PARAMETER_MISSING, detail)
-        return self.without_attempt(vertex, frame, FAILED, failure_upstream)
 
     def _done(
         self, path: str, vertex: Vertex, end: End, frame: Frame, failure_upstream: bool

@@ -17,6 +17,7 @@ from runstore.storage.base import (
     is_key,
     is_near,
     is_segment,
+    missing,
     one_by_one,
     read_all,
 )
@@ -24,6 +25,6 @@ from runstore.storage.opening import expand_home, open_storage, prove
 
 __all__ = [
     "CHUNK_BYTES", "MAX_KEY_BYTES", "Storage", "assume_single_writer", "check_key", "check_prefix",
-    "expand_home", "has_single_writer", "is_key", "is_near", "is_segment", "one_by_one",
+    "expand_home", "has_single_writer", "is_key", "is_near", "is_segment", "missing", "one_by_one",
     "open_storage", "prove", "read_all",
 ]  # fmt: skip

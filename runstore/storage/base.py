@@ -9,11 +9,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Protocol
 
-from runstore.errors import KeyMissingError, StorageError
+from runstore.errors import KeyExistsError, KeyMissingError, StorageError
 
 __all__ = [
     "CHUNK_BYTES", "MAX_KEY_BYTES", "Storage", "assume_single_writer", "check_key", "check_prefix",
-    "has_single_writer", "is_key", "is_near", "is_segment", "one_by_one", "read_all",
+    "has_single_writer", "is_key", "is_near", "is_segment", "missing", "one_by_one",
+    "pieces", "read_all", "taken",
 ]  # fmt: skip
 
 CHUNK_BYTES = 1 << 20
@@ -147,13 +148,19 @@ def read_all(
         del failed
 
 
+def pieces(stream: BinaryIO) -> Iterator[bytes]:
+    """A stream, in pieces of `CHUNK_BYTES`."""
+    while piece := stream.read(CHUNK_BYTES):
+        yield piece
+
+
 def check_key(key: str, url: str) -> None:
     """Raise `StorageError` unless ``key`` is a key; ``url`` is for the message. Under 1 us."""
     if is_key(key) is None or len(key) > MAX_KEY_BYTES:
         raise StorageError(
-            f"{key[:80]!r} is not a key of the store {url}: a key is relative and made of "
-            f"segments of [a-z0-9._-] joined by '/', none of which is empty, begins with a dot "
-            f"or is longer than 255, and at most {MAX_KEY_BYTES} long in all.",
+            f"{key[:80]!r} is not a key of the store {url}",
+            advice="give segments of [a-z0-9._-] joined by '/', none empty, none beginning with a "
+            f"dot or longer than 255, and at most {MAX_KEY_BYTES} long in all",
             key=key,
             url=url,
         )
@@ -168,6 +175,21 @@ def check_prefix(prefix: str, url: str) -> None:
             key=prefix,
             url=url,
         )
+
+
+def missing(key: str, url: str) -> KeyMissingError:
+    """The error to raise for a key that holds nothing."""
+    return KeyMissingError(f"There is no {key} in {url}.", key=key, url=url)
+
+
+def taken(key: str, url: str) -> KeyExistsError:
+    """The error to raise for a key that holds other bytes than are to be created."""
+    return KeyExistsError(
+        f"{key} in {url} holds other bytes already",
+        advice="read it to see whose",
+        key=key,
+        url=url,
+    )
 
 
 def has_single_writer(storage: Storage) -> bool:

@@ -18,7 +18,8 @@ import time
 from contextlib import suppress
 from typing import BinaryIO
 
-from runstore.storage.local_disk import pieces, write_all
+from runstore.storage.base import pieces
+from runstore.storage.local_disk import write_all
 
 __all__ = ["NOTE", "WAIT_SECONDS", "is_settled", "write"]
 

@@ -20,18 +20,27 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
-from runstore.errors import KeyExistsError, KeyMissingError, OutcomeUnknownError, StorageError
+from runstore.errors import OutcomeUnknownError, StorageError
 from runstore.storage import in_place
-from runstore.storage.base import CHUNK_BYTES, Storage, check_key, check_prefix, is_segment
+from runstore.storage.base import (
+    CHUNK_BYTES,
+    Storage,
+    check_key,
+    check_prefix,
+    is_segment,
+    missing,
+    pieces,
+    taken,
+)
 from runstore.storage.fsync import flush_all, flush_folder, make_folders
 from runstore.storage.local_care import LocalCare
 from runstore.storage.local_disk import (
     ADVICE,
+    UNKNOWN,
     is_folder,
     leads_on,
     name_it,
     only_keys,
-    pieces,
     read_whole,
     write_all,
 )
@@ -249,19 +258,15 @@ class LocalStorage(LocalCare):
                     if repair:
                         os.replace(temp, path)
                         return
-                    raise KeyExistsError(
-                        f"{key} in {self.url} holds other bytes already",
-                        advice="read it to see whose",
-                        key=key,
-                        url=self.url,
-                    )
+                    raise taken(key, self.url)
         except StorageError:
             raise
         except OSError as error:
             raise self._error("create", key, error) from error
         raise StorageError(
             f"Cannot create {key} in {self.url}: its name is taken by something that cannot be "
-            f"opened. A link that leads nowhere? Move it away.",
+            "opened, a link that leads nowhere perhaps",
+            advice="move it away",
             key=key,
             url=self.url,
         )
@@ -339,16 +344,15 @@ class LocalStorage(LocalCare):
     def _error(self, verb: str, key: str, error: OSError) -> StorageError:
         code = error.errno
         if verb == "read" and code in _NOT_THERE:
-            missing = KeyMissingError(f"There is no {key} in {self.url}.", key=key, url=self.url)
-            missing.__cause__ = error
-            return missing
-        advice = ADVICE.get(code or 0, "See the error of the operating system.")
-        failed = StorageError(
-            f"Cannot {verb} {key or 'the keys'} in {self.url}: {error.strerror or error}. {advice}",
-            key=key,
-            url=self.url,
-            errno=code,
-        )
+            failed: StorageError = missing(key, self.url)
+        else:
+            failed = StorageError(
+                f"Cannot {verb} {key or 'the keys'} in {self.url}: {error.strerror or error}",
+                advice=ADVICE.get(code or 0, UNKNOWN),
+                key=key,
+                url=self.url,
+                errno=code,
+            )
         failed.__cause__ = error
         return failed
 
@@ -356,10 +360,9 @@ class LocalStorage(LocalCare):
         """For what has happened, and may not last: ``what`` was done to ``key``."""
         said = f"{what} {key}".strip() or "what was written"
         return OutcomeUnknownError(
-            f"Cannot make durable {said} in {self.url}: {error.strerror or error}. "
-            f"{ADVICE.get(error.errno or 0, 'See the error of the operating system.')} It is "
-            "unknown whether it outlives a power cut",
-            advice="do it again, nothing is done twice",
+            f"Cannot make durable {said} in {self.url}: {error.strerror or error}. It is unknown "
+            "whether it outlives a power cut",
+            advice=f"{ADVICE.get(error.errno or 0, UNKNOWN)}; nothing is done twice",
             key=key,
             url=self.url,
             errno=error.errno,

@@ -6,33 +6,33 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import BinaryIO
 
 from runstore.storage.base import CHUNK_BYTES
 
 __all__ = [
-    "ADVICE", "how_named", "is_folder", "leads_on", "name_it", "only_keys", "pieces", "read_whole",
+    "ADVICE", "UNKNOWN", "how_named", "is_folder", "leads_on", "name_it", "only_keys", "read_whole",
     "write_all",
 ]  # fmt: skip
 
 ADVICE = {
-    errno.ENOSPC: "The disk is full: free some space, then do it again.",
-    errno.EDQUOT: "Your disk quota is used up: free some space, then do it again.",
-    errno.EROFS: "The file system is mounted read-only: mount it writable, or use another store.",
-    errno.EACCES: "This user may not: correct the owner or the mode of the folder.",
-    errno.EPERM: "The file system forbids it: correct the owner, mode or attributes of the folder.",
-    errno.ENAMETOOLONG: "The path is too long for this file system: use a shorter store path.",
-    errno.ENOTDIR: "A file is where a folder of the store belongs: move it away.",
-    errno.EISDIR: "A folder is where an object of the store belongs: move it away.",
-    errno.ENOENT: "The folder was removed meanwhile, or a link in the path leads nowhere.",
-    errno.ELOOP: "A link is where an object of the store belongs: move it away.",
-    errno.EFBIG: "It is larger than this file system or 'ulimit -f' allows.",
-    errno.EMFILE: "This process has too many files open: raise 'ulimit -n'.",
-    errno.ENFILE: "This machine has too many files open.",
-    errno.EIO: "The disk failed: look into the kernel's log.",
-    errno.ESTALE: "The network file system lost the folder: check its mount.",
+    errno.ENOSPC: "free some space on the disk, then do it again",
+    errno.EDQUOT: "free some space within your disk quota, then do it again",
+    errno.EROFS: "mount the file system writable, or use another store",
+    errno.EACCES: "correct the owner or the mode of the folder",
+    errno.EPERM: "correct the owner, mode or attributes of the folder",
+    errno.ENAMETOOLONG: "use a shorter path for the store",
+    errno.ENOTDIR: "move away the file that is where a folder of the store belongs",
+    errno.EISDIR: "move away the folder that is where an object of the store belongs",
+    errno.ENOENT: "see whether the folder was removed, or a link in the path leads nowhere",
+    errno.ELOOP: "move away the link that is where an object of the store belongs",
+    errno.EFBIG: "raise 'ulimit -f', or use a file system that takes larger files",
+    errno.EMFILE: "raise 'ulimit -n', the number of files that a process may open",
+    errno.ENFILE: "close files: this machine has too many of them open",
+    errno.EIO: "look into the kernel's log: the disk failed",
+    errno.ESTALE: "check the mount of the network file system, which lost the folder",
 }
 """What to do about an error of the operating system."""
+UNKNOWN = "see the error of the operating system, then do it again"
 
 # link(2) on a file system without hard links: vfat and exfat, FUSE, some SMB servers.
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -100,12 +100,6 @@ def write_all(fd: int, data: bytes) -> None:
     done = os.write(fd, data)
     while done < len(data):  # 2 GiB at most at a time, and less when a disk fills or a limit nears
         done += os.write(fd, memoryview(data)[done:])
-
-
-def pieces(stream: BinaryIO) -> Iterator[bytes]:
-    """A stream, some at a time."""
-    while piece := stream.read(CHUNK_BYTES):
-        yield piece
 
 
 def read_whole(fd: int) -> bytes:

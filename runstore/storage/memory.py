@@ -8,8 +8,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from runstore.errors import KeyExistsError, KeyMissingError, StorageError
-from runstore.storage.base import CHUNK_BYTES, check_key, check_prefix, one_by_one
+from runstore.errors import StorageError
+from runstore.storage.base import check_key, check_prefix, missing, one_by_one, pieces, taken
 from runstore.storage.client import Info
 
 __all__ = ["MemoryStorage", "named_store"]
@@ -34,18 +34,13 @@ class MemoryStorage:
     def create(self, key: str, data: bytes | BinaryIO, *, repair: bool = False) -> None:
         check_key(key, self.url)
         # The stream is read before the lock is taken: it may be slow, and it may raise.
-        body = data if isinstance(data, bytes) else b"".join(_pieces(data))
+        body = data if isinstance(data, bytes) else b"".join(pieces(data))
         with self._lock:
             there = self._objects.get(key)
             if there == body:
                 return
             if there is not None and not repair:
-                raise KeyExistsError(
-                    f"{key} in {self.url} holds other bytes already",
-                    advice="read it to see whose",
-                    key=key,
-                    url=self.url,
-                )
+                raise taken(key, self.url)
             self._objects[key] = body
             self._versions[key] = next(self._made)
 
@@ -54,7 +49,7 @@ class MemoryStorage:
         with self._lock:
             body = self._objects.get(key)
         if body is None:
-            raise KeyMissingError(f"There is no {key} in {self.url}.", key=key, url=self.url)
+            raise missing(key, self.url)
         return body
 
     def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | StorageError]]:
@@ -83,11 +78,6 @@ class MemoryStorage:
             check_key(key, self.url)
             with self._lock:
                 self._objects.pop(key, None)
-
-
-def _pieces(stream: BinaryIO) -> Iterator[bytes]:
-    while piece := stream.read(CHUNK_BYTES):
-        yield piece
 
 
 _stores: dict[str, MemoryStorage] = {}

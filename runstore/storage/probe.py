@@ -9,7 +9,7 @@ from runstore.errors import KeyExistsError, StorageError
 from runstore.storage.base import Storage, has_single_writer
 from runstore.storage.client import NotExclusive
 
-__all__ = ["Probe", "probe", "require"]
+__all__ = ["Probe", "create_again", "new_probe", "probe", "require"]
 
 
 class Probe(NamedTuple):
@@ -26,14 +26,23 @@ def probe(storage: Storage) -> Probe:
 
     Leaves one small object. Raises `StorageError` if the storage cannot be used at all.
     """
+    key, body = new_probe()
+    storage.create(key, body)
+    return create_again(storage, key, body)
+
+
+def new_probe() -> tuple[str, bytes]:
+    """A key under ``probe/``, and what to create there."""
     key = f"probe/{os.urandom(16).hex()}"
-    first, second = b"first " + key.encode(), b"second " + key.encode()
-    storage.create(key, first)
+    return key, b"first " + key.encode()
+
+
+def create_again(storage: Storage, key: str, body: bytes) -> Probe:
+    """Create other bytes where these are, and look what is there then."""
     try:
-        storage.create(key, second)
+        storage.create(key, b"second " + key.encode())
     except KeyExistsError:
-        found = storage.read(key)
-        if found == first:
+        if storage.read(key) == body:
             return Probe(True, key, "a second create of a key is refused")
         return Probe(False, key, "a second create is answered 'exists', and replaces the object")
     return Probe(False, key, "a second create of a key replaces the first")

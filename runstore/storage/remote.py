@@ -22,8 +22,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 
-from runstore.errors import KeyExistsError, KeyMissingError, OutcomeUnknownError, StorageError
-from runstore.storage.base import MAX_KEY_BYTES, check_key, check_prefix
+from runstore.errors import KeyExistsError, OutcomeUnknownError, StorageError
+from runstore.storage.base import MAX_KEY_BYTES, check_key, check_prefix, missing, taken
 from runstore.storage.client import Answer, Engine, Info, Verdict, forget_frames
 from runstore.storage.remote_care import RemoteCare
 from runstore.storage.retry import Backoff
@@ -163,7 +163,7 @@ class RemoteStorage(RemoteCare):
                         elif holder == body:
                             return
                         elif holder is not None:
-                            raise self._taken(key) from None
+                            raise taken(key, self.url) from None
                     case Answer.REFUSED | Answer.MISSING:
                         # An earlier try may have got through before somebody shut the door.
                         if not sent:
@@ -181,7 +181,7 @@ class RemoteStorage(RemoteCare):
                 raise _Classified(holder)
             engine.replace(key, body)
         elif holder != body:
-            raise self._taken(key)
+            raise taken(key, self.url)
 
     def _holder(self, engine: Engine, key: str) -> bytes | Verdict | None:
         found = self._attempt(lambda: engine.get(key), engine)
@@ -198,9 +198,9 @@ class RemoteStorage(RemoteCare):
                 return
             except Exception as error:
                 verdict = _classified(engine, error)
-                if verdict.answer in (Answer.REFUSED, Answer.MISSING) and not sent:
-                    raise self._failed("create", key, verdict) from error
                 final = verdict.answer in (Answer.REFUSED, Answer.MISSING)
+                if final and not sent:
+                    raise self._failed("create", key, verdict) from error
                 if final or not backoff.wait():
                     raise self._unknown(key, verdict, backoff) from error
                 sent = True
@@ -330,14 +330,6 @@ class RemoteStorage(RemoteCare):
                 url=self.url,
             )
 
-    def _taken(self, key: str) -> KeyExistsError:
-        return KeyExistsError(
-            f"{key} in {self.url} holds other bytes already",
-            advice="read it to see whose",
-            key=key,
-            url=self.url,
-        )
-
     def _failed(
         self,
         verb: str,
@@ -346,7 +338,7 @@ class RemoteStorage(RemoteCare):
         backoff: Backoff | None = None,
     ) -> StorageError:
         if verb == "read" and verdict.answer is Answer.MISSING:
-            return KeyMissingError(f"There is no {key} in {self.url}.", key=key, url=self.url)
+            return missing(key, self.url)
         tried = ""
         if backoff and verdict.answer in (Answer.UNKNOWN, Answer.UNREACHED, Answer.EXISTS):
             tried = f", tried {backoff}"
@@ -361,8 +353,8 @@ class RemoteStorage(RemoteCare):
     def _unknown(self, key: str, verdict: Verdict, backoff: Backoff) -> OutcomeUnknownError:
         return OutcomeUnknownError(
             f"It is unknown whether {key} in {self.url} was created, tried {backoff}; it may "
-            f"still appear. When the storage answers again, do it again: nothing is done twice. "
-            f"The last answer: {verdict.text}",
+            f"still appear. The last answer: {verdict.text}",
+            advice="do it again when the storage answers again, nothing is done twice",
             key=key,
             url=self.url,
             seconds=backoff.seconds(),

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
-from runstore.errors import KeyExistsError, KeyMissingError
+from runstore.errors import KeyMissingError
 from runstore.storage import Storage, open_storage
 from runstore.storage.local import LocalStorage
 from runstore.storage.local_disk import how_named
+from runstore.storage.probe import create_again, new_probe
 from runstore.version import __version__
 
 __all__ = ["Finding", "examine"]
@@ -59,34 +60,26 @@ def examine(
 
 
 def _try_out(storage: Storage, findings: list[Finding]) -> None:
-    key = f"probe/{os.urandom(16).hex()}"
-    first, second = b"first " + key.encode(), b"second " + key.encode()
+    key, body = new_probe()
     before = time.time()
-    milliseconds, _ = _timed(lambda: storage.create(key, first))
+    milliseconds, _ = _timed(lambda: storage.create(key, body))
     after = time.time()
     findings.append(_took("create", milliseconds))
-    findings.append(_exclusive(storage, key, first, second))
+    found = create_again(storage, key, body)
+    detail = found.detail
+    if not found.exclusive:
+        detail += (
+            ": of two writers both would win. Only with single_writer=True, and nobody else writing"
+        )
+    findings.append(Finding("exclusive", found.exclusive, detail, {}))
     if isinstance(storage, LocalStorage):
         findings.append(_whole(storage))
-    times = []
-    for _ in range(_READS):
-        milliseconds, found = _timed(lambda: storage.read(key))
-        times.append(milliseconds)
-    whole = found == first
-    findings.append(
-        Finding(
-            "read", whole, _ms(min(times)) if whole else "reads other bytes than it wrote",
-            {"milliseconds": min(times)},
-        )
-    )  # fmt: skip
+    reads = [_timed(lambda: storage.read(key)) for _ in range(_READS)]
+    wrong = "" if reads[-1][1] == body else "reads other bytes than it wrote"
+    findings.append(_took("read", min(each[0] for each in reads), wrong))
     milliseconds, listed = _timed(lambda: list(storage.list(key[:20])))
-    at_once = listed == [key]
-    findings.append(
-        Finding(
-            "list", at_once, _ms(milliseconds) if at_once else "does not list what was just made",
-            {"milliseconds": milliseconds},
-        )
-    )  # fmt: skip
+    wrong = "" if listed == [key] else "does not list what was just made"
+    findings.append(_took("list", milliseconds, wrong))
     if clock := _clock(storage, key, before, after):
         findings.append(clock)
 
@@ -104,22 +97,6 @@ def _whole(storage: LocalStorage) -> Finding:
     """Whether anybody can meet a part of an object, and how the file system sees to that."""
     how = how_named(storage.url)
     return Finding("whole", True if how != "in place" else None, _WHOLE[how], {"by": how})
-
-
-def _exclusive(storage: Storage, key: str, first: bytes, second: bytes) -> Finding:
-    try:
-        milliseconds, _ = _timed(lambda: storage.create(key, second))
-    except KeyExistsError:
-        if storage.read(key) == first:
-            return Finding("exclusive", True, "a second create of a key is refused", {})
-        return Finding("exclusive", False, "refuses a second create, and replaces the object", {})
-    return Finding(
-        "exclusive",
-        False,
-        "a second create of a key replaces the first: of two writers both would win. Only with "
-        "single_writer=True, and nobody else writing",
-        {"milliseconds": milliseconds},
-    )
 
 
 def _clock(storage: Storage, key: str, before: float, after: float) -> Finding | None:
@@ -158,9 +135,6 @@ def _timed(call: Callable[[], _Got]) -> tuple[float, _Got]:
     return (time.perf_counter() - began) * 1000, got
 
 
-def _took(name: str, milliseconds: float) -> Finding:
-    return Finding(name, True, _ms(milliseconds), {"milliseconds": milliseconds})
-
-
-def _ms(milliseconds: float) -> str:
-    return f"{milliseconds:.1f} ms"
+def _took(name: str, milliseconds: float, wrong: str = "") -> Finding:
+    detail = wrong or f"{milliseconds:.1f} ms"
+    return Finding(name, not wrong, detail, {"milliseconds": milliseconds})

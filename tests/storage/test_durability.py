@@ -94,7 +94,7 @@ def test_new_folders_above_the_root_are_flushed_up_to_the_top(tmp_path, kernel):
 
 def test_a_folder_above_that_cannot_be_flushed_is_told(tmp_path, kernel):
     kernel.failing = lambda path: path == str(tmp_path)
-    with pytest.raises(StorageError, match="disk failed"):
+    with pytest.raises(StorageError, match="the disk failed"):
         LocalStorage(tmp_path / "new/store").create("a", b"1")
     assert files(tmp_path) == []
 

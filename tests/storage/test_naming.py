@@ -59,7 +59,7 @@ def test_creates_are_still_exclusive(tmp_path, monkeypatch, code, renames):
 
 def test_other_failures_of_a_link_are_failures(tmp_path, monkeypatch):
     no_links(monkeypatch, errno.EIO, renames=True)
-    with pytest.raises(StorageError, match="disk failed"):
+    with pytest.raises(StorageError, match="the disk failed"):
         LocalStorage(tmp_path).create(KEY, b"1")
     assert files(tmp_path) == {}
 
@@ -176,7 +176,7 @@ def test_a_failed_write_frees_the_name(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(in_place, "write_all", full)
-    with pytest.raises(StorageError, match="disk is full"):
+    with pytest.raises(StorageError, match="free some space"):
         LocalStorage(tmp_path).create(KEY, b"12345")
     assert files(tmp_path) == {}
 
