@@ -81,11 +81,9 @@ def __getattr__(name: str) -> Any:
 
     if name == "errors":
         return importlib.import_module("runstore.errors")
-    if name in _HOME:
-        value = getattr(importlib.import_module(_HOME[name]), name)
-    else:
+    if name not in _HOME:
         raise AttributeError(f"module 'runstore' has no attribute {name!r}")
-    globals()[name] = value
+    value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
     return value
 
 

@@ -15,9 +15,8 @@ _collector_is_off = False
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """For reading and planning: a hundred thousand records at once look like garbage to be to the
-    collector, and are none. It would walk them again and again: a third of the time of a large
-    history, a tenth of its plan."""
+    """Pause the garbage collector while many records are read or planned. None of them is garbage,
+    and it would walk them again and again: a third of the time of a large history."""
     global _collector_is_off  # noqa: PLW0603 - there is one collector in a process
     if not gc.isenabled():
         yield
@@ -32,7 +31,7 @@ def no_collection() -> Iterator[None]:
 
 
 def _collect_in_child() -> None:
-    """A child that a task forks while another thread plans would never collect anything."""
+    """A process forked while another thread plans would never collect anything."""
     global _collector_is_off  # noqa: PLW0603
     if _collector_is_off:
         _collector_is_off = False

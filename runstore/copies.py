@@ -1,8 +1,5 @@
-"""Copies of values: whoever hands one on keeps no hold of what is recorded, nor of what others get.
-
-Between steps a value is its bytes. Reading them again for each reader would give each its own; a
-copy gives the same, sooner.
-"""
+"""Copies of values. A step may change what it is given and what it returned: neither may change
+what is recorded, or what other steps get. Copying is quicker than parsing the bytes again."""
 
 from __future__ import annotations
 
@@ -20,18 +17,17 @@ _OPTIONS = (
 
 
 def snapshot(value: object) -> object:
-    """A copy of the lists and dicts in a value, to be checked and written while its owner may go on
-    changing it.
+    """A copy of the lists and dicts in a value whose owner may go on changing it.
 
-    Calls nothing of the value's own: what is no plain list or dict stays as it is, for
-    :func:`runstore.canonical.dumps` to refuse. What stands in it twice does so in the copy.
+    Calls no method of the value: what is no plain list or dict stays as it is, for
+    :func:`runstore.canonical.dumps` to refuse. An object that is in it twice is copied once.
     """
     return _copy(value, {})
 
 
 def copied(value: object) -> Any:
-    """A value that ``dumps`` took, once more, as ``loads`` would give it: nothing in it is shared
-    with anybody, nor with another part of it.
+    """A copy of a JSON value, as ``loads`` of its bytes would give it: it shares no object with the
+    original, nor within itself.
 
     Three microseconds for what is small, 30 to 200 ns for an element of something long.
     """
@@ -52,11 +48,9 @@ def copied(value: object) -> Any:
 
 
 def _copy(value: Any, known: dict[int, tuple[Any, Any]] | None) -> Any:
-    """A copy of the lists and dicts of a value, each at one go, as it was at one moment.
-
-    :param known: by its id, each that was copied and its copy, for a value that may hold itself;
-        else what stands in it twice is copied twice. The originals are kept: an id is theirs as
-        long as they live.
+    """
+    :param known: id -> original and copy, for a value that may hold itself. The originals are kept:
+        an id is theirs as long as they live. ``None``: what is in it twice is copied twice.
     """
     if type(value) is not list and type(value) is not dict:
         return value

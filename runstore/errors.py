@@ -208,10 +208,7 @@ class RunNotFoundError(RefusedError, FileNotFoundError, kind=Kind.RUN_NOT_FOUND)
 
 
 class RunRemovedError(RunNotFoundError, kind=Kind.RUN_REMOVED):
-    """The run was removed while this process worked on it, and another one may have its id by now.
-
-    Nothing of what this process does can be kept: it should stop.
-    """
+    """The run was removed while this process worked on it. Stop: nothing more of it is kept."""
 
 
 class RunNotFailedError(RefusedError, RuntimeError, kind=Kind.RUN_NOT_FAILED):
@@ -264,10 +261,7 @@ class AttemptEndedError(AttemptError, RuntimeError, kind=Kind.ATTEMPT_ENDED):
 
 
 class AttemptLostError(AttemptEndedError, kind=Kind.ATTEMPT_LOST):
-    """The attempt was declared dead by somebody who took over. This writer is a zombie:
-
-    its result is refused, and it should stop.
-    """
+    """Somebody who took over declared the attempt lost: its result is refused. Stop."""
 
 
 class DamagedError(RunstoreError, kind=Kind.DAMAGED):
@@ -334,8 +328,8 @@ class KeyMissingError(StorageError, FileNotFoundError, kind=Kind.KEY_MISSING):
 
 
 class OutcomeUnknownError(StorageError, TimeoutError, kind=Kind.OUTCOME_UNKNOWN):
-    """A write whose outcome is not known: it may have landed, or land later; or it, or a removal,
-    is done and may not outlive a power cut. Doing it again is safe, and tells."""
+    """A write or a removal whose outcome is not known: it may have happened, may happen later, or
+    may not outlive a power cut. Doing it again is safe."""
 
     seconds: float | None = None
     """How long it was tried."""

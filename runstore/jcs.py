@@ -1,5 +1,5 @@
-"""The exact writer of canonical JSON: for every value there is, without recursion; it says where in
-a value that is which JSON cannot hold. What the bytes are, :mod:`runstore.canonical` says.
+"""The exact writer of canonical JSON: for every value, without recursion. Its errors say where in a
+value something is that JSON cannot hold. :mod:`runstore.canonical` says what the bytes are.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_DEPTH = 500
-"""Lists and objects nest this deep at most: what is written must be readable, and the parsers
-of this world give up somewhere between 500 and 1,024 levels."""
+"""How deep lists and objects may nest: parsers give up between 500 and 1,024 levels."""
 
 MAX_DIGITS = 4_300
-"""An integer has so many decimal digits at most: CPython reads no longer one unless it is told to,
-and no other reader has to. It is a limit of ours, not of the process."""
+"""The most decimal digits of an integer: CPython's default limit for reading one, whatever limit
+this process has."""
 
 TOO_LONG: int = 10**MAX_DIGITS
 _SAFE_INT = 2**53 - 1  # RFC 8785 3.2.2.3 and RFC 7493 2.2: beyond it a double is not exact
@@ -32,7 +31,7 @@ _STR = frozenset({str})
 
 
 class _Frame:
-    """One open list or object of the writer: what is left of it, and how it ends."""
+    """An open list or object: what is left to write of it, and how it ends."""
 
     __slots__ = ("at", "close", "items", "value")
 

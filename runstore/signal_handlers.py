@@ -1,8 +1,7 @@
-"""Handlers of signals that this library puts in place, and that no child process inherits.
+"""Signal handlers of this library, which no forked child inherits.
 
-A child that a task forks (multiprocessing on Linux, ``os.fork``, a ``preexec_fn``) is the task's.
-It gets the handlers that stood before ours, so that ``terminate()`` ends it as in a program
-without runstore.
+A process that a task forks (multiprocessing on Linux, ``os.fork``) gets the handlers that stood
+before ours, so that ``terminate()`` ends it as in a program without runstore.
 """
 
 from __future__ import annotations

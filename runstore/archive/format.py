@@ -1,7 +1,7 @@
 """The layout of an exported run (FORMAT.md, section 12): lines <-> objects.
 
-The file is valid JSON as a whole, and one object to a line, so it is written and read as a stream.
-Nothing here believes what the lines say; the layout alone is checked, in bounded memory.
+The file is valid JSON, one object to a line, so it is written and read as a stream. Only the layout
+is checked here, in bounded memory.
 """
 
 from __future__ import annotations
@@ -72,10 +72,8 @@ def _blob(name: str) -> str:
 
 
 class Manifest:
-    """Counts and hashes the names and digests of the objects, for the last line of the file.
-
-    Each object was checked against its own digest; this finds those that are not there.
-    """
+    """Counts and hashes the names and digests of the objects, for the last line of the file, which
+    tells whether objects are missing."""
 
     def __init__(self) -> None:
         self.count = 0

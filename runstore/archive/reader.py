@@ -1,9 +1,7 @@
 """An exported run (``run.json``) as a read-only storage, so that every reading command takes it.
 
-It is read in lines, as it was written: one that was reformatted (``jq .``) is refused.
-
-Nothing in the file is believed here but its layout: whoever reads records and blobs through this
-storage checks their digests, as with any other; who imports them checks all else before.
+Only the layout is checked here: who reads records and blobs checks their digests, as from any
+storage, and an import checks everything. A file that was reformatted (``jq .``) is refused.
 """
 
 from __future__ import annotations
@@ -43,8 +41,7 @@ Check = Callable[[str, str, Iterable[Entry]], Iterator[Entry]]
 class ExportedStorage:
     """An exported file as a `Storage` that holds one run; ``create`` raises `StorageError`.
 
-    Opening it reads the file once and keeps where each object stands; blobs are read when asked
-    for.
+    Opening it reads the file once, and keeps where each object stands.
 
     :param check: sees every object on the way.
     :raises ImportRefusedError: if the file is no export, or is not whole.

@@ -1,7 +1,7 @@
 """Bytes by store and key, in one SQLite file of bounded size.
 
-Nothing here raises for what a disk or another process does: what cannot be written is not kept, and
-a file that is damaged is removed and begun anew.
+It never raises for what a disk or another process does: what cannot be written is not kept, and a
+damaged file is removed and begun anew.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ _PART_BYTES = 1 << 20
 _FLUSH_BYTES = 4 << 20
 _WAIT_SECONDS = 2.0
 _USED_SECONDS = 3600.0
-"""How exactly the time of the last use is known: a reader that wrote it each time would hold up the
-others."""
+"""How often the time of an object's last use is written at most."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS objects (
@@ -260,6 +259,6 @@ def _delete(connection: sqlite3.Connection, object_id: int) -> None:
 
 
 def _begun(store: str, key: str, tag: str) -> Hash:
-    """The digest of an object, to which its bytes are still to be added: so what stands in the
-    place of another one is found, as well as what was changed."""
+    """The digest of an object, to which its bytes are still to be added. It covers the key too, so
+    that an object in the place of another one is found."""
     return hashlib.sha256("\0".join((store, key, tag, "")).encode("utf-8", "surrogatepass"))

@@ -1,19 +1,14 @@
-"""What was read from a bucket once, kept on this machine and never read again.
+"""Objects that were read from a bucket, kept on this machine.
 
-Only what cannot have changed is taken from here, so a listing is all that is asked for:
+* Blobs and packs are named by the digest of their content, and never change.
+* Other records have names that a later run of the same id may use again. They are kept with the
+  *tag* (ETag and size) that the listing gave before they were read, and used only if the listing
+  gives the same tag now. Reading a history lists first, so this costs nothing; for ``run.json``,
+  which is read by name, listing one key takes the place of the GET.
 
-* blobs and packs are named by the digest of their content;
-* other records of a run have names that a run of the same id would use again, if this one was
-  removed and another made. So they are kept with the *tag* (ETag and size) that the listing gave,
-  and used only if the listing of now gives the same. Whoever reads a history lists first, so this
-  costs nothing; for ``run.json``, which is read by name, one key is listed in place of the GET.
-
-What no listing of this process gave a tag for is read from the storage. The tag is asked for before
-the bytes: should they change in between, the entry is one that no listing ever matches.
-
-Everything is checked against its digest before it is kept, and again when it is read here; what is
-damaged is dropped, and read from the storage. No failure of the cache (full disk, no permission) is
-a failure of a read.
+Everything is checked against its digest before it is kept and when it is used; what is damaged is
+dropped, and read from the bucket. No failure of the cache (a full disk, no permission) is a failure
+of a read.
 """
 
 from __future__ import annotations
@@ -61,8 +56,7 @@ def default_folder() -> str:
 
 
 class CachedStorage:
-    """A `Storage` over one that is `Tagged`. The three verbs, and `info`, which is always asked
-    anew: whoever looks after a store must not be told what was in it."""
+    """A `Storage` over one that is `Tagged`. `info` is never answered from the cache."""
 
     def __init__(self, storage: Storage, folder: str, limit: int = LIMIT_BYTES) -> None:
         assert isinstance(storage, Tagged)
@@ -168,7 +162,7 @@ class CachedStorage:
     def _find(self, key: str, *, ask: bool = False) -> bytes | None:
         name, tag = _content(key), self._tags.get(key, "")
         if ask and key.endswith(f"/{keys.RUN}"):
-            # Read by name: whether it still is that run is asked anew each time.
+            # Read by name, without a listing before: another run may have the id by now.
             self._tags.pop(key, None)
             tag = self._ask(key)
             if tag:

@@ -86,9 +86,7 @@ def existing_run(
         if salvage:
             return Salvaged(store.storage, run_id, error.problem)
         show = verb_line("show", run_id, options=place.words())
-        raise RecordDamagedError(
-            error.problem, advice=f"{WITHOUT_A_RUN} ({show})", **error.facts
-        ) from error
+        raise error.reworded(advice=f"{WITHOUT_A_RUN} ({show})") from error
 
 
 def tell_salvaged(run: Run) -> None:

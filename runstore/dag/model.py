@@ -278,13 +278,13 @@ def _to_json(dag: Dag) -> dict[str, Any]:
     return root
 
 
-class _Frame:
-    """One graph of a document on its way to become a Dag."""
+class _Part:
+    """One graph of a document, on its way to become a Dag."""
 
-    __slots__ = ("at", "built", "item", "nodes", "rest", "slot")
+    __slots__ = ("at", "holder", "items", "slot")
 
     def __init__(
-        self, document: object, at: str, item: dict[str, Any] | None, slot: str, extra: ExtraValues
+        self, document: object, at: str, holder: dict[str, Any], slot: str, extra: ExtraValues
     ) -> None:
         where = f"the body of {at!r}" if at else "the document"
         if not isinstance(document, Mapping) or not isinstance(document.get("nodes"), list | tuple):
@@ -293,46 +293,31 @@ class _Frame:
         if unknown and extra == "forbid":
             names = ", ".join(sorted(map(repr, unknown)))
             raise DagError(f"{where} has unknown fields: {names}")
-        self.at, self.item, self.slot = at, item, slot
-        self.rest: list[object] = list(reversed(document["nodes"]))
-        self.built: list[Any] = []
-        self.nodes: list[tuple[dict[str, Any], type]] = []
+        self.at, self.holder, self.slot = at, holder, slot
+        self.items = [_open(raw, at) for raw in document["nodes"]]
+
+    def name(self, item: Mapping[str, Any]) -> str:
+        return f"{self.at}/{item.get('name')}" if self.at else str(item.get("name"))
 
 
 def _from_json(document: object, extra: ExtraValues) -> Dag:
-    # Children are built before their parents, on an explicit stack: pydantic would recurse.
-    stack = [_Frame(document, "", None, "", extra)]
-    pending: list[tuple[_Frame, dict[str, Any], list[tuple[str, object]]]] = []
-    while True:
-        frame = stack[-1]
-        if pending and pending[-1][0] is frame:
-            _, item, bodies = pending[-1]
-            if bodies:
-                slot, body = bodies.pop()
-                stack.append(_Frame(body, _at(frame, item), item, slot, extra))
-                continue
-            pending.pop()
-            frame.built.append(_build(item, _at(frame, item), extra))
-        elif frame.rest:
-            raw = frame.rest.pop()
-            item, bodies = _open(raw, frame.at)
-            pending.append((frame, item, bodies))
-        else:
-            stack.pop()
-            dag: Dag = _located(frame.at, lambda built=frame.built: Dag(built))  # type: ignore[misc]
-            if frame.item is None:
-                return dag
-            if frame.slot:
-                frame.item["branches"][frame.slot[1:]] = dag
-            else:
-                frame.item["body"] = dag
+    # Outer before inner, then built the other way round: pydantic would recurse.
+    built: dict[str, Dag] = {}
+    parts = [_Part(document, "", built, "", extra)]
+    for part in parts:  # grows while it is walked
+        for item in part.items:
+            at = part.name(item)
+            if "body" in item:
+                parts.append(_Part(item["body"], at, item, "body", extra))
+            if isinstance(branches := item.get("branches"), dict):
+                parts += [_Part(each, at, branches, name, extra) for name, each in branches.items()]
+    for part in reversed(parts):
+        nodes = [_build(item, part.name(item), extra) for item in part.items]
+        part.holder[part.slot] = _located(part.at, lambda nodes=nodes: Dag(nodes))  # type: ignore[misc]
+    return built[""]
 
 
-def _at(frame: _Frame, item: Mapping[str, Any]) -> str:
-    return f"{frame.at}/{item.get('name')}" if frame.at else str(item.get("name"))
-
-
-def _open(raw: object, at: str) -> tuple[dict[str, Any], list[tuple[str, object]]]:
+def _open(raw: object, at: str) -> dict[str, Any]:
     if not isinstance(raw, Mapping):
         raise DagError(f"a node {f'in {at!r} ' if at else ''}is no object but {raw!r}")
     item = dict(raw)
@@ -342,13 +327,9 @@ def _open(raw: object, at: str) -> tuple[dict[str, Any], list[tuple[str, object]
             f"runstore knows {', '.join(KINDS)}",
             nodes=(str(item.get("name")),),
         )
-    bodies: list[tuple[str, object]] = []
-    if "body" in item:
-        bodies.append(("", item["body"]))
     if isinstance(item.get("branches"), Mapping):
         item["branches"] = dict(item["branches"])
-        bodies += [(f":{name}", body) for name, body in item["branches"].items()]
-    return item, bodies
+    return item
 
 
 def _build(item: dict[str, Any], at: str, extra: ExtraValues) -> Any:
@@ -371,9 +352,7 @@ def _located(at: str, build: Callable[[], Any]) -> Any:
         return build()
     except DagError as error:
         if at and at not in error.problem:
-            raise DagError(
-                f"in {at!r}: {error.problem}", advice=error.advice, **error.facts
-            ) from None
+            raise error.reworded(f"in {at!r}: {error.problem}") from None
         raise
 
 
@@ -383,13 +362,9 @@ def _explain(kind: str, data: Mapping[str, Any], error: ValidationError) -> DagE
         cause = problem.get("ctx", {}).get("error")
         if isinstance(cause, DagError):
             return cause
-    name = data.get("name")
-    first = problems[0]
+    name, first = data.get("name"), problems[0]
     where = ".".join(str(part) for part in first["loc"])
-    text = first["msg"]
-    if first["type"] == "extra_forbidden":
-        text = "is no field of this kind of node"
-    elif first["type"] == "missing":
-        text = "is missing"
+    said = {"extra_forbidden": "is no field of this kind of node", "missing": "is missing"}
     subject = f"node {name!r} ({kind.lower()})" if name is not None else kind
-    return DagError(f"{subject}: {where!r} {text}", nodes=(str(name),) if name else ())
+    text = f"{subject}: {where!r} {said.get(first['type'], first['msg'])}"
+    return DagError(text, nodes=(str(name),) if name else ())

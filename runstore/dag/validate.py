@@ -12,11 +12,8 @@ __all__ = ["check_node", "index_names"]
 
 
 def _fold(name: str) -> str:
-    return (
-        name
-        if name.isascii() and name.islower()
-        else unicodedata.normalize("NFKC", name).casefold()
-    )
+    plain = name.isascii() and name.islower()
+    return name if plain else unicodedata.normalize("NFKC", name).casefold()
 
 
 def _distinct(names: Iterable[str], what: str) -> None:

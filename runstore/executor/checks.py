@@ -91,9 +91,7 @@ def defaults_explained(dag: Dag) -> Iterator[None]:
                         f"pipeline, or bind it: functools.partial({name}, {parameter}=...)"
                     )
                 if more:
-                    raise DagError(
-                        error.problem, advice=f"{error.advice}. {more}", **error.facts
-                    ) from None
+                    raise error.reworded(advice=f"{error.advice}. {more}") from None
         raise
 
 

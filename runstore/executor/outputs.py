@@ -120,7 +120,7 @@ def with_advice(error: ValueNotJsonError, *outputs: object) -> ValueNotJsonError
         if issubclass(type(given), dict):
             values += dict.values(given)  # type: ignore[arg-type]
     advice = _advice(values)
-    return ValueNotJsonError(error.problem, advice=advice, **error.facts) if advice else error
+    return error.reworded(advice=advice) if advice else error
 
 
 def _advice(values: list[Any]) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
+import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from msgspec.structs import replace
 
@@ -22,7 +25,6 @@ from runstore.errors import (
     StorageError,
     ValueNotJsonError,
 )
-from runstore.executor.children import leave_child
 from runstore.executor.coroutines import result_of
 from runstore.executor.failure import TaskFailedError
 from runstore.executor.outputs import by_name, with_advice
@@ -38,7 +40,7 @@ from runstore.store import Attempt
 from runstore.store.access import RunAccess
 from runstore.store.process import release
 
-__all__ = ["StepResult", "run_step"]
+__all__ = ["StepResult", "leave_child", "run_step"]
 
 
 @dataclass(slots=True)
@@ -218,3 +220,44 @@ def _call(attempt: Attempt, task: Task, shell: Shell) -> tuple[Mapping[str, Any]
     arguments = dict(attempt.params())
     arguments.update(dict.fromkeys(attempt_parameters(function), attempt))
     return by_name(attempt, task, result_of(function, arguments, lambda: shell.stopping))
+
+
+# -- a process that the task forked ---------------------------------------------------------------
+
+
+def leave_child(process: int, failure: BaseException | None) -> None:
+    """Return in the process that began the attempt; end any other one.
+
+    A forked child that returns from the task, raises, or calls ``sys.exit`` must not come back to
+    the executor: the attempt, its records, the files and the cleanup are the parent's. It ends as a
+    program would: 0, the code given to ``sys.exit``, or 1 and the traceback in the log.
+
+    :param process: id of the process that began the attempt.
+    """
+    if os.getpid() != process:
+        _end_process(failure)
+
+
+def _end_process(failure: BaseException | None) -> NoReturn:
+    code = 1
+    try:
+        if failure is None:
+            code = 0
+        elif isinstance(failure, SystemExit):
+            code = _code_of(failure)
+        else:
+            traceback.print_exception(failure)
+        flush()
+    finally:
+        # Not sys.exit: that would unwind what the parent has still open.
+        os._exit(code)
+
+
+def _code_of(failure: SystemExit) -> int:
+    if failure.code is None:
+        return 0
+    if isinstance(failure.code, int):
+        return failure.code & 0xFF
+    with suppress(Exception):  # its text may be of the task's own making
+        sys.stderr.write(f"{failure.code}\n")
+    return 1

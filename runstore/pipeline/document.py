@@ -104,9 +104,7 @@ class _Reader:
             names = [str(path).rpartition("/")[2] for path in error.facts.get("nodes", ())]
             found = (self.steps[name] for name in names if len(self.steps.get(name, ())) == 1)
             where = self._place(next(found, [None])[0])
-            raise DagError(
-                f"{where}: {error.problem}", advice=error.advice, **error.facts
-            ) from None
+            raise error.reworded(f"{where}: {error.problem}") from None
         return dag, parameters, secrets
 
     def _known(self, given: Mapping[str, Any], known: Sequence[str], what: str) -> None:

@@ -1,8 +1,5 @@
-"""Records <-> the JSON of their bodies.
-
-What a record's fields may hold is declared with their types in :mod:`runstore.records`, and checked
-here, whoever wrote it.
-"""
+"""Records <-> the JSON of their bodies. The types of a record's fields are checked when it is read,
+whoever wrote it."""
 
 from __future__ import annotations
 
@@ -56,8 +53,8 @@ def parse(data: bytes, key: str, *, trusted: bool = False) -> Any:
         body, digest = unframe(data, key)
     record = None
     if body.startswith(_BEGIN[End]):
-        # A run has one for each attempt: straight from the bytes, in half the time. What is not
-        # as this library writes it is looked at below.
+        # Straight from the bytes, in half the time. One that another writer spelled otherwise is
+        # read below.
         try:
             record = _read_end(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -76,8 +73,7 @@ def _parse(body: bytes, key: str) -> Any:
     raw = load_body(body, key)
     kind = raw.get("kind")
     if kind in ("start", "end"):
-        # By the reader that is used above: an integer beyond 64 bits is one to it, to orjson not.
-        # Too deep for it, and for that alone, orjson's does.
+        # orjson reads an integer beyond 64 bits as a float; msgspec gives up on deep nesting.
         with suppress(RecursionError):
             raw = _read_any(body)
     model = _KINDS.get(kind) if type(kind) is str else None

@@ -174,11 +174,11 @@ def decode(key: str) -> str | None:
 
 
 def prefix(text: str) -> str:
-    """What the key form of every text that begins with ``text`` begins with.
+    """What the key forms of all texts that begin with ``text`` begin with.
 
     For listing what is below a composite: ``prefix('mp["eu"]/')``. At most 50 bytes, and shorter
-    where it must be: "" if the first part could still become a reserved name. So a listing gives
-    all that was asked for, and may give more; the record's own path decides.
+    where it must be ("" if the first part could still become a reserved name): a listing may give
+    more than was asked for, and the path in each record decides.
     """
     closed = len(text) > 1 and text[-1] == "/" and text[-2] != "/"
     # A slash at the end is written in one way there, in another before more text.

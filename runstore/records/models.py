@@ -38,19 +38,17 @@ Changed = Annotated[str, Meta(pattern=r"\A(?:[0-9]{1,9}:[0-9a-f]{64})?\Z")]
 Outcome = Annotated[str, Meta(pattern=r"\A(?:succeeded|failed|lost|cancelled)\Z")]
 
 
-# Set once, by who reads or writes the record (`stamp`). A field of this name that a later version
-# adds is ignored.
+# Set when the record is read or written (`stamp`). Its name in JSON can be no field's.
 _NOT_READ = field(default="", name="(not in the body) digest")
 
 
 class _Nothing(dict[Any, Any]):
-    """An empty object, for all the fields that are absent. A dict, to be pickled and compared as
-    one; and nobody's to fill in."""
+    """An empty dict that cannot be changed: the default of fields that are absent."""
 
     __slots__ = ()
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise TypeError("what a record does not hold is nobody's to fill in")
+        raise TypeError("the fields of a record cannot be changed")
 
     __setitem__ = setdefault = update = __ior__ = _refuse
 

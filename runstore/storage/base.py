@@ -126,13 +126,12 @@ def one_by_one(
 def read_all(
     storage: Storage, keys: Iterable[str], *, skip_missing: bool = False
 ) -> Iterator[tuple[str, bytes]]:
-    """`Storage.read_many` for who needs all of them: what cannot be read is raised.
+    """`Storage.read_many` where all of them are needed: what cannot be read is raised.
 
     :param skip_missing: leave out what is not there.
-
-    The error is bound in no frame that it goes through. One that is holds itself, and all that
-    these frames have in hand, until the garbage collector comes by.
     """
+    # No frame that the error goes through is left with a name for it: the error would hold itself,
+    # and all that these frames have in hand, until the garbage collector comes by.
     failed: StorageError | None = None
     for key, data in storage.read_many(keys):
         if isinstance(data, bytes):
@@ -198,7 +197,7 @@ def has_single_writer(storage: Storage) -> bool:
 
 
 def assume_single_writer(storage: Storage) -> None:
-    """From now on look before each create, as that was promised earlier. A storage that needs no
-    such promise, as a copy of the store on a disk, is left as it is."""
+    """From now on look before each create, as a single writer was promised earlier. Nothing, for a
+    storage that creates exclusively, as a copy of the store on a disk."""
     if hasattr(storage, "single_writer"):
         storage.single_writer = True

@@ -1,7 +1,6 @@
-"""What a storage may offer besides the three verbs, for those who look after a store.
+"""What a storage may offer besides the three verbs, each as a protocol of one method.
 
-Each is a protocol of one method, apart from `Storage`: whoever works on runs cannot delete, and
-what a backend cannot do is absent. An exported file has none of them.
+What a backend cannot do is absent. Who works on runs needs none of them, and cannot delete.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What a client library must do for `RemoteStorage`, and how its errors are read.
 
-An engine speaks of paths below the root of the store, sends each request once, and raises whatever
-its library raises. It decides nothing: `Verdict` says what an error means, `RemoteStorage` what
-to do about it.
+An engine sends each request once, and raises whatever its library raises. `Verdict` says what an
+error means, and `RemoteStorage` decides what to do about it.
 """
 
 from __future__ import annotations
@@ -66,12 +65,11 @@ class Info(NamedTuple):
     size: int
     modified: datetime | None
     version: str
-    """Opaque. Another text if the object under the key is another one than before, or was replaced
-    by other bytes; empty if the storage cannot tell. It means nothing outside this process, nor to
-    another instance of the storage: a remount or another client may spell it differently.
+    """Opaque: another text if the object was replaced; empty if the storage cannot tell. It means
+    nothing to another instance of the storage.
 
-    On a disk it rests on the file's number and time. What is removed and made anew with as many
-    bytes, within the tick of the disk's clock (4 ms) in which it was made, may keep it."""
+    On a disk it is made of the file's number, size and time: an object that is removed and made
+    anew with as many bytes within one tick of the disk's clock (4 ms) may keep it."""
 
 
 class Engine(Protocol):
@@ -179,8 +177,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def forget_frames(error: BaseException) -> None:
-    """Let go of the local variables of all that has ended with an error. Where it happened can
-    still be told."""
+    """Clear the local variables of the frames that an error went through; its traceback stays."""
     for each in chain(error):
         place = each.__traceback__
         while place is not None:

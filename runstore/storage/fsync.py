@@ -1,13 +1,9 @@
 """Making files and folders of a local disk durable: one by one, or many with one call.
 
-For many, one ``syncfs(2)`` takes the place of an fsync of each file, where it is known to promise
-the same: "Linux waits for I/O completions, and thus sync() or syncfs() provide the same guarantees
-as fsync() called on every file in the system or filesystem respectively" (sync(2)). That is so on
-a disk of this machine, all in one file system, with a kernel that reports errors (5.8 and later).
-Anywhere else (a mount inside the store, FUSE, NFS, another system) each file is fsynced.
-
-Nothing is passed over but what is said at `flush_folder`; whoever asked decides what a failed flush
-means.
+For many, one ``syncfs(2)`` takes the place of an fsync of each file: "sync() or syncfs() provide
+the same guarantees as fsync() called on every file in the system or filesystem respectively"
+(sync(2)). That holds within one file system on a disk of this machine, with a kernel that reports
+errors (Linux 5.8). Anywhere else (a mount inside the store, FUSE, NFS) each file is fsynced.
 """
 
 from __future__ import annotations
@@ -21,9 +17,8 @@ from contextlib import suppress
 
 __all__ = ["flush_all", "flush_folder", "make_folders"]
 
-# What fsync(2) says of a folder that "does not support synchronization": there it does nothing on
-# any file of this kind, so it has nothing to tell. Some FUSE and SMB file systems are so: they send
-# each change of a name to where it is kept at once. Any other error, EIO above all, is told.
+# fsync(2) of a folder that "does not support synchronization", as on some FUSE and SMB file
+# systems, which send each change of a name at once. Any other error is raised.
 _NO_FOLDER_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 # How often a folder may be gone again when we look, before it is an error.
@@ -69,8 +64,8 @@ def make_folders(folder: str, root: str, *, durable: bool) -> None:
     for each in made:
         flush_folder(os.path.dirname(each))
     if root in made:
-        # What stands above them was perhaps made a moment ago too, by another process. A folder
-        # that this user may pass and not read (/home, often) was made by somebody who can flush it.
+        # Another process may have made those above a moment ago. One that this user may not read
+        # (often /home) was made by somebody who can flush it.
         above = os.path.dirname(made[0])
         while above != os.path.dirname(above):
             above = os.path.dirname(above)

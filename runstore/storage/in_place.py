@@ -1,13 +1,12 @@
-"""Disks on which no file can be given a name at once: neither ``link(2)`` nor ``renameat2(2)``
-works there (some FUSE file systems, as those over a bucket).
+"""Disks without ``link(2)`` and ``renameat2(2)``, as some FUSE file systems over a bucket: no file
+can be given its final name when it is complete.
 
 There an object is written under its own name, which ``O_EXCL`` makes exclusive. A reader can meet
 half of it, and a kill or a power cut leaves that half, with the name taken. So
 
-* the writer holds a lock on the object while it writes, and readers wait for it a little: what they
-  get then is all that its writer left;
-* a note in the root of the store, made before the first such object, tells readers to do so: on
-  all other disks they pay one look for a file that is not there.
+* the writer locks the object while it writes, and readers wait for the lock a little;
+* a note in the root of the store, made before the first such object, tells readers to do so. On
+  other disks they pay one look for a file that is not there.
 """
 
 from __future__ import annotations

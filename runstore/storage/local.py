@@ -112,7 +112,7 @@ class LocalStorage(LocalCare):
 
     def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | StorageError]]:
         # Keys mostly come folder by folder. From the second one in a folder on, files are opened
-        # relative to it: the kernel walks one name, not the whole path (on NFS: asks for one).
+        # relative to it: the kernel looks up one name, not the whole path.
         last, folder_fd = None, -1
         self._notice()
         try:
@@ -152,7 +152,7 @@ class LocalStorage(LocalCare):
             return
         quick = _Batch(self.url)
         try:
-            # Those above it too: it may be made here, and what comes later looks no higher.
+            # With those above it: later flushes look no higher.
             if not os.path.isdir(self.url):
                 make_folders(self.url, self.url, durable=True)
             root = os.open(self.url, os.O_RDONLY | os.O_CLOEXEC)
@@ -328,8 +328,7 @@ class LocalStorage(LocalCare):
             flush_folder(folder)
             if folder in anchored:
                 return
-            # A folder that was there may be another writer's of a moment ago, who has not come
-            # to flush its name yet: our object would be on the disk, and the way to it not.
+            # Another writer may have made the folder a moment ago and not flushed its name yet.
             above, passed = folder, []
             while len(above) > len(self.url) and above not in anchored:
                 passed.append(above)

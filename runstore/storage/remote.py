@@ -369,9 +369,8 @@ class _Classified(Exception):  # noqa: N818 - carries a verdict to where verdict
 
 
 def _classified(engine: Engine, error: BaseException) -> Verdict:
-    """What an error means. It is called where the error was caught, and the error is bound to no
-    other name: a frame that holds an error which holds this frame keeps all that is in it, the body
-    of the request above all, until the garbage collector comes by."""
+    """What an error means. The caller binds the error to no other name: a frame and an error that
+    hold each other keep the body of the request until the garbage collector comes by."""
     verdict = error.verdict if isinstance(error, _Classified) else engine.classify(error)
     forget_frames(error)  # the clients' own frames are so
     return verdict

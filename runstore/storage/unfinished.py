@@ -1,12 +1,12 @@
-"""Unfinished writes on a local disk: temp files, and whether whoever writes one still lives.
+"""Unfinished writes on a local disk: temp files, and whether the writer of one still lives.
 
 A writer holds a lock (flock(2)) on its temp file from before its first byte until the object has
-its name. The kernel lets go of it when the writer ends, however it ends; it knows no containers,
-users or PID namespaces. So on one machine a lock that can be had is certain: nobody writes.
+its name. The kernel releases it when the writer ends, however it ends, across containers and users:
+on one machine, a lock that can be had means that nobody writes.
 
-It is not certain of another machine on a shared disk, as some network file systems keep locks to
-each machine. So the name says under which kernel it was made. What was made under another one, or
-where there are no locks, is nobody's only when it was not touched for `FOREIGN_SECONDS`.
+Some network file systems keep locks to each machine. So the name says under which kernel the file
+was made: one of another kernel, or without locks, is abandoned only when it was not touched for
+`FOREIGN_SECONDS`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from runstore.paths import segments, wildcard
 from runstore.plan import Work
 from runstore.records import Blob, Loaded, Start
 from runstore.records.keys import encode
-from runstore.store.files import MAX_FILES, artifact_name, find, open_file
+from runstore.store.files import MAX_FILES, artifact_name, find, is_artifact_name, open_file
 from runstore.store.folder import make_folder, place_in, remove
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Artifacts"]
 
 _UNKNOWN = "?"
-"""As the source of an artifact: two steps saved it, and neither follows the other."""
+"""The source of an artifact that two steps saved, neither following the other."""
 
 
 class Artifacts:
@@ -46,15 +46,12 @@ class Artifacts:
         self._written: dict[str, str] = {}
         """File that was loaded -> the address it was loaded by."""
 
-    @property
-    def path(self) -> str:
-        raise NotImplementedError
+    if TYPE_CHECKING:
 
-    def _known_work(self) -> Work:
-        raise NotImplementedError
-
-    def _refuse_names(self, what: str, *names: str) -> None:
-        raise NotImplementedError
+        @property
+        def path(self) -> str: ...
+        def _known_work(self) -> Work: ...
+        def _refuse_names(self, what: str, *names: str) -> None: ...
 
     @property
     def folder(self) -> Path:
@@ -120,7 +117,7 @@ class Artifacts:
         return [Path(root, name) for name in names.values()]
 
     def _in_sight(self, seen: Visible, pattern: str) -> list[str]:
-        matches = [pattern] if pattern in seen else _matching(seen, pattern)
+        matches = [pattern] if pattern in seen else sorted(filter(wildcard(pattern), seen))
         if not matches:
             names = ", ".join(sorted(seen)[:5]) or "none"
             raise BlobMissingError(
@@ -139,7 +136,7 @@ class Artifacts:
         return matches
 
     def _reserve(self, root: str, names: dict[str, str]) -> None:
-        """See to it that no file is loaded over that of another artifact."""
+        """Refuse to load two artifacts into one file."""
         with self._files:
             for address, name in names.items():
                 other = self._written.setdefault(os.path.abspath(os.path.join(root, name)), address)
@@ -200,8 +197,7 @@ class Artifacts:
         return list(found)
 
     def _refused(self, error: InputError) -> InputError:
-        problem = f"{self.path} saves {error.problem}"
-        return InputError(problem, advice=error.advice, **error.facts)
+        return error.reworded(f"{self.path} saves {error.problem}")
 
     def save_bytes(self, name: str, data: bytes) -> None:
         """Keep some bytes as an artifact.
@@ -231,7 +227,7 @@ class Artifacts:
     # -- the end ---------------------------------------------------------------------------------
 
     def _close_folder(self) -> None:
-        """The end is recorded: the folder has done its work."""
+        """The end is recorded: remove the folder."""
         with self._files:
             self._closed = True
             if self._folder is not None:
@@ -267,11 +263,6 @@ def _texts(patterns: Sequence[str | os.PathLike[str]], verb: str) -> list[str]:
     return texts
 
 
-def _matching(seen: Visible, pattern: str) -> list[str]:
-    match = wildcard(pattern)
-    return sorted(address for address in seen if match(address))
-
-
 def _local(address: str, source: str) -> str:
     """Where an artifact is written: items of maps may hold any character, so in their key form.
 
@@ -286,11 +277,8 @@ def _local(address: str, source: str) -> str:
         if address.startswith(item):
             prefix = "/".join(map(_folder_of, parts[: items[-1]])) + "/"
             name = address[len(item) :]
-    try:
-        if artifact_name(name) == name:
-            return prefix + name
-    except InputError:
-        pass
+    if is_artifact_name(name):
+        return prefix + name
     raise InputError(
         f"{address!r:.300}, which {source} saved, is a name that runstore gives no "
         "artifact, and may lead out of the folder: it is not loaded",

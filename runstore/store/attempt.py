@@ -73,7 +73,7 @@ class Attempt(Artifacts):
         self._params: Mapping[str, Any] | None = None
 
     def __setattr__(self, name: str, value: object) -> None:
-        # Whoever works at it goes by these, whatever the task makes of the object it is given.
+        # The executor relies on these, whatever the task does to the object.
         if name == "run" or (name in _FIXED and name in vars(self)):
             raise AttributeError(
                 f"attempt.{name} cannot be set: it is what the attempt was made of"

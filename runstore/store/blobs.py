@@ -31,14 +31,14 @@ INLINE_BYTES = 16_384
 
 
 class Value(NamedTuple):
-    """A JSON value that was checked, as it was at that moment: nobody else has a hold of it."""
+    """A JSON value that was checked: a copy of nobody else's."""
 
     value: Any
     canonical: bytes
 
 
 def checked(value: object, what: str) -> Value:
-    """What a value is now, whatever its owner goes on to do to it.
+    """A copy of a value as it is now, and its bytes.
 
     :raises ValueNotJsonError: naming ``what``, if JSON cannot hold it.
     """
@@ -46,9 +46,7 @@ def checked(value: object, what: str) -> Value:
     try:
         return Value(own, dumps(own))
     except ValueNotJsonError as error:
-        raise ValueNotJsonError(
-            f"{what} is no JSON value: {error.problem}", advice=error.advice, **error.facts
-        ) from None
+        raise error.reworded(f"{what} is no JSON value: {error.problem}") from None
 
 
 def inline(value: Value) -> tuple[Any] | None:
@@ -137,20 +135,18 @@ class Blobs:
         """
         if type(value) is Blob:
             if value.codec is not None:
+                key = self.key(value.sha256)
                 raise CodecError(
-                    f"{what} is in the codec {value.codec!r:.80}, which this runstore does not "
-                    f"know",
-                    advice=(
-                        "upgrade runstore, or make the value again with one that is JSON (its "
-                        f"bytes are blob {self.key(value.sha256)})"
-                    ),
-                    key=self.key(value.sha256),
+                    f"{what} is in the codec {value.codec!r:.80}, which this runstore does not know",
+                    advice="upgrade runstore, or make the value again with one that is JSON (its "
+                    f"bytes are blob {key})",
+                    key=key,
                     codec=value.codec,
                 )
             try:
                 return loads(self.read(value))
             except ValueNotJsonError as error:
-                raise self._unfit(value, f"holds no value that can be read ({error})") from None
+                raise self._damaged(value, f"holds no value that can be read ({error})") from None
         if type(value) is list and holds_blob(value):
             return [self.load(item, what) for item in value]
         return copied(value)
@@ -207,21 +203,15 @@ class Blobs:
         try:
             yield
         except KeyMissingError:
-            raise self._missing(blob) from None
+            key = self.key(blob.sha256)
+            raise BlobMissingError(
+                f"blob {key} is missing from {self.storage.url}",
+                advice=f"copy it there, {_AGAIN}",
+                key=key,
+                sha256=blob.sha256,
+            ) from None
 
-    def _missing(self, blob: Blob) -> BlobMissingError:
-        key = self.key(blob.sha256)
-        return BlobMissingError(
-            f"blob {key} is missing from {self.storage.url}",
-            advice=f"copy it there, {_AGAIN}",
-            key=key,
-            sha256=blob.sha256,
-        )
-
-    def _damaged(self, blob: Blob) -> BlobDamagedError:
-        return self._unfit(blob, "does not match its digest")
-
-    def _unfit(self, blob: Blob, problem: str) -> BlobDamagedError:
+    def _damaged(self, blob: Blob, problem: str = "does not match its digest") -> BlobDamagedError:
         key = self.key(blob.sha256)
         return BlobDamagedError(
             f"blob {key} in {self.storage.url} {problem}",

@@ -1,9 +1,8 @@
-"""Which files a step means by a name or a pattern, and how one is opened to be kept.
+"""Which files a step means by a name or a pattern, and how one is opened to be saved.
 
-A pattern is read part by part, between the slashes: a part that is the exact name of something in
-that folder means that, and nothing else; otherwise ``*``, ``?`` and ``[...]`` are as in fnmatch(3),
-for hidden names too, and a part ``**`` is any number of folders, none included. A name that is
-there is never taken for a pattern, so every name can be said.
+A pattern is read part by part, between the slashes. A part that is the exact name of something in
+that folder means that; otherwise ``*``, ``?`` and ``[...]`` are as in fnmatch(3), for hidden names
+too, and a part ``**`` is any number of folders, none included.
 """
 
 from __future__ import annotations
@@ -15,14 +14,15 @@ import re
 import stat
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import BinaryIO
 
 from runstore.errors import InputError
 
-__all__ = ["MAX_FILES", "artifact_name", "find", "open_file"]
+__all__ = ["MAX_FILES", "artifact_name", "find", "is_artifact_name", "open_file"]
 
 MAX_FILES = 100_000
-"""Files that one attempt keeps: its end names them all, and is read as a whole."""
+"""The most files that one attempt saves: its end record names them all."""
 
 _MAX_NAME = 2_048
 _MAX_PART = 255  # NAME_MAX of Linux, macOS and every file system in use
@@ -53,6 +53,14 @@ def artifact_name(name: str) -> str:
     return clean
 
 
+def is_artifact_name(name: str) -> bool:
+    """Whether :func:`artifact_name` gives the name as it is."""
+    try:
+        return artifact_name(name) == name
+    except InputError:
+        return False
+
+
 def find(base: str, pattern: str) -> list[str]:
     """The files that ``pattern`` means, by their names below ``base``, sorted; at least one.
 
@@ -69,28 +77,21 @@ def find(base: str, pattern: str) -> list[str]:
         if not pattern.endswith("/"):
             return [artifact_name(name)]
         said = "is a file, and the name ends in '/': leave that out"
-    if not _has_magic(name):
-        raise InputError(
-            f"{_shown(pattern)}, which {said or _missing(base, name)}", pattern=pattern
-        )
-    if pattern.endswith("/"):
-        raise InputError(
-            f"{_shown(pattern)}, which means folders",
-            advice=(
-                f"write {pattern + '**'!r} for all in them, or {pattern + '*'!r} for their "
-                "own files"
-            ),
-            pattern=pattern,
-        )
-    walk = _Walk(base, name)
-    if not walk.found:
+    if _has_magic(name):
+        if pattern.endswith("/"):
+            raise InputError(
+                f"{_shown(pattern)}, which means folders",
+                advice=f"write {pattern + '**'!r} for all in them, or {pattern + '*'!r} for their "
+                "own files",
+                pattern=pattern,
+            )
+        walk = _Walk(base, name)
+        if walk.found:
+            return sorted(map(artifact_name, walk.found))
         if walk.odd:
             odd = min(walk.odd)
             said = f"matches no file; {odd!r} {walk.odd[odd]}"
-        raise InputError(
-            f"{_shown(pattern)}, which {said or _missing(base, name)}", pattern=pattern
-        )
-    return sorted(map(artifact_name, walk.found))
+    raise InputError(f"{_shown(pattern)}, which {said or _missing(base, name)}", pattern=pattern)
 
 
 def open_file(base: str, name: str) -> BinaryIO:
@@ -126,17 +127,16 @@ def _relative(name: str) -> str:
         )
     if name.startswith("/"):
         raise InputError(
-            f"{_shown(name)}, which is an absolute path: artifacts have relative names, in the "
-            f"folder of the attempt (where a command runs), or in another `base`"
+            f"{_shown(name)}, which is an absolute path",
+            advice="name it relative to the folder of the attempt (where a command runs), or to "
+            "another `base`",
         )
     clean = os.path.normpath(name)
     if clean == ".." or clean.startswith("../"):
         raise InputError(
             f"{_shown(name)}, which leads out of its folder",
-            advice=(
-                "copy the file into the folder of the attempt (where a command runs), or "
-                "give its own as `base`"
-            ),
+            advice="copy the file into the folder of the attempt (where a command runs), or give "
+            "its own as `base`",
         )
     if clean == ".":
         raise InputError(
@@ -184,13 +184,9 @@ def _not_a_file(path: str, name: str, mode: int) -> str:
     if stat.S_ISREG(mode):
         return ""
     if stat.S_ISDIR(mode):
-        try:
-            with os.scandir(path) as entries:
-                empty = next(entries, None) is None
-        except OSError:
-            empty = False
-        if empty:
-            return "is an empty folder, and only files are kept: write a file into it"
+        with suppress(OSError), os.scandir(path) as entries:
+            if next(entries, None) is None:
+                return "is an empty folder, and only files are kept: write a file into it"
         return (
             f"is a folder: write {name + '/**'!r} for all that is in it, or {name + '/*'!r} for "
             f"its own files"

@@ -39,8 +39,8 @@ def make_folder(nonce: str) -> str:
 
 
 def left_files(nonce: str) -> str:
-    """Of an attempt that did not end itself: where its files are, to be put behind a message.
-    Empty if none are on this machine, as far as this process knows."""
+    """To be put behind a message about an attempt that did not end itself: where its files are.
+    Empty if none are found on this machine."""
     path = _path_of(nonce)
     try:
         with os.scandir(path) as entries:

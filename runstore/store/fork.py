@@ -22,9 +22,9 @@ from runstore.records.codec import parse_attempt
 from runstore.records.framing import parse_pack, stated_digest, to_pack
 from runstore.storage import read_all
 from runstore.store.blobs import Blobs
-from runstore.store.create import create_record, is_taken, taken
 from runstore.store.ids import new_nonce, now
 from runstore.store.marker import make_marker
+from runstore.store.run_record import create_record, is_taken, taken
 from runstore.store.secrets import refuse_short
 from runstore.store.storable import check_values, storable
 from runstore.store.view import NOT_WHOLE, RunReader

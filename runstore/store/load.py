@@ -16,9 +16,8 @@ from runstore.records.framing import BODY, stated_digest, unframe
 from runstore.storage import Storage, is_near, read_all
 from runstore.store.blobs import Blobs
 from runstore.store.ids import may_force
+from runstore.store.judge import A_START, RunPack, has_nonce, is_of, read_pack, whose
 from runstore.store.needs import deciding_names
-from runstore.store.packs import RunPack, read_pack, whose
-from runstore.store.pairing import A_START, has_nonce, is_of
 
 __all__ = ["last_invocation", "read_history", "read_invocations", "untrue"]
 

@@ -28,8 +28,8 @@ def read_marker(storage: Storage) -> Marker | None:
 
 
 def heed_marker(storage: Storage) -> Marker | None:
-    """:func:`read_marker`, and from now on look before each create if it promises a single writer:
-    to be asked by who creates runs, or resumes them. Raises as :func:`read_marker`."""
+    """:func:`read_marker`; if it promises a single writer, the storage looks before each create from
+    now on. For who creates or resumes runs. Raises as :func:`read_marker`."""
     marker = read_marker(storage)
     if marker is not None and marker.single_writer:
         assume_single_writer(storage)

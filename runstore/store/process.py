@@ -44,8 +44,9 @@ def _holder(pid: int) -> Holder:
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         pod = os.environ.get("POD_NAME") or os.environ.get("HOSTNAME")
     boot = _boot()
+    seen = _stat(pid) if boot else None
     return Holder(
-        socket.gethostname(), pid, _started(pid) if boot else None, boot, pod,
+        socket.gethostname(), pid, seen and seen[1], boot, pod,
         _leave_mark() if boot else None, _user(),
     )  # fmt: skip
 
@@ -68,15 +69,12 @@ def _boot() -> str | None:
     try:
         if os.readlink("/proc/self") != str(os.getpid()):
             return None
-        spaces = [os.stat(f"/proc/self/ns/{name}").st_ino for name in _namespaces()]
+        # Kernels before 5.6 have one time for all.
+        names = ["pid", "time"] if os.path.exists("/proc/self/ns/time") else ["pid"]
+        spaces = [os.stat(f"/proc/self/ns/{name}").st_ino for name in names]
         return ".".join(map(str, [_boot_id(), *spaces]))
     except OSError:
         return None
-
-
-def _namespaces() -> list[str]:
-    # Kernels before 5.6 have one time for all.
-    return ["pid", "time"] if os.path.exists("/proc/self/ns/time") else ["pid"]
 
 
 def _boot_id() -> str:
@@ -145,18 +143,10 @@ def _marks(place: str, user: int) -> str:
 # -- processes -----------------------------------------------------------------------------------
 
 
-def _started(pid: int) -> int | None:
-    """When a process started, in the kernel's ticks: tells a process from a later one of its pid.
-
-    Field 22 of ``/proc/<pid>/stat`` (proc(5)); the second one, the name, may hold anything.
-    """
-    seen = _stat(pid)
-    return seen[1] if seen else None
-
-
 def _stat(pid: int) -> tuple[bytes, int] | None:
-    """State and start of a process, as far as they can be read. ``None`` says nothing: there may be
-    no such process, or no more file handles, or no right to look (``hidepid``)."""
+    """State of a process, and when it started, in the kernel's ticks: fields 3 and 22 of
+    ``/proc/<pid>/stat`` (proc(5)); the second, its name, may hold anything. ``None`` says nothing:
+    there may be no such process, or no right to look (``hidepid``)."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -177,7 +167,7 @@ def is_dead(holder: Holder | None) -> bool:
         return False
     seen = _stat(holder.pid)
     if seen is not None:
-        # A zombie has ended, and only waits for its parent to ask how.
+        # A zombie has ended.
         return seen[1] != holder.pid_start or seen[0] in (b"Z", b"X")
     return _is_gone(holder.pid)
 
@@ -196,8 +186,8 @@ def _is_gone(pid: int) -> bool:
 
 
 def release(nonce: str) -> None:
-    """This process gave up an attempt it could not end (its store failed): whoever resumes in this
-    very process may take it over, although the process lives."""
+    """Note that this process gave up an attempt, as its store failed: a retry in this process may
+    take it over, although the process lives."""
     _released.add(nonce)
 
 

@@ -25,6 +25,7 @@ from runstore.store.load import last_invocation
 from runstore.store.process import current_process
 from runstore.store.takeover import Takeover, take_over
 from runstore.store.token import read_token
+from runstore.store.validation import clean
 from runstore.store.view import RunReader
 from runstore.store.writer import RecordWriter
 
@@ -97,7 +98,7 @@ class Run(RunReader):
             )
         invocation = Invocation(
             self.run_id, new_invocation_id(forces=bool(force)), mode, now(), current_process(),
-            tuple(self.mask(_utf8(word)) for word in command), code, dict(force or {}),
+            tuple(self.mask(clean(word)) for word in command), code, dict(force or {}),
             tuple(ignored),
             None if dag is None else digest(dag), None if dag is None else dag.to_json(),
             source=source, number=number + 1, run_nonce=self.record.nonce,
@@ -129,10 +130,8 @@ class Run(RunReader):
                 advice="begin it before the processes that join it",
                 run_id=self.run_id,
             ) from None
-        if type(record) is not Invocation or (record.run_nonce, record.id) != (
-            self.record.nonce,
-            invocation,
-        ):
+        found = type(record) is Invocation and (record.run_nonce, record.id)
+        if found != (self.record.nonce, invocation):
             raise RecordDamagedError(f"{key} is not invocation {invocation!r} of it", key=key)
         self._working = None if record.dag is None else Dag.from_json(record.dag, unknown="ignore")
         self.invocation = record.id
@@ -204,7 +203,7 @@ class Run(RunReader):
         raise RefusedError(f"{step.path} cannot run now: {step.action}, {step.reason}")
 
     def _last_number(self, path: str) -> int:
-        prefix = self._attempts() + keys.encode(path) + "."
+        prefix = f"{self.prefix}{keys.ATTEMPTS}{keys.encode(path)}."
         found = (keys.parse_attempt(key.rpartition("/")[2]) for key in self.storage.list(prefix))
         return max((name[1] for name in found if name and name[0] == keys.encode(path)), default=0)
 
@@ -232,11 +231,3 @@ class Run(RunReader):
         tells neither who began the attempt nor when: ``"all"`` gives it up, and so does any age.
         """
         return take_over(history, takeover, paths, self.writer.end_or_other)
-
-    def _attempts(self) -> str:
-        return self.prefix + keys.ATTEMPTS
-
-
-def _utf8(text: str) -> str:
-    """What a record can hold of a command line, whose bytes may be anything."""
-    return text.encode("utf-8", "replace").decode()

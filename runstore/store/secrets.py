@@ -1,9 +1,6 @@
-"""Keeping the values of secrets out of what is written.
-
-What can be promised is what can be seen: the value itself, and the spellings that programs give
-it on the way to a log (`_spelt`). What a task derives from it otherwise (a hash, hex, its half),
-and what it puts into a file that it saves, is the task's own doing.
-"""
+"""Keeping the values of secrets out of what is written: the value itself, and the spellings that
+programs give it on the way to a log (`_spelt`). What a task derives from it otherwise (a hash, a
+part), and what it puts into a file, is not found."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, AnyStr
 
-from runstore.canonical import dumps, loads
+from runstore.canonical import dumps
 from runstore.errors import InputError, ValueNotJsonError
 
 __all__ = [
@@ -46,9 +43,9 @@ def refuse_short(secrets: Mapping[str, Any]) -> None:
 
 
 def hidden_texts(secrets: Mapping[str, Any]) -> list[str]:
-    """The texts by which the values of secrets show, the longest first: strings of four characters
-    and more, also those within a value; of any other value its canonical JSON. Each as it is, in
-    its usual spellings, and, of one of several lines, the longer lines alone."""
+    """The texts to mask, the longest first: strings of four characters and more, also within a
+    value; of any other value its canonical JSON. Each in its usual spellings; of one of several
+    lines, the longer lines too."""
     found: set[str] = set()
     for value in secrets.values():
         found |= _shown(value)
@@ -148,9 +145,8 @@ def mask_pieces(pieces: Iterable[AnyStr], hidden: Sequence[AnyStr], by: AnyStr) 
 def _hide(
     text: AnyStr, hidden: Sequence[AnyStr], by: AnyStr, done: int, final: int
 ) -> tuple[AnyStr, int]:
-    """What stands between ``done`` and ``final``, with all that is hidden and begins there masked,
-    and up to where that makes it done. Texts that overlap are hidden by one mask: to hide only one
-    of them would show a part of the other."""
+    """What stands between ``done`` and ``final``, masked, and up to where the text is done then.
+    Texts that overlap are hidden by one mask: masking one alone would show a part of the other."""
     found = []
     for each in hidden:
         at = text.find(each, 0, final + len(each) - 1)
@@ -171,39 +167,33 @@ def _hide(
 def refuse_secrets(
     values: Mapping[str, Any], secrets: Mapping[str, Any], what: str, path: str
 ) -> None:
-    """Look at values before they are recorded. To mask a secret in one would hand on another value
-    than the task returned.
+    """Refuse values with a secret in them: masking it would record another value than was returned.
 
-    A secret is seen where a text, a key of a mapping or a number, at any depth, is the secret as a
-    whole: a string of four characters or more, also one within its value, or its number. One of
-    eight characters or more is seen also inside of a longer text (``"Bearer <secret>"``); a
-    shorter one is not, since it would be found in ordinary words. Numbers within the value of a
-    secret, truth values, and what was derived from one are not recognised.
+    A secret is seen where a text, a key or a number, at any depth, is the secret as a whole; one of
+    eight characters or more also inside of a longer text (``"Bearer <secret>"``), a shorter one
+    not, since it would be found in ordinary words. What was derived from one is not recognised.
 
     :raises InputError: naming the first value that a secret is seen in.
     """
     known = _known(secrets)
-    if not known:
-        return
-    numbers = {number: name for text, name in known.items() for number in _number(text)}
-    for name, value in values.items():
+    for name, value in values.items() if known else ():
         for item in _texts_and_numbers(value):
-            seen = _seen(item, known) if isinstance(item, str) else numbers.get(item)
+            seen = _seen(item, known) if isinstance(item, str) else known.get(_json(item))
             if seen is not None:
                 raise InputError(
                     f"{what} {name!r} of {path} is the secret {seen!r}, or has it in it, and a "
-                    f"secret is never stored: what needs it reads it as a parameter",
+                    f"secret is never stored",
+                    advice="let what needs it read it as a parameter",
                     path=path,
                     parameter=name,
                 )
 
 
 def refuse_names(names: Iterable[str], secrets: Mapping[str, Any], what: str, path: str) -> None:
-    """Look at names before they are recorded: of ``what``, an output for one.
+    """Refuse names with a secret in them, also as a part of a path, or that without its suffix.
 
-    A secret is seen as in a value, and where it is a part of a path, or that without its suffix.
-
-    :raises InputError: for a name that a secret is seen in; it does not say the name.
+    :param what: what they name, an output for one.
+    :raises InputError: without the name.
     """
     known = _known(secrets)
     for name in names if known else ():
@@ -230,17 +220,8 @@ def _seen(text: str, known: Mapping[str, str]) -> str | None:
     return next((n for t, n in known.items() if len(t) >= _FOUND_WITHIN and t in text), None)
 
 
-def _number(text: str) -> Iterator[float]:
-    try:
-        number = loads(text.encode("utf-8", "surrogatepass"))
-    except ValueNotJsonError:
-        return
-    if isinstance(number, int | float) and number is not True and number is not False:
-        yield number
-
-
 def _texts_and_numbers(value: Any) -> Iterator[Any]:
-    """All that a value has in it, keys too; of one that holds itself, all once."""
+    """All texts and numbers in a value, keys too. The value may hold itself."""
     stack = [value]
     opened: dict[int, Any] = {}  # kept with their ids, which are theirs as long as they live
     while stack:

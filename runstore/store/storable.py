@@ -57,11 +57,8 @@ def check_values(
             try:
                 dumps({name: value})
             except ValueNotJsonError as error:
-                raise ValueNotJsonError(
-                    f"parameter {name!r} is no JSON value: {error.problem}",
-                    advice=error.advice,
-                    **error.facts,
-                ) from None
+                problem = f"parameter {name!r} is no JSON value: {error.problem}"
+                raise error.reworded(problem) from None
     for name, text in labels.items():
         if type(name) is not str or type(text) is not str:
             raise ValueNotJsonError(f"label {name!r} is {text!r:.60}: labels are texts")

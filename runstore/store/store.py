@@ -15,12 +15,11 @@ from runstore.records import Marker, RunRecord, Secret, keys
 from runstore.storage import Storage, open_storage
 from runstore.storage.capabilities import Closing
 from runstore.store.blobs import Blobs
-from runstore.store.create import create_record, is_taken, not_found, parse_run
 from runstore.store.fork import fork_run
 from runstore.store.ids import new_id, new_nonce, now
-from runstore.store.listing import listed
 from runstore.store.marker import heed_marker, make_marker, read_marker
 from runstore.store.run import Run
+from runstore.store.run_record import create_record, is_taken, listed, not_found, parse_run
 from runstore.store.secrets import refuse_short
 from runstore.store.storable import check_values, storable
 
@@ -183,8 +182,8 @@ class Store:
         return run
 
     def run_ids(self) -> Iterator[str]:
-        """The ids of the runs in the store, in no order; of damaged runs too, as far as they can
-        be told (:func:`~runstore.store.listing.listed`). One listing, and a read for each run."""
+        """The ids of the runs in the store, in no order, damaged runs included. One listing, and a
+        read for each run."""
         for run_id, _ in listed(self.storage):
             yield run_id
 

@@ -84,16 +84,12 @@ def presume_lost(
 ) -> list[Start | Damaged]:
     """What :func:`take_over` would do now, in ``history`` alone: nothing is written.
 
-    The ends that ``history`` learns of stand in no store, and so have no digest. For saying what a
-    retry would find, of a history that is then thrown away.
+    For saying what a retry would find. The ends that ``history`` learns of are in no store, and have
+    no digest.
 
     :raises InputError: for a ``takeover`` that is none.
     """
-    return take_over(history, takeover, paths, _as_it_is)
-
-
-def _as_it_is(end: End) -> End:
-    return end
+    return take_over(history, takeover, paths, lambda end: end)
 
 
 def _lost(why: str) -> dict[str, str]:

@@ -1,7 +1,5 @@
-"""What is said at the end of an attempt: checked, and made fit to be recorded.
-
-It comes from a task, which may have made anything of it: nothing here trusts a method of it.
-"""
+"""What a task said at the end of an attempt, checked and made fit to be recorded. Its objects are a
+stranger's: no method of theirs is trusted."""
 
 from __future__ import annotations
 

@@ -167,12 +167,10 @@ class RunReader(RunAccess):
             return known[number]
         which = "attempt" if number is None else f"attempt {number}"
         there = f"; it has {', '.join(map(str, sorted(known)))}" if known else ""
+        run = f"{'-- ' * self.run_id.startswith('-')}{shlex.quote(self.run_id)}"
         raise RefusedError(
             f"run {self.run_id!r} has no {which} at {path!r}{there}",
-            advice=(
-                f"`runstore show{' --' * self.run_id.startswith('-')} "
-                f"{shlex.quote(self.run_id)}` lists the attempts"
-            ),
+            advice=f"`runstore show {run}` lists the attempts",
         )
 
     def logs(self, path: str, number: int | None = None) -> bytes:
@@ -187,9 +185,8 @@ class RunReader(RunAccess):
     def log_of(self, record: Known, path: str) -> bytes:
         """:meth:`logs`, of a record that is known. One read, none if it wrote nothing."""
         if isinstance(record, Damaged):
-            raise RecordDamagedError(
-                record.problem, advice="restore it from a copy", key=record.key
-            )
+            advice = "restore it from a copy"
+            raise RecordDamagedError(record.problem, advice=advice, key=record.key)
         if isinstance(record, Start):
             raise RefusedError(
                 f"attempt {record.attempt} at {path} is in progress ({record.by}, "

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from runstore.archive.format import Limits
 from runstore.transfer.compare import Divergence
+from runstore.transfer.copier import Progress
 from runstore.transfer.copy import Arrival, Transferred, transfer_run
 from runstore.transfer.export import Artifacts, Exported, export_run
 from runstore.transfer.importer import import_run
-from runstore.transfer.progress import Progress
 
 __all__ = [
     "Arrival", "Artifacts", "Divergence", "Exported", "Limits", "Progress", "Transferred",

@@ -10,8 +10,8 @@ from runstore.records import End, RunRecord, Start, key_of, keys
 from runstore.records.codec import parse_attempt
 from runstore.records.framing import unframe
 from runstore.storage import Storage, read_all
+from runstore.store.judge import readable
 from runstore.store.load import last_invocation
-from runstore.store.packs import readable
 
 __all__ = ["FORK", "Divergence", "Side", "compare", "damaged_in", "describe"]
 

@@ -24,9 +24,18 @@ from runstore.storage import Storage, read_all
 from runstore.store import Run, Store
 from runstore.store.blobs import Blobs
 from runstore.transfer.compare import Divergence, Side, damaged_in, describe
-from runstore.transfer.progress import Progress, unwatched
 
-__all__ = ["Copier", "another_run", "diverged_error"]
+__all__ = ["Copier", "Progress", "another_run", "diverged_error", "unwatched"]
+
+Progress = Callable[[str, int, int], object]
+"""For a progress bar: called with what is being done (``read``, ``check``, ``copy``), how much of
+it is done, and of how much in all: objects, or bytes of the file for ``check``. From one thread,
+often: be quick."""
+
+
+def unwatched(what: str, done: int, total: int) -> None:
+    """For when nobody looks."""
+
 
 _SHOWN = 50
 """Diverged attempts that a message lists; the error's ``attempts`` has them all."""

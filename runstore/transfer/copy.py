@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -18,18 +18,17 @@ from runstore.plan.history import WORKING
 from runstore.records import MAX_COUNT, Invocation, RunRecord, keys
 from runstore.records.codec import parse, to_body
 from runstore.records.framing import frame
-from runstore.storage import Storage, is_near, read_all
+from runstore.storage import is_near, read_all
 from runstore.storage.capabilities import Batching
 from runstore.store import Run, Store
-from runstore.store.create import not_found, parse_run
 from runstore.store.ids import new_invocation_id, now
 from runstore.store.load import untrue
 from runstore.store.marker import make_marker
 from runstore.store.process import current_process
+from runstore.store.run_record import not_found, parse_run
 from runstore.store.view import NOT_WHOLE
 from runstore.transfer.compare import FORK, Side, compare
-from runstore.transfer.copier import Copier, another_run, diverged_error
-from runstore.transfer.progress import Progress, unwatched
+from runstore.transfer.copier import Copier, Progress, another_run, diverged_error, unwatched
 
 __all__ = ["WORKERS", "Arrival", "Transferred", "transfer_run"]
 
@@ -105,9 +104,8 @@ def copy_run(
     pack: bool = False,
 ) -> Transferred:
     """:func:`transfer_run`. ``pack``: keep the attempts that were copied in one pack, besides."""
-    key = keys.run_key(run_id)
     try:
-        data = source.storage.read(key)
+        data = source.storage.read(keys.run_key(run_id))
     except KeyMissingError:
         raise not_found(source.storage, run_id) from None
     origin = Run(source.storage, _the_run(data, run_id, source))
@@ -166,7 +164,9 @@ def _copied(
         copier.blobs(sorted(key for key in missing if key.startswith(keys.BLOBS)))
         # Until the run itself is there nobody is told of its records: they may be made durable
         # together. Where it is, each must be before the next phase.
-        with _together(target.storage, keys.RUN in missing) as storage:
+        together = keys.RUN in missing and isinstance(target.storage, Batching)
+        batch = target.storage.batch() if together else nullcontext(target.storage)  # type: ignore[attr-defined]
+        with batch as storage:
             for phase in _phases(missing):
                 copier.records(phase, storage)
         if pack:
@@ -189,8 +189,8 @@ def _copied(
 
 
 def _only_arrivals(here: Side, missing: set[str]) -> bool:
-    """Whether nothing is to come but word of how the run arrived elsewhere, by which nobody works:
-    were that worth a record, two stores that pull from one another would never be done."""
+    """Whether all that is missing is records of how the run arrived elsewhere: if those were worth
+    a record here, two stores that pull from one another would never be done."""
     if not all(name.startswith(keys.INVOCATIONS) for name in missing):
         return False
     for key, data in read_all(here.storage, [here.key(name) for name in missing]):
@@ -204,9 +204,8 @@ def _only_arrivals(here: Side, missing: set[str]) -> bool:
 
 
 def _record_arrival(here: Side, there: Side, run: RunRecord, arrival: Arrival) -> int:
-    """The invocation that says where the run came from. It is there before anything that it is to
-    come after, so that an interruption does not leave the word of others as the latest. Its
-    number."""
+    """Record where the run came from, before anything of it arrives: an interruption must not leave
+    an invocation of others as the latest. The number of the record."""
     number = max(side.last_invocation() for side in (here, there))
     if number >= MAX_COUNT:
         raise RefusedError(
@@ -226,7 +225,7 @@ def _record_arrival(here: Side, there: Side, run: RunRecord, arrival: Arrival) -
 def _refuse_incomplete(
     there: Side, missing: set[str], left_out: Iterable[str], *, counts: bool = False
 ) -> None:
-    """Until ``run.json`` is there, what was copied is of no run, and `gc` with an age of zero
+    """Until ``run.json`` is there, what was copied belongs to no run, and `gc --older-than 0`
     removes it. One listing.
 
     :param counts: whether ``run.json`` is there.
@@ -236,10 +235,10 @@ def _refuse_incomplete(
     left = {f"{keys.BLOBS}{sha256[:2]}/{sha256}" for sha256 in left_out}
     gone = (missing | there.keys) - now_there - left - {keys.RUN}
     if gone:
+        now = "The run there lacks them" if counts else "There is no run of them"
         raise StorageError(
             f"{len(gone):,} of the objects that were copied to {there.storage.url} are gone, "
-            f"{there.key(min(gone))} among them: was `runstore gc` at work there? "
-            f"{('The run there lacks them' if counts else 'There is no run of them')}",
+            f"{there.key(min(gone))} among them: was `runstore gc` at work there? {now}",
             advice="do it again",
         )
 
@@ -256,10 +255,6 @@ def _refuse_untrue(store: Store, run: RunRecord) -> None:
             advice=f"restore it from a copy{FORK}",
             key=found[0].key,
         )
-
-
-def _together(storage: Storage, fresh: bool) -> AbstractContextManager[Storage]:
-    return storage.batch() if fresh and isinstance(storage, Batching) else nullcontext(storage)
 
 
 def _the_run(data: bytes, run_id: str, store: Store) -> RunRecord:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, Literal, get_args
+from typing import IO, BinaryIO, Literal, get_args
 
 from runstore.archive.format import PIECE_BYTES, Manifest, head_line, piece_line, record_line
 from runstore.dag import Dag
 from runstore.errors import (
+    BlobDamagedError,
     InputError,
     KeyMissingError,
     RecordDamagedError,
@@ -21,17 +21,17 @@ from runstore.errors import (
 )
 from runstore.plan import Action, Planner
 from runstore.plan.history import History
-from runstore.records import End, Invocation, RunRecord, key_of, keys
+from runstore.records import Blob, End, Invocation, RunRecord, key_of, keys
 from runstore.records.codec import parse, parse_attempt
 from runstore.records.framing import parse_pack, stated_digest, unframe
 from runstore.storage import is_near, read_all
 from runstore.storage.fsync import flush_folder
 from runstore.store import Run
+from runstore.store.judge import Ended, is_of
 from runstore.store.needs import fewest_prefixes, needed_prefixes
-from runstore.store.pairing import Ended, is_of
 from runstore.store.view import NOT_WHOLE
 from runstore.transfer.compare import FORK
-from runstore.transfer.progress import Progress, unwatched
+from runstore.transfer.copier import Progress, unwatched
 
 __all__ = ["Artifacts", "Exported", "export_run"]
 
@@ -90,24 +90,23 @@ def export_run(
                     run.check_there(NOT_WHOLE)
                 file.flush()
                 os.fsync(file.fileno())
-                done.size = file.tell()
+                done.path, done.size = target, file.tell()
             os.replace(temp, target)
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(temp)
+    except RunstoreError:
+        raise
     except OSError as error:
-        if isinstance(error, RunstoreError):
-            raise
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
     try:
         flush_folder(folder)
     except OSError as error:
         raise StorageError(
             f"{target} is whole, and may not outlive a power cut: its folder could not be made "
-            f"to last: {error.strerror or error}",
+            f"durable: {error.strerror or error}",
             advice="export it again, or to another folder",
         ) from error
-    done.path = target
     return done
 
 
@@ -116,6 +115,7 @@ class _Writer:
         self.run = run
         self.storage = run.storage
         self.prefix = run.prefix
+        self.source = run.blobs
         self.file = file
         self.progress = progress
         self.manifest = Manifest()
@@ -146,8 +146,7 @@ class _Writer:
         records = self.manifest.count
         left_out = list(self.blobs(sorted(wanted)))
         self.file.write(b"\n" + self.manifest.line())
-        blobs = self.manifest.count - records
-        return Exported("", 0, records, blobs, left_out)
+        return Exported("", 0, records, self.manifest.count - records, left_out)
 
     # -- records ---------------------------------------------------------------------------------
 
@@ -296,18 +295,15 @@ class _Writer:
             self.progress("copy", count, len(wanted))
 
     def blob(self, sha256: str) -> bool:
-        begin = self.file.tell()
-        digest = hashlib.sha256()
-        part = 0
+        begin, part = self.file.tell(), 0
         try:
-            with self.storage.stream(keys.blob_key(self.prefix, sha256)) as source:
+            with self.source.stream(Blob(sha256, 0)) as source:
                 while (piece := _whole_piece(source)) or not part:
-                    digest.update(piece)
                     self.put(piece_line("blob", sha256, part, piece))
                     part += 1
         except KeyMissingError:
             return False
-        if digest.hexdigest() != sha256:
+        except BlobDamagedError:
             self.file.seek(begin)
             self.file.truncate()
             return False
@@ -326,7 +322,7 @@ def _tells_more(data: bytes, key: str, digest: bytes) -> bool:
     return True
 
 
-def _whole_piece(source: IO[bytes]) -> bytes:
+def _whole_piece(source: BinaryIO) -> bytes:
     """``PIECE_BYTES``, or what is left: streams may give less at a time."""
     pieces, left = [], PIECE_BYTES
     while left and (piece := source.read(left)):

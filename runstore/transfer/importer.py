@@ -15,7 +15,6 @@ from runstore.errors import (
     DamagedError,
     FormatVersionError,
     ImportRefusedError,
-    InputError,
     RunstoreError,
 )
 from runstore.paths import NodePath
@@ -33,10 +32,10 @@ from runstore.records import (
 from runstore.records.codec import parse
 from runstore.records.framing import BODY, log_in_pack, unframe
 from runstore.store import Run, Store
-from runstore.store.files import artifact_name
-from runstore.store.packs import read_pack
+from runstore.store.files import is_artifact_name
+from runstore.store.judge import read_pack
+from runstore.transfer.copier import Progress, unwatched
 from runstore.transfer.copy import WORKERS, Arrival, copy_run
-from runstore.transfer.progress import Progress, unwatched
 
 __all__ = ["import_run"]
 
@@ -87,7 +86,6 @@ class _Check:
         self._at = 0
 
     def __call__(self, run_id: str, nonce: str, entries: Iterable[Entry]) -> Iterator[Entry]:
-        # A file that is not in lines is gone through again, so everything begins anew here.
         self.run_id, self.nonce = run_id, nonce
         self.run: RunRecord | None = None
         self.starts: dict[str, tuple[bytes, str]] = {}
@@ -149,28 +147,26 @@ class _Check:
             raise _WrongError(f"is of another run {self.run_id!r:.60}, by its nonce")
         if isinstance(record, Invocation) and record.number >= MAX_COUNT:
             raise _WrongError("has a number that no invocation has")
-        match record:
-            case RunRecord():
-                own = keys.RUN
-            case Invocation():
-                own = keys.invocation_key("", record.id)
-            case _:
-                own = key_of("", record)
+        if isinstance(record, RunRecord):
+            own = keys.RUN
+        elif isinstance(record, Invocation):
+            own = keys.invocation_key("", record.id)
+        else:
+            own = key_of("", record)
         if entry.key != own:
             raise _WrongError(f"holds the record {own}, so it was renamed")
-        if isinstance(record, RunRecord):
-            self.run = record
-            self._dag(record)
-            self._name(record.blobs())
-        elif isinstance(record, Start):
+        if isinstance(record, Start):
             self.starts[own] = bytes.fromhex(record.digest), record.nonce
         elif isinstance(record, End):
             if record.start or record.outcome != "lost":
                 began = bytes.fromhex(record.start or ""), record.nonce
                 self.begun[own.removesuffix(keys.END) + keys.START] = began
             self._end(record)
-        elif record.dag:
+        elif record.dag or isinstance(record, RunRecord):
             self._dag(record)
+        if isinstance(record, RunRecord):
+            self.run = record
+            self._name(record.blobs())
 
     def _parsed(self, framed: bytes, key: str) -> Any:
         """A record as a writer writes it: what readers need not look at is checked here."""
@@ -263,13 +259,6 @@ def _check_path(path: str) -> None:
         raise _WrongError(f"names the path {path!r:.80} in another form than its own")
 
 
-def _is_artifact(name: str) -> bool:
-    try:
-        return artifact_name(name) == name
-    except InputError:
-        return False
-
-
 def _check_ids(record: Start | End) -> None:
     """What readers compare and never resolve, and so leave as it is."""
     consumed = record.consumed
@@ -278,7 +267,7 @@ def _check_ids(record: Start | End) -> None:
     if isinstance(record, End):
         digests += [record.start] if record.start else []
         for name in record.artifacts:
-            if not _is_artifact(name):
+            if not is_artifact_name(name):
                 raise _WrongError(f"has an artifact {name!r:.80}, which is no relative file name")
     for each in digests:
         if not is_hex(each):

@@ -34,7 +34,7 @@ from runstore.records import End, RunRecord, key_of, keys
 from runstore.records.codec import parse, parse_attempt
 from runstore.storage import Storage, read_all
 from runstore.storage.capabilities import Dated, Sweeping
-from runstore.store.packs import read_pack
+from runstore.store.judge import read_pack
 from runstore.upkeep.remove import open_attempts, removing
 
 __all__ = ["Litter", "Sweep"]
@@ -89,16 +89,10 @@ class Sweep:
         record: RunRecord | None = None
         if own in parts:
             try:
-                found = parse(self.storage.read(own), own)
-                if not isinstance(found, RunRecord):
-                    raise RecordDamagedError(f"{own} is no record of a run", key=own)
-            except KeyMissingError:
-                pass  # it was removed a moment ago
+                record = self._read(own)
             except (DamagedError, StorageError) as error:
                 self.spared[folder] = f"what belongs to it is not known: {error}"
                 return
-            else:
-                record = found
         for part in parts:
             if keys.is_nonce(part[len(folder) : -1]) is None or part[-1] != "/":
                 continue  # run.json, and what is not ours
@@ -108,18 +102,26 @@ class Sweep:
                 # All of it or nothing: an import that is under way has written something just now.
                 there = list(self.storage.list(part))
                 old = len(self._old(there)) == len(there) == len(list(self.storage.list(part)))
-                if old and not self._has_come(own, part):
+                if old and not self._is_run(own, part):
                     yield from self._give(there, "of a run that is not there", dry_run=dry_run)
 
-    def _has_come(self, own: str, part: str) -> bool:
-        """Whether the run is there by now: an import makes ``run.json`` last."""
+    def _read(self, own: str) -> RunRecord | None:
+        """A run's record; ``None`` if it is not there (any more, or yet)."""
         try:
             found = parse(self.storage.read(own), own)
         except KeyMissingError:
-            return False
+            return None
+        if not isinstance(found, RunRecord):
+            raise RecordDamagedError(f"{own} is no record of a run", key=own)
+        return found
+
+    def _is_run(self, own: str, part: str) -> bool:
+        """Whether this belongs to a run by now: an import makes ``run.json`` last."""
+        try:
+            found = self._read(own)
         except (DamagedError, StorageError):
             return True
-        return isinstance(found, RunRecord) and part.endswith(f"/{found.nonce}/")
+        return found is not None and part.endswith(f"/{found.nonce}/")
 
     def _blobs(self, record: RunRecord, prefix: str, *, dry_run: bool) -> Iterator[Litter]:
         found = list(self.storage.list(prefix))
@@ -193,8 +195,6 @@ class Sweep:
             return found
         if not isinstance(self.storage, Dated):
             return []
-        if len(found) == 1:
-            return [key for key in found if self._is_old(key)]
         with ThreadPoolExecutor(_THREADS, "runstore-sweep") as pool:
             answers = pool.map(self._is_old, found)
             return [key for key, old in zip(found, answers, strict=True) if old]

@@ -11,7 +11,7 @@ from runstore.records import key_of, keys
 from runstore.records.codec import parse_attempt
 from runstore.records.framing import to_pack
 from runstore.storage import read_all
-from runstore.store.packs import read_pack
+from runstore.store.judge import read_pack
 from runstore.store.run import Run
 
 __all__ = ["PACK_BYTES", "Packed", "pack_run"]

@@ -14,8 +14,8 @@ from runstore.records import End, RunRecord, Start, keys
 from runstore.records.codec import parse, parse_attempt
 from runstore.storage import Storage
 from runstore.storage.capabilities import Removing
-from runstore.store.create import not_found
 from runstore.store.process import is_dead
+from runstore.store.run_record import not_found
 
 __all__ = ["open_attempts", "remove_run", "removing"]
 
@@ -40,30 +40,22 @@ def open_attempts(storage: Storage, prefix: str) -> list[str]:
 
     Cost: a listing, and one read for each such attempt.
     """
-    begun: dict[tuple[str, int], str] = {}
-    ended: set[tuple[str, int]] = set()
-    for key in storage.list(prefix + keys.ATTEMPTS):
-        parsed = keys.parse_attempt(key.rpartition("/")[2])
-        if parsed is None:
-            continue
-        if parsed[2] == "end":
-            ended.add(parsed[:2])
-        else:
-            begun[parsed[:2]] = key
-    left = {which: key for which, key in begun.items() if which not in ended}
+    listed = set(storage.list(prefix + keys.ATTEMPTS))
+    starts = [key for key in listed if key.endswith(keys.START)]
+    left = [key for key in starts if key.removesuffix(keys.START) + keys.END not in listed]
     told = []
-    for key, data in storage.read_many(list(left.values())):
+    for key, data in storage.read_many(left):
         if isinstance(data, KeyMissingError):
             continue
-        name, number, _ = keys.parse_attempt(key.rpartition("/")[2]) or ("", 0, "")
         start: Start | End | None = None
         if isinstance(data, bytes):
             with suppress(DamagedError):
                 start = parse_attempt(data, key)
         if not isinstance(start, Start):
-            told.append(f"attempt {number} at {name}, by somebody whose record cannot be read")
+            told.append(f"the attempt of {key}, which cannot be read")
         elif not is_dead(start.by):
-            told.append(f"attempt {number} at {start.path}, by {start.by} since {start.time}")
+            at = f"attempt {start.attempt} at {start.path}"
+            told.append(f"{at}, by {start.by} since {start.time}")
     return sorted(told)
 
 

@@ -11,7 +11,7 @@ from runstore.plan.history import Damaged
 from runstore.records import Blob, End, Start, key_of, keys
 from runstore.records.framing import stated_digest, unframe
 from runstore.store.ids import may_force
-from runstore.store.packs import readable
+from runstore.store.judge import readable
 
 if TYPE_CHECKING:
     from runstore.plan.history import Attempt, History

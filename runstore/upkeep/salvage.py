@@ -10,7 +10,7 @@ from runstore.errors import RecordDamagedError, StorageError
 from runstore.plan.history import Damaged, History
 from runstore.records import End, RunRecord, keys
 from runstore.store import Run
-from runstore.store.packs import readable
+from runstore.store.judge import readable
 
 if TYPE_CHECKING:
     from runstore.dag import Dag

@@ -10,8 +10,7 @@ from runstore.records import Blob, End, Invocation, Marker, RunRecord, Start, ke
 from runstore.records.codec import parse, parse_attempt
 from runstore.records.framing import log_in_pack
 from runstore.store.blobs import Blobs
-from runstore.store.packs import read_pack
-from runstore.store.pairing import Ended, is_of
+from runstore.store.judge import Ended, is_of, read_pack
 
 if TYPE_CHECKING:
     from runstore.store.view import RunReader
@@ -80,8 +79,7 @@ def verify(run: RunReader) -> Iterator[Checked]:
     while at < len(records):
         upto = at + _AT_ONCE
         # An end is read with the start beside it, which is the next name.
-        if records[upto - 1 : upto] and records[upto - 1].endswith(keys.END):
-            upto += 1
+        upto += upto < len(records) and records[upto - 1].endswith(keys.END)
         yield from check.each(records[at:upto])
         at = upto
     for key in sorted(packs):

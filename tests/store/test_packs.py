@@ -13,7 +13,7 @@ from runstore.records.codec import parse_attempt, to_body
 from runstore.records.framing import frame, parse_pack, to_pack
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
-from runstore.store.pairing import A_START
+from runstore.store.judge import A_START
 from tests.places import NONCE, prefix
 from tests.verified import verified
 

@@ -30,7 +30,7 @@ def command(status: bool, style: str, store: StoreLocation) -> int:
     from runstore.cli.arguments import existing_store
     from runstore.errors import RecordDamagedError
     from runstore.records import RunRecord
-    from runstore.store.listing import listed
+    from runstore.store.run_record import listed
     from runstore.upkeep.repair import WITHOUT_A_RUN
 
     opened = existing_store(store)

@@ -1,4 +1,5 @@
-"""The packs of a run, each judged as it is read (FORMAT.md, section 8)."""
+"""Whether what was read is what it should be: a pack that of its name, an end that of its start
+(FORMAT.md, sections 8 and 11)."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from runstore.records import End, RunRecord, Start, keys
 from runstore.records.codec import parse_attempt
 from runstore.records.framing import BODY, Pack, parse_pack, stated_digest
 
-__all__ = ["RunPack", "read_pack", "readable", "whose"]
+__all__ = ["A_START", "Ended", "RunPack", "has_nonce", "is_of", "read_pack", "readable", "whose"]
 
 
 class RunPack(NamedTuple):
@@ -59,3 +60,30 @@ def whose(of: Start | End | Pack, run: RunRecord) -> str:
     if of.run_id == run.run_id and of.run_nonce != run.nonce:
         return f"another run {of.run_id!r}, of the nonce {of.run_nonce}"
     return f"run {of.run_id!r}"
+
+
+# -- attempts ------------------------------------------------------------------------------------
+
+A_START = b'{"format":"runstore/1","kind":"start",'
+"""What the body of a start begins with."""
+
+
+class Ended(NamedTuple):
+    """What an end says of its start."""
+
+    start: str | None
+    nonce: str
+    outcome: str
+
+
+def has_nonce(framed: bytes, nonce: str) -> bool:
+    """Whether a start, which is not parsed for that, is of this claim."""
+    return b'"nonce":"%b"' % nonce.encode() in framed
+
+
+def is_of(end: End | Ended, digest: str, nonce: str) -> bool:
+    """Whether an end is that of a start. One that was given up because its start could not be read
+    names none."""
+    if end.start is None:
+        return end.outcome == "lost"
+    return end.start == digest and end.nonce == nonce
