@@ -8,13 +8,10 @@ laptop with different versions of this library must agree.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from runstore.canonical import dumps
-from runstore.dag import Dag, walk
-
-if TYPE_CHECKING:
-    from runstore.dag import AnyNode
+from runstore.dag import AnyNode, Dag, walk
 
 __all__ = ["VERSION", "Change", "changed", "comparable", "diff", "digest", "fields"]
 

@@ -190,7 +190,7 @@ def retry(
     planner = Planner(pipeline.dag)
     plan = planner.plan(history)
     forces = expand(force, pipeline.dag, history, plan) if force else {}
-    chosen = select(only, until, pipeline.dag, history, plan) if only or until else _everything
+    chosen = select(only, until, pipeline.dag, history, plan) if only or until else None
     forced = _as_forced(planner, history, forces) if forces else plan
     if plan.status == "succeeded" and not (forces and forced.ready):
         raise RunNotFailedError(
@@ -202,8 +202,8 @@ def retry(
     check_secrets(run, run.secrets, may_run(forced, pipeline.dag), pipeline.dag)
     ignored = ignored_of(run, {**pipeline.parameters, **(parameters or {})}, parameters or {})
     options = _Options(executor, workers, processes, reporter or Silent(), command)
-    # Also where an earlier invocation was allowed that structure: an invocation without a DAG is
-    # taken to work on the run's own, and what succeeds in it would count as made with that.
+    # Also where an earlier invocation was allowed that structure: without a DAG, what succeeds in
+    # this one would count as made with the run's own.
     changed = pipeline.dag if digest(pipeline.dag) != run.record.structure else None
     with _place(pipeline, options) as pool:
         invocation = run.begin_invocation(
@@ -273,10 +273,6 @@ def fork(
 # -- the parts they share ------------------------------------------------------------------------
 
 
-def _everything(_: str) -> bool:
-    return True
-
-
 def _store(store: Store | str | os.PathLike[str], *, processes: bool = False) -> Store:
     store = store if isinstance(store, Store) else open_store(store)
     if processes and store.url.startswith("memory://"):
@@ -288,9 +284,7 @@ def _store(store: Store | str | os.PathLike[str], *, processes: bool = False) ->
 
 
 def _pipeline(pipeline: Pipeline | Dag) -> Pipeline:
-    if isinstance(pipeline, Pipeline):
-        return pipeline
-    return Pipeline(pipeline)
+    return pipeline if isinstance(pipeline, Pipeline) else Pipeline(pipeline)
 
 
 def _labels_dropped(variable: str, run: Run, labels: Mapping[str, str]) -> list[str]:
@@ -315,10 +309,8 @@ def _as_forced(planner: Planner, history: History, forces: Mapping[str, int]) ->
 
 def _ignores(name: str, given: Mapping[str, Any]) -> str:
     whose = "" if name in given else " of the pipeline, which is another here,"
-    return (
-        f"parameter {name!r}{whose} is ignored: a retry uses the original parameters of the run; "
-        f"fork it to change one"
-    )
+    why = "a retry uses the original parameters of the run; fork it to change one"
+    return f"parameter {name!r}{whose} is ignored: {why}"
 
 
 _NAMED = 5
@@ -326,15 +318,11 @@ _NAMED = 5
 
 
 def _waits(left: Start | Damaged) -> str:
+    what = f"attempt {left.attempt} at {left.path}"
     if isinstance(left, Damaged):
-        return (
-            f"attempt {left.attempt} at {left.path} began and its record is damaged: "
-            f"--takeover all gives it up"
-        )
-    return (
-        f"attempt {left.attempt} at {left.path} is in progress: {left.by}, since {left.time}; "
-        f"if that is dead, --takeover all runs it again"
-    )
+        return f"{what} began and its record is damaged: --takeover all gives it up"
+    who = f"{left.by}, since {left.time}"
+    return f"{what} is in progress: {who}; if that is dead, --takeover all runs it again"
 
 
 @contextmanager
@@ -361,7 +349,7 @@ def _work(
     pool: Pool,
     options: _Options,
     planner: Planner | None = None,
-    chosen: Callable[[str], bool] = _everything,
+    chosen: Callable[[str], bool] | None = None,
     warnings: Sequence[str] = (),
 ) -> Result:
     number: int | None = None

@@ -16,7 +16,6 @@ from runstore.dag import Dag, Task, walk
 from runstore.errors import (
     DagError,
     InputError,
-    ParameterError,
     PipelineError,
     ValueNotJsonError,
 )
@@ -27,6 +26,7 @@ from runstore.plan import Action, Plan, following
 from runstore.plan.digests import value_digest
 from runstore.records import Secret
 from runstore.store import Run
+from runstore.store.access import how_given, secret_missing
 from runstore.store.secrets import refuse_short
 from runstore.store.writer import RecordWriter
 
@@ -80,7 +80,7 @@ def defaults_explained(dag: Dag) -> Iterator[None]:
                 more = ""
                 if looks_like_attempt(known):
                     more = (
-                        f"If it is to be the attempt at work, to save and load files, say so: "
+                        "If it is to be the attempt at work, to save and load files, say so: "
                         f"`{known.name}: runstore.Attempt`"
                     )
                 elif known.default is not known.empty:
@@ -96,8 +96,8 @@ def defaults_explained(dag: Dag) -> Iterator[None]:
 
 
 def lent(run: Run) -> Run:
-    """The run as tasks in threads are given it: what they do to its parameters and secrets, the
-    planner and the caller do not see. (In a worker process they have one of their own.)"""
+    """The run as tasks in threads are given it, with copies of its parameters and secrets, which a
+    task may change."""
     other = copy.copy(run)
     given = {name: copied(value) for name, value in run.record.parameters.items()}
     other.record = msgspec.structs.replace(run.record, parameters=given)
@@ -134,10 +134,7 @@ def secrets_of(
         if name not in values:
             raise InputError(
                 f"the pipeline asks for the secret {name!r}",
-                advice=(
-                    f"give it (secrets={{...}}, or RUNSTORE_SECRET_{name.upper()} for the "
-                    "command line)"
-                ),
+                advice=f"give it {how_given(name)}",
                 parameter=name,
             )
     return values
@@ -162,26 +159,15 @@ def check_secrets(run: Run, given: Mapping[str, Any], left: Iterable[str], dag: 
 
     :param left: template paths.
     """
-    missing = {
-        name
-        for name, value in run.record.parameters.items()
-        if type(value) is Secret and name not in given
-    }
+    secrets = {name for name, v in run.record.parameters.items() if type(v) is Secret}
+    missing = secrets.difference(given)
     if not missing:
         return
     left = set(left)
     for path, node in walk(dag):
         if node.kind == "task" and path in left:
-            for name in node.params:
-                if name in missing:
-                    raise ParameterError(
-                        f"{path} reads the secret {name!r}, which is never stored",
-                        advice=(
-                            f"give it again (secrets={{...}}, or RUNSTORE_SECRET_{name.upper()} "
-                            f"on the command line)"
-                        ),
-                        parameter=name,
-                    )
+            for name in missing.intersection(node.params):
+                raise secret_missing(path, name)
 
 
 def may_run(plan: Plan, dag: Dag) -> set[str]:

@@ -96,9 +96,8 @@ async def _cancel_when(stopping: Callable[[], bool], task: asyncio.Task[Any]) ->
 
 
 def promised(value: object) -> str:
-    """What to write instead of a value that is only the promise of one: a coroutine, a generator,
-    whatever is to be awaited or iterated over. Empty for any other. A coroutine is closed: nobody
-    will await it."""
+    """What to return instead of a coroutine, a generator, or whatever else is to be awaited or
+    iterated over; empty for any other value. A coroutine is closed: nobody will await it."""
     kind = type(value)  # isinstance would ask the value
     if issubclass(kind, Coroutine):
         with suppress(BaseException):

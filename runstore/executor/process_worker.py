@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from runstore.dag import Task, walk
 from runstore.errors import PipelineError, RunNotFoundError, RunstoreError
+from runstore.executor.quarantine import tried
 from runstore.executor.retry_variable import hidden_from_steps
 from runstore.executor.scratch import scratch
 from runstore.executor.shell import Shell, patterns
@@ -74,8 +75,8 @@ class _Job:
 
 
 class Sender:
-    """Makes of ready steps what can be sent to another process, and ends those that are left open
-    there, with what they have printed.
+    """Pickles ready steps for another process, and ends the attempts that are left open there, with
+    what they have printed.
 
     :param here: the processes are of this machine, and each is at one step at a time.
     :raises PipelineError: if the store cannot be used from there.
@@ -134,17 +135,12 @@ class Sender:
         worker recorded it when it was asked to end, or as cancelled."""
         history = self._run.history([step.path for step in steps]) if steps else None
         for step in steps:
-            assert history is not None
-            assert step.work is not None
-            latest = history.latest(step.path)
-            if isinstance(latest, Start | End) and (latest.invocation, latest.attempt) == (
-                self._run.invocation, step.work.number,
-            ):  # fmt: skip
-                if isinstance(latest, Start):
-                    message = f"interrupted{left_files(latest.nonce)}"
-                    yield self.end_for(latest, "cancelled", "Cancelled", message)
-                else:
-                    yield latest
+            latest = tried(step, history, self._run.invocation) if history is not None else None
+            if isinstance(latest, Start):
+                message = f"interrupted{left_files(latest.nonce)}"
+                yield self.end_for(latest, "cancelled", "Cancelled", message)
+            elif latest is not None:
+                yield latest
 
     def _log_file(self, path: str, number: int) -> str | None:
         name = f"{sha256(path.encode()).hexdigest()}.{number}"
@@ -165,8 +161,8 @@ class Sender:
 
 
 def _that_may_be_loaded(work: Work) -> Mapping[str, Any]:
-    """Of the artifacts in sight, which may be very many, those that are of use to a step: few for
-    a command that names what it loads, none for a function that is given no attempt."""
+    """Of the artifacts in sight, which may be very many, those that a step may load: what a command
+    names, none for a function that is given no attempt."""
     task = work.task
     if task._function is not None:
         return work.artifacts() if attempt_parameters(task._function) else {}
@@ -263,8 +259,8 @@ def run_in_process(data: bytes) -> StepResult:
 
 @contextmanager
 def _log_of(job: _Job) -> Iterator[Log]:
-    """The log of a step, and the one place where this process prints, if it does nothing else: its
-    main thread has this step. An executor may as well run it in some thread of some process."""
+    """The log of a step. Where the step is in the main thread of a worker process, all that the
+    process prints goes there."""
     file = job.log
     if file is not None and not os.path.isdir(os.path.dirname(file)):
         file = None  # the sender has ended

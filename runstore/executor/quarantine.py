@@ -10,15 +10,23 @@ from msgspec.structs import replace
 from runstore.errors import RunstoreError
 from runstore.executor.failure import DIED_OR_ANOTHER, how_it_died, what_died
 from runstore.plan import Step
-from runstore.plan.history import Damaged
+from runstore.plan.history import Damaged, History
 from runstore.records import End, Start
 from runstore.store import Run
 from runstore.store.folder import left_files
 
-__all__ = ["Quarantine"]
+__all__ = ["Quarantine", "tried"]
 
 _MAX_DEATHS = 3
 """How many worker processes may die before they begin one step."""
+
+
+def tried(step: Step, history: History, invocation: str | None) -> Start | End | None:
+    """What is recorded of the attempt that an invocation was to make at a step, if it began."""
+    latest = history.latest(step.path)
+    wanted = (invocation, step.work and step.work.number)
+    is_it = isinstance(latest, Start | End) and (latest.invocation, latest.attempt) == wanted
+    return latest if is_it else None  # type: ignore[return-value]
 
 
 class Quarantine:
@@ -65,10 +73,8 @@ class Quarantine:
         for step, code in steps:
             assert step.work is not None
             path, number = step.path, step.work.number
-            latest = history.latest(path)
-            if not isinstance(latest, Start | End) or (latest.invocation, latest.attempt) != (
-                self._run.invocation, number,
-            ):  # fmt: skip
+            latest = tried(step, history, self._run.invocation)
+            if latest is None:
                 self._has_not_begun(step, code)
                 continue
             if isinstance(latest, End):

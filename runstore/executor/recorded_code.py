@@ -1,10 +1,10 @@
 """Whether what the records of a run name may be executed: commands, functions, a pipeline file.
 
-Who names the pipeline has said what runs. Without one there is only the word of the records, and
-whoever can hand in a record can write anything into it: any host, user, number and time. So their
-word is taken where this user, on this machine, gave it; and what others handed in is told from that
-by the invocation that an import or a pull leaves, of a higher number than all that came with it.
-docs/security.md says what that does not cover.
+Without a pipeline that the user named, only the records say what runs, and whoever can hand in a
+record can write any host, user, number and time into it. So what they name is run only where this
+user recorded it on this machine. An import or a pull leaves an invocation of a higher number than
+all that came with it, which tells what others handed in. docs/security.md says what that does not
+cover.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Loop:
         history: History,
         pool: Pool,
         reporter: Reporter,
-        chosen: Callable[[str], bool],
+        chosen: Callable[[str], bool] | None,
     ) -> None:
         self.run = run
         self.planner = planner
@@ -135,7 +135,8 @@ class Loop:
         looked_again = False
         while True:
             self._signals.check()
-            if self._dirty and (not self._queue or self._is_time_to_plan()):
+            waited = time.monotonic() - self._planned
+            if self._dirty and (not self._queue or waited > _PLANNING * self._planning):
                 plan = self._replan()
             self._submit_some()
             if self._futures:
@@ -150,9 +151,6 @@ class Loop:
                 self._dirty = looked_again = True
 
     # -- what is next ----------------------------------------------------------------------------
-
-    def _is_time_to_plan(self) -> bool:
-        return time.monotonic() - self._planned > _PLANNING * self._planning
 
     def _replan(self) -> Plan:
         """Plan, and queue what is ready: what became so just now comes first, since it may be what
@@ -173,7 +171,7 @@ class Loop:
         for step in plan.ready:
             if step.path in taken or step.path in self._refused:
                 continue
-            if self.chosen(step.path):
+            if self.chosen is None or self.chosen(step.path):
                 yield step
             else:
                 self.deselected = True
@@ -291,15 +289,11 @@ class Loop:
             lacks = (step.path, done.error.facts["sha256"])
             self.run.check_there()
             if lacks in self._missing_inputs:
-                self.warn(f"{step.path} cannot run: {done.error}")
-                self._refused.add(step.path)
-                self.stuck = True
+                self._refuse(step, done.error)
             self._missing_inputs.add(lacks)
             self.history.missing.add(lacks[1])
         elif isinstance(done.error, CodecError):
-            self.warn(f"{step.path} cannot run: {done.error}")
-            self._refused.add(step.path)
-            self.stuck = True
+            self._refuse(step, done.error)
         elif done.error is not None:
             if isinstance(done.error, AttemptEndedError):
                 self.ran.append(step.path)
@@ -309,8 +303,13 @@ class Loop:
             self._reread()
         self.reporter.ended(step, done.end, done.error)
 
+    def _refuse(self, step: Step, error: RunstoreError) -> None:
+        self.warn(f"{step.path} cannot run: {error}")
+        self._refused.add(step.path)
+        self.stuck = True
+
     def _reread(self) -> None:
-        """Somebody else writes to this run, or has removed it: see what they did."""
+        """Read the history again: somebody else writes to this run, or has removed it."""
         self.run.check_there()
         missing = self.history.missing
         self.history = self.run.history(dag=self.planner.dag)
@@ -321,8 +320,7 @@ class Loop:
         self.reporter.warned(message)
 
     def pack(self) -> None:
-        """Pack the records for quick reading. They stand on their own: what has come of the run is
-        not to be lost for this."""
+        """Pack the records for quick reading. A failure is a warning: they stand on their own."""
         if self._removed:
             return
         try:
@@ -375,7 +373,7 @@ class Loop:
             except StorageError as error:
                 release(attempt.start.nonce)
                 self.warn(f"attempt {attempt.number} at {attempt.path} was left open: {error}")
-        # Recorded first: whoever waits no longer than this may kill this process, too.
+        # Recorded before the commands have ended: this process may be killed meanwhile.
         self.shell.finish()
 
     def _cancelled(self, end: Any) -> None:
@@ -384,7 +382,7 @@ class Loop:
 
 
 def _let_go(error: BaseException | None) -> None:
-    """Of an attempt that a worker process could not end, since the store failed: whoever resumes in
-    this process may take it over, although the worker lives."""
+    """Of an attempt that a worker process could not end, as its store failed: a retry in this
+    process may take it over, although the worker lives."""
     if isinstance(error, StorageError) and "released" in error.facts:
         release(error.facts["released"])

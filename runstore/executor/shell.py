@@ -85,8 +85,8 @@ class Shell:
 
 
 def _lives(group: int) -> bool:
-    """Whether a process of this group is alive. One that is dead and that nobody has waited for
-    counts as gone: the first process of a container may never wait for those it inherits."""
+    """Whether a process of this group is alive. A zombie counts as gone: the first process of a
+    container may never wait for those it inherits."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -162,9 +162,7 @@ def run_command(
 
 def patterns(config: Mapping[str, Any], key: str) -> list[str]:
     """What a command is to have loaded, or saved."""
-    value = config.get(key)
-    if value is None:
-        return []
+    value = config.get(key) or []
     return [value] if isinstance(value, str) else [str(pattern) for pattern in value]
 
 

@@ -51,10 +51,7 @@ class _Nowhere(io.TextIOBase):
 
 
 class _Router(io.TextIOBase):
-    """A stdout that writes where the task at work in this thread wants it, else where it was.
-
-    Whatever it is asked is answered by the stream that it would write to at that moment.
-    """
+    """A stdout that writes to the log of the task in this thread, else where it wrote before."""
 
     def __init__(self, name: str, original: Any) -> None:
         self.original = original
@@ -180,9 +177,8 @@ class _Bytes(io.BufferedIOBase):
 
 @contextmanager
 def routed() -> Iterator[None]:
-    """While this lasts, ``sys.stdout`` and ``sys.stderr`` know the threads of tasks apart; so do
-    the handlers of :mod:`logging` that were given one of them before. Afterwards they are as they
-    were, whatever a task put in their place."""
+    """While this lasts, ``sys.stdout`` and ``sys.stderr``, and the handlers of :mod:`logging` that
+    have one of them, tell the threads of tasks apart. Then they are as they were before."""
     global _users  # noqa: PLW0603 - two executors in one process share the routers
     with _lock:
         _users += 1
@@ -217,8 +213,8 @@ def _hand_over(old: Any, new: Any) -> None:
 
 @contextmanager
 def captured(log: Log) -> Iterator[None]:
-    """What this thread prints inside :func:`routed` goes to a log. A stream of its own that it
-    leaves as ``sys.stdout`` is taken away, once nobody is at work who may have put it there."""
+    """What this thread prints inside :func:`routed` goes to a log. A stream that a task leaves as
+    ``sys.stdout`` is removed, once no task is at work that may have put it there."""
     token = _current.set(log)
     with _lock:
         _found[log] = {name: getattr(sys, name, None) for name in _routers}
@@ -273,8 +269,7 @@ def _copy(number: int) -> int | None:
 
 
 def flush() -> None:
-    """Hand on what is held back in the streams, which may be of a task's own making. One that it
-    closed, took away or made unfit is replaced: the process prints besides."""
+    """Flush the streams. One that a task closed, removed or broke is replaced."""
     for name in ("stdout", "stderr"):
         try:
             getattr(sys, name).flush()

@@ -109,8 +109,7 @@ class Log(io.BufferedIOBase):
             return len(self._memory) if self._fd is None else os.fstat(self._fd).st_size
 
     def tail(self, access: RunAccess, size: int, *, after: int = 0) -> bytes:
-        """The last bytes, so many at most, of what stands behind the first ``after``, with ``***``
-        for every secret value. Of one that begins before them nothing is shown."""
+        """At most ``size`` of the last bytes behind the first ``after``, secrets masked."""
         hidden = _hidden(access)
         with self._lock:
             begin = max(after, self.size() - size)
@@ -147,7 +146,7 @@ class Log(io.BufferedIOBase):
                 return None
             # A copy: a blob is read twice, and must be the same both times.
             with tempfile.SpooledTemporaryFile(max_size=_CHUNK_BYTES) as copy:
-                for piece in _masked(access, self._pieces()):
+                for piece in mask_pieces(self._pieces(), _hidden(access), MASK.encode()):
                     copy.write(piece)
                 copy.seek(0)
                 return access.blobs.put_file(copy)  # type: ignore[arg-type]  # it is no BinaryIO
@@ -198,9 +197,8 @@ class Log(io.BufferedIOBase):
 
 
 _parked: list[int] = []
-"""Descriptors that tasks were given, to be given to others. A task that ended may have one still,
-as `faulthandler.enable()` does: it leads to another log or to nowhere, and never to a file of the
-store that happens to get the same number."""
+"""Descriptors that tasks were given, to be given to others. A task may keep one for longer than it
+lasts, as `faulthandler.enable()` does; its number must never become that of a file of the store."""
 _parking = threading.Lock()
 
 
@@ -251,11 +249,6 @@ def lost(access: RunAccess, error: OSError) -> Blob:
     """
     text = access.mask(f"runstore: the output could not be kept: {error}\n")
     return access.blobs.put(text.encode("utf-8", "replace"))
-
-
-def _masked(access: RunAccess, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """What is printed, masked as bytes: it need not be text."""
-    return mask_pieces(pieces, _hidden(access), MASK.encode())
 
 
 def _hidden(access: RunAccess) -> list[bytes]:

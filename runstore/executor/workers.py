@@ -29,8 +29,8 @@ __all__ = ["WorkerDiedError", "Workers", "exit_code"]
 
 _T = TypeVar("_T")
 _POLL_SECONDS = 0.2
-"""How often it is asked whether a worker lives that says nothing: its end of the pipe may be held
-open by a process that it started."""
+"""How often a silent worker is asked whether it lives: a process that it started may hold the pipe
+open."""
 _REAP_SECONDS = 2.0
 _OF_A_TERMINAL = (signal.SIGINT, signal.SIGHUP)
 """Ctrl-C, and a terminal that is closed, reach every process of it."""
@@ -231,11 +231,8 @@ class Workers(Executor):
         try:
             value, error, trace = pickle.loads(message)
         except Exception as unread:  # noqa: BLE001 - it goes to whoever waits for it
-            value, error, trace = (
-                None,
-                RunstoreError(f"what a worker sent is unreadable: {unread}"),
-                "",
-            )
+            problem = f"what a worker sent is unreadable: {unread}"
+            value, error, trace = None, RunstoreError(problem), ""
         if error is None:
             future.set_result(value)
         else:
@@ -289,8 +286,8 @@ def exit_code(process: BaseProcess) -> int | None:
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """What is started inside begins with these signals blocked: one that is still importing would
-    print a traceback, or be gone before the parent can end what it was to do."""
+    """Processes started inside begin with these signals blocked: a worker that is still importing
+    would print a traceback, or be gone before the parent can end its attempt."""
     resource_tracker.ensure_running()  # it would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_A_TERMINAL)
     try:

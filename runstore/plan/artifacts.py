@@ -10,13 +10,11 @@ from __future__ import annotations
 import re
 from bisect import insort
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runstore.paths import segment_end
+from runstore.plan.graph import Graph, Vertex
 from runstore.plan.state import DONE, Frame, Saved, Scope, State
-
-if TYPE_CHECKING:
-    from runstore.plan.graph import Graph, Vertex
 
 __all__ = ["AMBIGUOUS", "Index", "Sight", "find", "hand_on"]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runstore.canonical import digest, dumps
 from runstore.paths import escape
 from runstore.plan.artifacts import hand_on
 from runstore.plan.context import Context, append_steps, omit_inside
 from runstore.plan.digests import composite_result, ends_digest, shown
+from runstore.plan.graph import Graph, Vertex
 from runstore.plan.state import (
     DONE,
     FAILED,
@@ -24,9 +25,6 @@ from runstore.plan.state import (
 )
 from runstore.plan.steps import Action, Reason, Step
 from runstore.records import Blob, Secret
-
-if TYPE_CHECKING:
-    from runstore.plan.graph import Graph, Vertex
 
 __all__ = ["Composites", "exports"]
 

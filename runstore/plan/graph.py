@@ -4,14 +4,9 @@ consume, and what the root nodes of each body follow outside of it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from runstore.dag import Dag
+from runstore.dag import AnyNode, Dag
 from runstore.paths import escape
 from runstore.plan.ancestry import Ancestry
-
-if TYPE_CHECKING:
-    from runstore.dag import AnyNode
 
 __all__ = ["Graph", "Vertex", "prepare"]
 

@@ -4,14 +4,11 @@ into, with every failure taken as settled."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from runstore.plan.context import Context, is_torn_start
+from runstore.plan.graph import Graph, Vertex
 from runstore.plan.state import DONE, FAILED, PENDING, State
 from runstore.records import End, Start
-
-if TYPE_CHECKING:
-    from runstore.plan.graph import Graph, Vertex
 
 __all__ = ["Handlers"]
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runstore.plan.digests import value_digest
+from runstore.plan.graph import Graph, Vertex
 from runstore.plan.steps import Action, Step
 from runstore.records import Blob, End
-
-if TYPE_CHECKING:
-    from runstore.plan.graph import Graph, Vertex
 
 __all__ = [
     "DONE", "FAILED", "NOT_TAKEN", "PENDING", "UPSTREAM_FAILED", "Frame", "Saved", "Scope", "State",

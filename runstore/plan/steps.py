@@ -6,17 +6,15 @@ import enum
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from runstore.copies import copied
+from runstore.dag import Task
 from runstore.plan.history import Attempt, Damaged
 from runstore.records import Blob, Consumed, End, Loaded, Start
-
-if TYPE_CHECKING:
-    from runstore.dag import Task
 
 __all__ = [
     "BY_VALUE", "Action", "Evidence", "Plan", "Reason", "Step", "Values", "Work", "not_loaded",

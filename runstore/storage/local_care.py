@@ -7,13 +7,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from runstore.errors import StorageError
 from runstore.storage.base import check_key, is_segment
+from runstore.storage.client import Info
 from runstore.storage.fsync import flush_folder
 from runstore.storage.unfinished import TEMP, abandoned
-
-if TYPE_CHECKING:
-    from runstore.errors import StorageError
-    from runstore.storage.client import Info
 
 __all__ = ["LocalCare"]
 

@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runstore.errors import StorageError
 from runstore.storage.base import check_prefix
-from runstore.storage.client import Answer
-
-if TYPE_CHECKING:
-    from runstore.storage.client import Engine
+from runstore.storage.client import Answer, Engine
 
 __all__ = ["RemoteCare"]
 

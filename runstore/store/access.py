@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runstore.copies import copied
 from runstore.errors import DamagedError, KeyMissingError, ParameterError, RunRemovedError
 from runstore.records import End, Secret, keys
 from runstore.records.codec import parse_attempt
 from runstore.records.framing import stated_digest
+from runstore.storage import Storage
 from runstore.storage.capabilities import Dated
 from runstore.store.blobs import Blobs
 from runstore.store.secrets import mask, refuse_short
 
-if TYPE_CHECKING:
-    from runstore.storage import Storage
-
-__all__ = ["RunAccess"]
+__all__ = ["RunAccess", "how_given", "secret_missing"]
 
 _NOT_KEPT = "what it did is not kept: stop; `runstore run` starts a new one"
+
+
+def how_given(name: str) -> str:
+    """How a secret is given, for advice."""
+    return f"(secrets={{...}}, or RUNSTORE_SECRET_{name.upper()} for the command line)"
+
+
+def secret_missing(reader: str, name: str) -> ParameterError:
+    """The error to raise for a secret that a retry was not given again."""
+    return ParameterError(
+        f"{reader} reads the secret {name!r}, which is never stored",
+        advice=f"give it again {how_given(name)}",
+        parameter=name,
+    )
 
 
 class RunAccess:
@@ -84,12 +96,7 @@ class RunAccess:
         for name, value in values.items():
             if type(value) is Secret:
                 if value.name not in self.secrets:
-                    raise ParameterError(
-                        f"{reader} reads the secret {value.name!r}, which is never stored",
-                        advice="give it again (secrets={...}, or "
-                        f"RUNSTORE_SECRET_{value.name.upper()})",
-                        parameter=value.name,
-                    )
+                    raise secret_missing(reader, value.name)
                 out[name] = copied(self.secrets[value.name])
             else:
                 out[name] = self.blobs.load(value, f"{name!r}, which {reader} reads,")

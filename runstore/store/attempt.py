@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from runstore.errors import (
     AttemptEndedError,
@@ -24,10 +24,8 @@ from runstore.store.ids import now
 from runstore.store.secrets import refuse_names, refuse_secrets
 from runstore.store.token import to_token
 from runstore.store.validation import check_names, clean, described, measured, plain
-
-if TYPE_CHECKING:
-    from runstore.store.view import RunReader
-    from runstore.store.writer import RecordWriter
+from runstore.store.view import RunReader
+from runstore.store.writer import RecordWriter
 
 __all__ = ["Attempt"]
 

@@ -137,7 +137,7 @@ class Blobs:
             if value.codec is not None:
                 key = self.key(value.sha256)
                 raise CodecError(
-                    f"{what} is in the codec {value.codec!r:.80}, which this runstore does not know",
+                    f"{what} is in the unknown codec {value.codec!r:.80}",
                     advice="upgrade runstore, or make the value again with one that is JSON (its "
                     f"bytes are blob {key})",
                     key=key,

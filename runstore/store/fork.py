@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runstore.dag import Dag
 from runstore.dag.structure import Change, changed, comparable, diff, digest
@@ -20,18 +20,15 @@ from runstore.plan.history import History
 from runstore.records import Blob, End, RunRecord, Secret, key_of, keys
 from runstore.records.codec import parse_attempt
 from runstore.records.framing import parse_pack, stated_digest, to_pack
-from runstore.storage import read_all
+from runstore.storage import Storage, read_all
 from runstore.store.blobs import Blobs
 from runstore.store.ids import new_nonce, now
 from runstore.store.marker import make_marker
+from runstore.store.run import Run
 from runstore.store.run_record import create_record, is_taken, taken
 from runstore.store.secrets import refuse_short
 from runstore.store.storable import check_values, storable
 from runstore.store.view import NOT_WHOLE, RunReader
-
-if TYPE_CHECKING:
-    from runstore.storage import Storage
-    from runstore.store.run import Run
 
 __all__ = ["adoptable", "compare", "fork_run", "read_raw"]
 

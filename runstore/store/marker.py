@@ -28,8 +28,8 @@ def read_marker(storage: Storage) -> Marker | None:
 
 
 def heed_marker(storage: Storage) -> Marker | None:
-    """:func:`read_marker`; if it promises a single writer, the storage looks before each create from
-    now on. For who creates or resumes runs. Raises as :func:`read_marker`."""
+    """:func:`read_marker`, for who creates or resumes runs: if it promises a single writer, the
+    storage looks before each create from now on."""
     marker = read_marker(storage)
     if marker is not None and marker.single_writer:
         assume_single_writer(storage)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from runstore.dag import Dag
 from runstore.errors import (
@@ -19,18 +19,15 @@ from runstore.plan import Action, Step, Work
 from runstore.plan.history import Damaged, History
 from runstore.records import MAX_COUNT, Consumed, Invocation, RunRecord, Start, keys
 from runstore.records.codec import parse
+from runstore.storage import Storage
 from runstore.store.attempt import Attempt
 from runstore.store.ids import new_invocation_id, now
 from runstore.store.load import last_invocation
 from runstore.store.process import current_process
 from runstore.store.takeover import Takeover, take_over
 from runstore.store.token import read_token
-from runstore.store.validation import clean
 from runstore.store.view import RunReader
 from runstore.store.writer import RecordWriter
-
-if TYPE_CHECKING:
-    from runstore.storage import Storage
 
 __all__ = ["Run"]
 
@@ -98,8 +95,8 @@ class Run(RunReader):
             )
         invocation = Invocation(
             self.run_id, new_invocation_id(forces=bool(force)), mode, now(), current_process(),
-            tuple(self.mask(clean(word)) for word in command), code, dict(force or {}),
-            tuple(ignored),
+            tuple(self.mask(word.encode("utf-8", "replace").decode()) for word in command),
+            code, dict(force or {}), tuple(ignored),
             None if dag is None else digest(dag), None if dag is None else dag.to_json(),
             source=source, number=number + 1, run_nonce=self.record.nonce,
         )  # fmt: skip
@@ -130,8 +127,8 @@ class Run(RunReader):
                 advice="begin it before the processes that join it",
                 run_id=self.run_id,
             ) from None
-        found = type(record) is Invocation and (record.run_nonce, record.id)
-        if found != (self.record.nonce, invocation):
+        own = (self.record.nonce, invocation)
+        if type(record) is not Invocation or (record.run_nonce, record.id) != own:
             raise RecordDamagedError(f"{key} is not invocation {invocation!r} of it", key=key)
         self._working = None if record.dag is None else Dag.from_json(record.dag, unknown="ignore")
         self.invocation = record.id

@@ -84,8 +84,8 @@ def presume_lost(
 ) -> list[Start | Damaged]:
     """What :func:`take_over` would do now, in ``history`` alone: nothing is written.
 
-    For saying what a retry would find. The ends that ``history`` learns of are in no store, and have
-    no digest.
+    For saying what a retry would find. The ends that ``history`` learns of are in no store, and
+    have no digest.
 
     :raises InputError: for a ``takeover`` that is none.
     """

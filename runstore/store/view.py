@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runstore.dag import Dag
 from runstore.errors import (
@@ -20,12 +20,10 @@ from runstore.plan.history import Attempt as Known
 from runstore.plan.history import Damaged, History
 from runstore.records import Blob, RunRecord, Start, keys
 from runstore.records.framing import log_in_pack, parse_pack
+from runstore.storage import Storage
 from runstore.store.access import RunAccess
 from runstore.store.load import read_history, read_invocations
 from runstore.store.needs import needed_prefixes
-
-if TYPE_CHECKING:
-    from runstore.storage import Storage
 
 __all__ = ["NOT_WHOLE", "RunReader"]
 

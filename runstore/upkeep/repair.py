@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from runstore.errors import PathError, RecordDamagedError
-from runstore.plan.history import Damaged
+from runstore.plan.history import Attempt, Damaged, History
 from runstore.records import Blob, End, Start, key_of, keys
 from runstore.records.framing import stated_digest, unframe
+from runstore.store import Run
 from runstore.store.ids import may_force
 from runstore.store.judge import readable
-
-if TYPE_CHECKING:
-    from runstore.plan.history import Attempt, History
-    from runstore.store import Run
 
 __all__ = ["WITHOUT_A_RUN", "Advice", "RepairAdvice"]
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+from runstore.dag import Dag
 from runstore.errors import RecordDamagedError, StorageError
 from runstore.plan.history import Damaged, History
 from runstore.records import End, RunRecord, keys
+from runstore.storage import Storage
 from runstore.store import Run
 from runstore.store.judge import readable
-
-if TYPE_CHECKING:
-    from runstore.dag import Dag
-    from runstore.storage import Storage
 
 __all__ = ["Salvaged"]
 

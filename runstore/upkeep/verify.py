@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from runstore.errors import BlobMissingError, DamagedError, KeyMissingError, StorageError
 from runstore.records import Blob, End, Invocation, Marker, RunRecord, Start, key_of, keys
@@ -11,9 +11,7 @@ from runstore.records.codec import parse, parse_attempt
 from runstore.records.framing import log_in_pack
 from runstore.store.blobs import Blobs
 from runstore.store.judge import Ended, is_of, read_pack
-
-if TYPE_CHECKING:
-    from runstore.store.view import RunReader
+from runstore.store.view import RunReader
 
 __all__ = ["Checked", "named_blobs", "verify"]
 

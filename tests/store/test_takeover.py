@@ -26,7 +26,7 @@ DAG = Dag([Task(name="a")])
 def test_a_writer_is_not_dead_because_proc_cannot_be_read(monkeypatch, code):
     me = holder.current_process()
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    other = replace(me, pid=process.pid, pid_start=holder._started(process.pid))
+    other = replace(me, pid=process.pid, pid_start=holder._stat(process.pid)[1])
     real = builtins.open
 
     def unreadable(path, *args, **kwargs):
@@ -58,7 +58,7 @@ def test_a_writer_of_another_user_is_not_dead(monkeypatch):
 def test_a_zombie_is_dead():
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     zombie = replace(
-        holder.current_process(), pid=process.pid, pid_start=holder._started(process.pid)
+        holder.current_process(), pid=process.pid, pid_start=holder._stat(process.pid)[1]
     )
     process.stdin.close()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
