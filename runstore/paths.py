@@ -211,11 +211,6 @@ class NodePath:
         return self.segments[-1].name
 
     @property
-    def parent(self) -> NodePath | None:
-        """The path one segment shorter, of the composite this stands in; None at the top."""
-        return NodePath(self.segments[:-1]) if len(self.segments) > 1 else None
-
-    @property
     def template(self) -> str:
         """As the function ``template`` of the text."""
         return template(str(self))

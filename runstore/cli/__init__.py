@@ -99,13 +99,9 @@ def _debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 
 debug = click.option(
-    "--debug",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_debug,
+    "--debug", is_flag=True, is_eager=True, expose_value=False, callback=_debug,
     help="Show tracebacks.",
-)
+)  # fmt: skip
 
 
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

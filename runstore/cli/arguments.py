@@ -40,7 +40,7 @@ def _checked(store: Store) -> Store:
     if os.path.isfile(store.url) and not is_exported(store.url):
         raise StoreNotFoundError(
             f"{store.url} is a file, and a store is a folder or a URL",
-            advice=("name one with --store (an exported run is a file whose name ends in .json)"),
+            advice="name one with --store (an exported run is a file whose name ends in .json)",
             url=store.url,
         )
     if store.marker() is None and not any(store.storage.list("runs/", shallow=True)):

@@ -253,7 +253,7 @@ def _from_file(path: str) -> dict[str, Any]:
     except OSError as error:
         raise InputError(
             f"parameters file {path!r} cannot be read: {error.strerror}",
-            advice=("name one that can with --params-file, or give each with --param NAME=VALUE"),
+            advice="name one that can with --params-file, or give each with --param NAME=VALUE",
         ) from error
     if not path.endswith((".json", ".yaml", ".yml")):
         raise InputError(

@@ -8,7 +8,7 @@ so whoever holds a :class:`Dag` holds one that can be planned.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
@@ -184,8 +184,6 @@ class Dag(_Model):
     nodes: tuple[Annotated[AnyNode, Field(discriminator="kind")], ...] = ()
     _wiring: Wiring = PrivateAttr()
 
-    EMPTY: ClassVar[Dag]
-
     def __init__(self, nodes: Iterable[Any] = (), /, **data: Any) -> None:
         super().__init__(**{"nodes": tuple(nodes), **data})
 
@@ -232,7 +230,6 @@ class Dag(_Model):
 
 for _class in (Map, Conditional, Parallel, Loop):
     _class.model_rebuild()
-Dag.EMPTY = Dag()
 
 
 def walk(dag: Dag) -> Iterator[tuple[str, AnyNode]]:

@@ -145,9 +145,7 @@ class Pipeline:
     @property
     def folder(self) -> str:
         """Where the file is; the current folder for a pipeline without one."""
-        return (
-            os.path.dirname(os.path.abspath(_split(self.source)[0])) if self.source else os.getcwd()
-        )
+        return os.path.dirname(os.path.abspath(_split(self.source or "?")[0]))
 
 
 def load_pipeline(source: str) -> Pipeline:
@@ -207,13 +205,12 @@ def _from_python(path: str, name: str, source: str, digest: str) -> Pipeline:
         if isinstance(error, DagError):
             raise
         said = error.msg if isinstance(error, SyntaxError) else error
+        advice = "correct that; --debug shows the traceback"
+        if isinstance(error, ModuleNotFoundError):
+            advice = "install it for this Python, or put it beside the file"
+        where = _where(error, full)
         raise PipelineError(
-            f"{path} does not import: {_where(error, full)}{type(error).__name__}: {said}; "
-            + (
-                "install it for this Python, or put it beside the file"
-                if isinstance(error, ModuleNotFoundError)
-                else "correct that; --debug shows the traceback"
-            )
+            f"{path} does not import: {where}{type(error).__name__}: {said}", advice=advice
         ) from error
     found = {
         key: value
@@ -231,11 +228,10 @@ def _from_python(path: str, name: str, source: str, digest: str) -> Pipeline:
     elif "pipeline" in found:
         chosen = found["pipeline"]
     elif found:
+        example = f"{path}:{next(iter(found))}"
         raise PipelineError(
             f"{path} has several pipelines",
-            advice=(
-                f"say which, {path}:{next(iter(found))} for example (it has {', '.join(found)})"
-            ),
+            advice=f"say which, {example} for example (it has {', '.join(found)})",
         )
     else:
         raise PipelineError(
@@ -243,32 +239,28 @@ def _from_python(path: str, name: str, source: str, digest: str) -> Pipeline:
         )
     if isinstance(chosen, Pipeline):
         return Pipeline(chosen.dag, chosen.parameters, chosen.secrets, source, digest)
-    parameters = getattr(module, "parameters", {})
-    secrets = getattr(module, "secrets", ())
-    if not isinstance(parameters, Mapping):
-        parameters = {}
-    if not isinstance(secrets, list | tuple):
-        secrets = ()
-    return Pipeline(chosen, dict(parameters), tuple(secrets), source, digest)
+    parameters = getattr(module, "parameters", None)
+    secrets = getattr(module, "secrets", None)
+    return Pipeline(
+        chosen,
+        dict(parameters) if isinstance(parameters, Mapping) else {},
+        tuple(secrets) if isinstance(secrets, list | tuple) else (),
+        source,
+        digest,
+    )
 
 
 def _module_name(path: str) -> str:
-    """The name a pipeline file is imported under: its own, unless that means something else. A
-    pipeline called json.py must not become everybody's json, nor a package's __main__.py the main
-    module, by which functions of the program that runs are found."""
+    """The name a pipeline file is imported under: its own, unless another module has it. A pipeline
+    called json.py must not become everybody's json, nor a __main__.py the main module."""
     name = os.path.splitext(os.path.basename(path))[0]
-    if name in ("__main__", "__mp_main__"):
-        return _name_apart(name, path)
-    try:
-        other = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        other = None
-    if other is None or other.origin == path:
-        return name
-    return _name_apart(name, path)
-
-
-def _name_apart(name: str, path: str) -> str:
+    if name not in ("__main__", "__mp_main__"):
+        try:
+            other = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            other = None
+        if other is None or other.origin == path:
+            return name
     return f"{name}_{sha256(path.encode()).hexdigest()[:8]}"
 
 

@@ -112,7 +112,9 @@ class _Reader:
         for name in given:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
-                meant = f": did you mean {near[0]!r}?" if near else _may_have(known)
+                meant = (
+                    f": did you mean {near[0]!r}?" if near else f"; it may have {', '.join(known)}"
+                )
                 self._refuse(given, f"{what} {name!r}{meant}", name)
 
     def _desugar(self, top: dict[str, Any]) -> None:
@@ -209,7 +211,3 @@ class _Reader:
                 self._refuse(env, f"{at}: {name!r} can be no variable's name", name)
             if isinstance(value, str) and "\0" in value:
                 self._refuse(env, f"{at}: {name!r} has a NUL, which no variable can have", name)
-
-
-def _may_have(known: Sequence[str]) -> str:
-    return f"; it may have {', '.join(known)}"

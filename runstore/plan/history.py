@@ -10,6 +10,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -93,12 +94,10 @@ class History:
             self.damaged.append(record)
             if record.path is None or not record.attempt:
                 if record.node_key and record.attempt:
-                    worse = self._nameless.get(record.node_key)
-                    if worse is None or (worse.attempt, worse.kind == "end") < (
-                        record.attempt,
-                        record.kind == "end",
-                    ):
-                        self._nameless[record.node_key] = record
+                    known_so_far = self._nameless.get(record.node_key, record)
+                    self._nameless[record.node_key] = max(
+                        known_so_far, record, key=lambda each: (each.attempt, each.kind == "end")
+                    )
                 return
         path = record.path
         assert path is not None
@@ -111,7 +110,7 @@ class History:
         if known[-1].attempt < number:
             known.append(record)
             return
-        at = bisect_left(known, number, key=_number)
+        at = bisect_left(known, number, key=attrgetter("attempt"))
         if known[at].attempt != number:
             known.insert(at, record)
         elif _weight(record) > _weight(known[at]):
@@ -128,9 +127,10 @@ class History:
         contradict each other neither counts."""
         assert damaged.path is not None
         known = self.attempts.get(damaged.path, [])
-        self.attempts[damaged.path] = [a for a in known if a.attempt != damaged.attempt]
-        if not self.attempts[damaged.path]:
-            del self.attempts[damaged.path]
+        others = [a for a in known if a.attempt != damaged.attempt]
+        self.attempts.pop(damaged.path, None)
+        if others:
+            self.attempts[damaged.path] = others
         self.add(damaged)
 
     def remove(self, invocation: Invocation) -> None:
@@ -228,10 +228,6 @@ class History:
                         forces[path] = number
             self._forces = MappingProxyType(forces)
         return self._forces
-
-
-def _number(record: Attempt) -> int:
-    return record.attempt
 
 
 def _weight(record: Attempt) -> int:

@@ -101,7 +101,7 @@ class _Selection:
             bases = [p for p in (*known, *templates) if _any(glob, p)]
             bases += [p for p in known if _any(glob, template(p))]
             self._globs.append(glob)
-        if not bases and self._future and _is_path(text) and template(text) in templates:
+        if not bases and self._future and _segment(text) and template(text) in templates:
             self._exact.add(text)
             bases = [text]
         if not bases:
@@ -181,14 +181,6 @@ def _any(glob: Callable[[str], object], path: str) -> bool:
             return True
         prefix += part + "/"
     return False
-
-
-def _is_path(text: str) -> bool:
-    try:
-        NodePath.parse(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _hits(texts: set[str], known: set[str], templates: list[str]) -> dict[str, list[str]]:

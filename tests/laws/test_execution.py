@@ -102,7 +102,7 @@ def above(dag: Dag, path: str) -> set[str]:
         node = graph.nodes[graph.wiring.index[name]]
         if node.kind == "loop":
             found.add(at + name)
-        graph = node.bodies.get(branch.replace("%2F", "/"), Dag.EMPTY)
+        graph = node.bodies.get(branch.replace("%2F", "/"), Dag())
         at += part + "/"
     return found
 

@@ -125,7 +125,7 @@ def make(seed: int, size: int) -> Dag:
             return Dag.from_json({"nodes": nodes}).check(PARAMETERS)
         except (DagError, IndexError):
             continue
-    return Dag.EMPTY
+    return Dag()
 
 
 def dags(most: int = 12, least: int = 1) -> st.SearchStrategy[Dag]:

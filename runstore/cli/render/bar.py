@@ -24,14 +24,8 @@ def bar() -> Iterator[Callable[[str, int, int], object] | None]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console(stderr=True),
-        transient=True,
-    )
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    progress = Progress(*columns, TimeElapsedColumn(), console=console(stderr=True), transient=True)
     tasks: dict[str, Any] = {}
     told = 0.0
 

@@ -39,7 +39,7 @@ _COUNTED = (("done", "green"), ("failed", "red"), ("cancelled", "yellow"), ("ski
 class Lines(Silent):
     """One line for each step that ended, on stderr. A reader that went away stops no run.
 
-    Where stdout is a terminal all the same, what reaches it past the lines is made visible.
+    Where stdout is a terminal, what others write to it is made visible (no control characters).
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,9 @@ class Lines(Silent):
         if self._relay is None and terminal is not None:
             stream = os.fdopen(os.dup(terminal), "w", encoding="utf-8", errors="backslashreplace")
             self._relay = _Relay(lambda line: say(line, file=stream), stream)
-        self._say(_head(plan))
+        done = _skipped(plan)
+        before = f": {count(done, 'step')} done before" if done else ""
+        self._say(f"run {plan.run_id}{before}")
 
     def ended(self, step: Step, end: End | None, error: Exception | None) -> None:
         if line := _line(step, end, error, self._marks, self._said):
@@ -75,9 +77,8 @@ class Lines(Silent):
             say(line, file=self._stream)
 
 
-def _head(plan: Plan) -> str:
-    done = sum(1 for step in plan.steps if step.action is Action.SKIP and step.kind == "task")
-    return f"run {plan.run_id}" + (f": {count(done, 'step')} done before" if done else "")
+def _skipped(plan: Plan) -> int:
+    return sum(step.action is Action.SKIP and step.kind == "task" for step in plan.steps)
 
 
 def _line(
@@ -102,8 +103,7 @@ def _line(
 class Display(Silent):
     """Counts, and the steps that are running, kept up to date at the end of the terminal.
 
-    What reaches the terminal past it (a task's subprocess, a thread of a library) is caught and
-    printed above.
+    What a task's subprocess or a thread of a library writes to the terminal is printed above it.
     """
 
     def __init__(self) -> None:
@@ -123,18 +123,12 @@ class Display(Silent):
         from rich.live import Live
 
         self._head = f"run {plan.run_id}"
-        self._counts["skipped"] = sum(
-            1 for step in plan.steps if step.action is Action.SKIP and step.kind == "task"
-        )
+        self._counts["skipped"] = _skipped(plan)
         self._terminal = _Terminal(self._print)
         self._live = Live(
-            self,
-            console=self._terminal.console,
-            refresh_per_second=8,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+            self, console=self._terminal.console, refresh_per_second=8, transient=True,
+            redirect_stdout=False, redirect_stderr=False,
+        )  # fmt: skip
         self._live.start()
         for message in self._early:
             self._print(message, "yellow")

@@ -98,10 +98,8 @@ class _Summary:
             print_error(f"run {self.run_id} failed: {self._ran()}")
             return FAILED
         if status == "stopped":
-            say(
-                f"run {self.run_id} stopped where --only or --until said: {self._ran()}; "
-                f"to go on: {self.retry}"
-            )
+            where = f"stopped where --only or --until said: {self._ran()}"
+            say(f"run {self.run_id} {where}; to go on: {self.retry}")
             return DONE
         self._waiting()
         return REFUSED
@@ -125,8 +123,7 @@ class _Summary:
 
     def _failed(self) -> None:
         failed = self.failed
-        what = f"{count(len(failed), 'step')} failed"
-        print_error(f"run {self.run_id} failed: {what}, {self._ran()}")
+        print_error(f"run {self.run_id} failed: {count(len(failed), 'step')} failed, {self._ran()}")
         for step in failed[:_LISTED]:
             say(f"  {symbols()['failed']} {short(step.path)}: {_why(step)}", err=True)
         if len(failed) > _LISTED:

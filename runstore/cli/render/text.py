@@ -33,11 +33,11 @@ def visible(text: str, keep: str = "") -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return _HIDDEN.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
 
+    def shown(found: re.Match[str]) -> str:
+        return found[0] if found[0] in keep else found[0].encode("unicode_escape").decode()
 
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+    return _HIDDEN.sub(shown, text)
 
 
 def clean(text: str, limit: int = 160, *, keep_lines: bool = False) -> str:
@@ -123,12 +123,12 @@ def shown(value: Any, limit: int = 100) -> str:
 
 def amount(size: int) -> str:
     """Bytes for people: ``312 B``, ``4.2 MB``."""
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    raise AssertionError("unreachable")
+    if size < 1000:
+        return f"{size} B"
+    value, units = size / 1000, ["kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.1f} {units[0]}"
 
 
 def count(number: int, what: str, plural: str = "") -> str:
