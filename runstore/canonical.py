@@ -108,13 +108,13 @@ def exact(value: object) -> bytes:
         return write(value, as_it_is=True)
 
 
-def loads(data: bytes) -> Json:
+def loads(data: bytes, *, safe: bool = False) -> Json:
     """The value of a JSON text (RFC 8259, UTF-8 without a byte order mark), exactly.
 
-    Integers beyond 2**53 stay integers. Raises ``ValueNotJsonError`` for what is not JSON, for an
-    integer of more than ``MAX_DIGITS`` digits, and for what JSON readers disagree about (RFC 7493):
-    duplicate keys, NaN, a number beyond the doubles (``1e400``), lone surrogates, nesting too deep
-    for the stack.
+    Integers beyond 2**53 stay integers; with ``safe`` they are refused, as in I-JSON. Raises
+    ``ValueNotJsonError`` for what is not JSON, for an integer of more than ``MAX_DIGITS`` digits,
+    and for what JSON readers disagree about (RFC 7493): duplicate keys, NaN, a number beyond the
+    doubles (``1e400``), lone surrogates, nesting too deep for the stack.
 
     For users' files and blobs: about twice the time of ``json.loads``.
     """
@@ -123,7 +123,8 @@ def loads(data: bytes) -> Json:
         try:
             # The digits of each integer are counted here only if the process allows more of them.
             few = 0 < sys.get_int_max_str_digits() <= MAX_DIGITS
-            value: Json = _DECODER.decode(text) if few else _counting(text)
+            decode = _SAFE.decode if safe else _DECODER.decode if few else _counting
+            value: Json = decode(text)
         except (json.JSONDecodeError, ValueNotJsonError):
             raise
         except ValueError:  # more digits than this process allows, and perhaps not too many
@@ -226,6 +227,15 @@ _HOOKS: dict[str, Any] = {
     "object_pairs_hook": _object, "parse_float": _float, "parse_constant": _constant,
 }  # fmt: skip
 _DECODER = json.JSONDecoder(**_HOOKS)
+
+
+def _safe(digits: str) -> int:
+    if len(digits) > 17 or abs(number := int(digits)) > 2**53 - 1:
+        raise ValueNotJsonError(f"not I-JSON: the integer {short(digits)} is beyond 2^53 - 1")
+    return number
+
+
+_SAFE = json.JSONDecoder(parse_int=_safe, **_HOOKS)
 
 
 def _counting(text: str) -> Json:

@@ -1,39 +1,10 @@
-"""Every error runstore raises, grouped by what the caller does next.
+"""Every error runstore raises, grouped by what the caller does next:
 
-::
-
-    RunstoreError
-    ├── InputError                  change what you passed; nothing was written
-    │   ├── DagError                (ValueError)   the graph is not one
-    │   ├── PathError               (ValueError)   not a node path, or not a run id
-    │   ├── ValueNotJsonError       (TypeError)    a value JSON cannot hold
-    │   ├── ForceError              (LookupError)  a pattern that matches nothing
-    │   ├── ParameterError          (LookupError)  a parameter nobody gives
-    │   ├── PipelineError           (ValueError)   a pipeline file that cannot be used
-    │   └── ImportRefusedError      (ValueError)   an exported file that is not to be trusted
-    ├── RefusedError                decide: another id, another command, a flag
-    │   ├── RunExistsError          (FileExistsError)
-    │   ├── RunNotFoundError        (FileNotFoundError)
-    │   │   └── RunRemovedError     it was there when this process began: stop
-    │   ├── RunNotFailedError       (RuntimeError)
-    │   ├── DivergedError           (RuntimeError)     two stores hold different attempts
-    │   ├── RecordedCodeError       (PermissionError)  nobody here named what would run
-    │   └── StructureChangedError   (RuntimeError)
-    ├── AttemptError                somebody else was first: read the history again
-    │   ├── AttemptTakenError       (FileExistsError)  the number is claimed
-    │   ├── AttemptEndedError       (RuntimeError)     it has its one end already
-    │   └── AttemptLostError        (AttemptEndedError) it was declared dead: stop
-    ├── DamagedError                restore the object, or run its step again
-    │   ├── RecordDamagedError      (ValueError)
-    │   ├── BlobDamagedError        (ValueError)
-    │   ├── BlobMissingError        (FileNotFoundError)
-    │   ├── FormatVersionError      (ValueError)   written by a newer major version
-    │   └── CodecError              (ValueError)   a value in a codec that is not known here
-    └── StorageError                (OSError)      the storage did not answer as it must
-        ├── StoreNotFoundError      (FileNotFoundError)
-        ├── KeyExistsError          (FileExistsError)   the seam's conflict
-        ├── KeyMissingError         (FileNotFoundError)
-        └── OutcomeUnknownError     (TimeoutError)      a write may or may not have landed
+* :class:`InputError`: change what you passed; nothing was written;
+* :class:`RefusedError`: decide: another id, another command, a flag;
+* :class:`AttemptError`: another writer was first: read the history again;
+* :class:`DamagedError`: restore the object, or run its step again;
+* :class:`StorageError`: the storage did not answer as it must.
 """
 
 from __future__ import annotations

@@ -6,23 +6,23 @@ is checked here, in bounded memory.
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import IO, Any, NamedTuple, NoReturn
+from typing import IO, Any, NamedTuple
 
 import orjson
 
+from runstore.canonical import loads
+from runstore.errors import ValueNotJsonError
 from runstore.records import keys
 
 __all__ = [
     "FORMAT", "PIECE_BYTES", "Entry", "Layout", "LayoutError", "Limits", "Manifest", "head",
-    "head_line", "is_hex", "parse_line", "piece_line", "record_line", "strict_json", "version_of",
+    "head_line", "is_hex", "parse_line", "piece_line", "record_line", "version_of",
 ]  # fmt: skip
 
 FORMAT = "runstore-export/1"
@@ -60,15 +60,11 @@ class Entry(NamedTuple):
         """The key of the object, relative to the run."""
         if self.kind == "record":
             return self.name
-        return keys.PACKS + f"{self.name}.json" if self.kind == "pack" else _blob(self.name)
+        return (keys.pack_key if self.kind == "pack" else keys.blob_key)("", self.name)
 
     def piece(self) -> bytes:
         """The bytes of a piece. Raises ``ValueError`` for what is no base64."""
         return a2b_base64(self.data, strict_mode=True)
-
-
-def _blob(name: str) -> str:
-    return f"{keys.BLOBS}{name[:2]}/{name}"
 
 
 class Manifest:
@@ -103,12 +99,11 @@ is_hex = re.compile(r"[0-9a-f]{64}").fullmatch
 
 
 def head(line: bytes) -> tuple[str, str, str] | None:
-    """Run id, nonce and artifacts of a first line, ``None`` if it is none. ``ValueError`` if not
-    text."""
-    ours = len(line) <= _HEAD_BYTES and line.startswith(_HEAD) and line.endswith(_HEAD_END)
-    if not ours:
+    """Run id, nonce and artifacts of a first line, ``None`` if it is none. ``ValueError`` if it
+    is damaged."""
+    if len(line) > _HEAD_BYTES or not line.startswith(_HEAD) or not line.endswith(_HEAD_END):
         return None
-    found = strict_json(line.removesuffix(_HEAD_END) + b"}")
+    found = _json(line.removesuffix(_HEAD_END) + b"}")
     if list(found) != ["format", "run_id", "run_nonce", "artifacts"]:
         return None
     _, run_id, nonce, artifacts = found.values()
@@ -141,48 +136,15 @@ def piece_line(kind: str, name: str, part: int, piece: bytes) -> bytes:
     return b'{"%s":"%s","part":%d,"base64":"%s"}' % (kind.encode(), name.encode(), part, encoded)
 
 
-def strict_json(data: bytes | str, *, exact: bool = False) -> Any:
-    """JSON without duplicate names, NaN or infinities; with ``exact``, without numbers beyond what
-    I-JSON (RFC 7493) holds, too.
-
-    :raises ValueError: for anything else, nesting beyond some 900 levels included.
-    """
-    numbers: dict[str, Any] = {"parse_int": _safe_int, "parse_float": _finite} if exact else {}
+def _json(data: bytes) -> Any:
     try:
-        return json.loads(
-            data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, **numbers
-        )
-    except RecursionError:
-        raise ValueError("it nests too deep") from None
-
-
-def _safe_int(text: str) -> int:
-    if len(text) > 17 or abs(number := int(text)) > 2**53 - 1:
-        raise ValueError(f"{text[:40]} is no number that JSON holds exactly")
-    return number
-
-
-def _finite(text: str) -> float:
-    if math.isinf(number := float(text)):
-        raise ValueError(f"{text[:40]} is no number that JSON holds")
-    return number
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice[:60]!r} stands twice in one object")
-    return found
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")
+        return loads(data)
+    except ValueNotJsonError as error:
+        raise ValueError(error.problem) from None
 
 
 def parse_line(line: bytes, number: int) -> Entry:
-    """The object in a line, which begins with ``{`` and ends with ``}``. ``ValueError`` if none."""
+    """The object in a line. ``ValueError`` if there is none."""
     if (found := _RECORD.match(line)) and line.endswith(b'"}'):
         with suppress(ValueError):  # if the rest is one string, as we write it
             data = orjson.loads(memoryview(line)[found.end() : -1])
@@ -190,7 +152,7 @@ def parse_line(line: bytes, number: int) -> Entry:
     if (found := _PIECE.match(line)) and line.endswith(b'"}'):
         data = line[found.end() : -2]
         return Entry(found[1].decode(), found[2].decode(), int(found[3]), data, number)
-    raw = strict_json(line)
+    raw = _json(line)
     if type(raw) is dict:
         if type(key := raw.get("key")) is str and type(data := raw.get("data")) is str:
             return Entry("record", key, 0, data.encode(), number)
@@ -253,7 +215,7 @@ class Layout:
 
     def _tail(self, line: bytes) -> None:
         try:
-            raw = strict_json(b'{"objects":[' + line)
+            raw = _json(b'{"objects":[' + line)
             self.count, self.digest = raw["count"], raw["sha256"]
         except (ValueError, KeyError, TypeError):
             raise LayoutError(f"line {self.number} does not close it") from None

@@ -183,9 +183,9 @@ class ExportedStorage:
             run_id, nonce, artifacts = found
             prefix = keys.run_prefix(run_id, nonce)
             own = keys.run_key(run_id)
-        except (ValueError, PathError) as error:
-            if isinstance(error, ImportRefusedError):
-                raise
+        except ImportRefusedError:
+            raise
+        except (PathError, ValueError) as error:
             self._refuse(str(error), 1)
         if artifacts not in ("none", "needed", "all"):
             self._refuse(f"it says {artifacts!r:.40} of its artifacts", 1)

@@ -10,7 +10,7 @@ import asyncio
 import importlib
 import importlib.metadata
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import datetime
@@ -119,46 +119,32 @@ class FsspecEngine:
         found = self._call("info", self._base + key)
         if found["type"] != "file":
             raise FileNotFoundError(key)
-        modified = [
-            found[name] for name in ("LastModified", "last_modified", "mtime") if name in found
-        ]
-        at = next((value for value in modified if isinstance(value, datetime)), None)
+        times = (found.get(name) for name in ("LastModified", "last_modified", "mtime"))
+        at = next((value for value in times if isinstance(value, datetime)), None)
         return Info(found["size"], at, str(found.get("generation") or _tag(found)))
 
     def list(self, prefix: str, *, shallow: bool, after: str) -> Iterator[str]:
-        folder = self._base + prefix.rpartition("/")[0]
-        if shallow:
-            found = self._call("ls", folder.rstrip("/"), detail=True, timeout=_TRANSFER_SECONDS)
-            names = [
-                info["name"].rstrip("/") + ("/" if info["type"] == "directory" else "")
-                for info in found
-            ]
-        elif self._family:
-            names = self._call(
-                "find", self._base.rstrip("/"), prefix=prefix, timeout=_TRANSFER_SECONDS
-            )
-        else:
-            names = self._call("find", folder.rstrip("/"), timeout=_TRANSFER_SECONDS)
-        start = len(self._base)
-        wanted = self._base + prefix
-        for name in names:
-            if name.startswith(wanted):
-                key = name[start:]
-                if is_key(key) or (shallow and is_key(key[:-1])):
-                    yield key
+        if not shallow:
+            yield from (key for key, _ in self.entries(prefix, after=after))
+            return
+        folder = (self._base + prefix.rpartition("/")[0]).rstrip("/")
+        found = self._call("ls", folder, detail=True, timeout=_TRANSFER_SECONDS)
+        for info in found:
+            key = info["name"].rstrip("/")[len(self._base) :]
+            if key.startswith(prefix) and is_key(key):
+                yield key + ("/" if info["type"] == "directory" else "")
 
     def entries(self, prefix: str, *, after: str) -> Iterator[tuple[str, str]]:
-        if not self._family:
-            yield from ((name, "") for name in self.list(prefix, shallow=False, after=after))
-            return
+        # A bucket finds by prefix; any other file system below a folder.
+        folder = self._base if self._family else self._base + prefix.rpartition("/")[0]
+        more = {"prefix": prefix} if self._family else {}
         found = self._call(
-            "find", self._base.rstrip("/"), prefix=prefix, detail=True, timeout=_TRANSFER_SECONDS
+            "find", folder.rstrip("/"), detail=True, timeout=_TRANSFER_SECONDS, **more
         )
-        start = len(self._base)
-        wanted = self._base + prefix
         for name, info in found.items():
-            if name.startswith(wanted) and is_key(name[start:]):
-                yield name[start:], _tag(info)
+            key = name[len(self._base) :]
+            if name.startswith(self._base + prefix) and is_key(key):
+                yield key, _tag(info) if self._family else ""
 
     def remove(self, key: str) -> None:
         self._call("rm_file", self._base + key)
@@ -231,7 +217,6 @@ def _open(address: Address, options: dict[str, Any]) -> tuple[Any, str]:
         )
         return fs, path
     options = {**options, "use_listings_cache": False, "skip_instance_cache": True}
-    connect: Callable[[Any], Any] | None = None
     if address.family == "s3":
         kind = importlib.import_module("s3fs").S3FileSystem
         config = dict(options.get("config_kwargs") or {})
@@ -239,27 +224,19 @@ def _open(address: Address, options: dict[str, Any]) -> tuple[Any, str]:
         config.setdefault("retries", {"total_max_attempts": 1, "mode": "standard"})
         config.setdefault("read_timeout", REQUEST_SECONDS)
         options["config_kwargs"] = config
-        connect = _connect_s3
     elif address.family == "gs":
         kind = _gcsfs_class(options)
-        connect = _connect_gs
     else:
         kind = importlib.import_module("adlfs").AzureBlobFileSystem
     parsed = kind._get_kwargs_from_urls(address.url)
     fs = kind(**{**parsed, **options})
-    if connect is not None:
-        connect(fs)
+    # Connected once, before many threads would each do it.
+    if address.family == "s3":
+        fs.retries = 1
+        fs.connect()
+    elif address.family == "gs":
+        asyncio.run_coroutine_threadsafe(fs._set_session(), fs.loop).result(REQUEST_SECONDS)
     return fs, kind._strip_protocol(address.url)
-
-
-def _connect_s3(fs: Any) -> None:
-    fs.retries = 1
-    # Once, before many threads would each do it.
-    fs.connect()
-
-
-def _connect_gs(fs: Any) -> None:
-    asyncio.run_coroutine_threadsafe(fs._set_session(), fs.loop).result(REQUEST_SECONDS)
 
 
 def _gcsfs_class(options: dict[str, Any]) -> Any:

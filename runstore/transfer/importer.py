@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from typing import Any, NoReturn
 
-from runstore.archive.format import Entry, Limits, is_hex, strict_json
+from runstore.archive.format import Entry, Limits, is_hex
 from runstore.archive.reader import ExportedStorage
+from runstore.canonical import loads
 from runstore.dag import Dag
 from runstore.dag.structure import VERSION, digest
 from runstore.errors import (
@@ -172,7 +173,7 @@ class _Check:
         """A record as a writer writes it: what readers need not look at is checked here."""
         record = parse(framed, key)
         body, _ = unframe(framed, key)
-        strict_json(body, exact=True)
+        loads(body, safe=True)
         if isinstance(record, Marker):
             raise _WrongError("is the marker of a store")
         if isinstance(record, Invocation):
@@ -226,7 +227,7 @@ class _Check:
         pack = read_pack(data, blob.key, self.run)
         if pack.problems:
             raise _WrongError(f"cannot be used ({pack.problems[0]})")
-        head = strict_json(data[BODY : data.index(b',"records":[')] + b"}")
+        head: Any = loads(data[BODY : data.index(b',"records":[')] + b"}")
         if type(head) is not dict or head.get("kind") != "pack":
             raise _WrongError("is no pack")
         paths: set[str] = set()
