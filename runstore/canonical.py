@@ -7,9 +7,8 @@ share their bytes. A float below 1e21 that is a whole number shares its bytes wi
 ``loads`` gives an int for it; ``dumps`` of that gives the same bytes again. An integer has 4,300
 digits at most, whatever limit of its own the process has set (``sys.set_int_max_str_digits``).
 
-Two ways lead to the bytes. orjson is fast, and equal to RFC 8785 for the values that
-``_orjson_is_exact`` and ``_order_may_differ`` let through; the writer (:mod:`runstore.jcs`) is
-exact for every value, has no recursion, and says where a value is that JSON cannot hold.
+orjson writes the values for which it is equal to RFC 8785 (``_orjson_is_exact``,
+``_order_may_differ``); :mod:`runstore.jcs` all others, and says what JSON cannot hold, and where.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator
+from operator import methodcaller
 from typing import Any
 
 import orjson
@@ -30,6 +31,9 @@ _SAFE_INT = 2**53 - 1  # RFC 8785 3.2.2.3 and RFC 7493 2.2: beyond it a double i
 _STR = frozenset({str})
 
 
+_UTF_16 = methodcaller("encode", "utf-16-be", "surrogatepass")
+
+
 class _Frame:
     """An open list or object: what is left to write of it, and how it ends."""
 
@@ -42,7 +46,8 @@ class _Frame:
         if type(value) is list:
             self.items, self.close = iter(enumerate(value)), b"]"
         else:
-            keys = value if as_it_is else sorted(value, key=_utf16)  # RFC 8785 3.2.3
+            # RFC 8785 3.2.3. A lone surrogate is refused where its key is written.
+            keys = value if as_it_is else sorted(value, key=_UTF_16)
             self.items, self.close = ((key, value[key]) for key in keys), b"}"
 
 
@@ -111,11 +116,6 @@ def scalar(value: Any, frames: Iterable[_Frame], as_it_is: bool = False) -> byte
     if value is None:
         return b"null"
     raise _refusal(f"a value of type {type_name(kind)}", frames)
-
-
-def _utf16(key: str) -> bytes:
-    # A lone surrogate is refused where its key is written, which knows its place.
-    return key.encode("utf-16-be", "surrogatepass")
 
 
 def _double(value: float) -> str:

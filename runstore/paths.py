@@ -10,10 +10,9 @@
     name     = 1*character                 with % / [ ] : @ # + * ? and control characters
                                            (C0, DEL, C1) as %XX of their UTF-8 bytes
 
-One path has one text, and one text at most one path: whatever could be written otherwise (``%2f``,
-``%41``, ``[1.0]``, ``#1``, ``@01``) is refused. So texts are compared, sorted and hashed as they
-are. Outside an item, the characters of the grammar are always the grammar's; inside an item they
-may stand in JSON strings, which all functions here know. Everything is linear in the text.
+One path has one text, and one text at most one path: other spellings (``%2f``, ``%41``, ``[1.0]``,
+``#1``, ``@01``) are refused, so texts are compared, sorted and hashed as they are. Inside an item
+the characters of the grammar may stand in JSON strings. Everything is linear in the text.
 """
 
 from __future__ import annotations
@@ -105,7 +104,7 @@ def escape(name: str) -> str:
     """
     if name.isidentifier() or _ESCAPED.search(name) is None:
         return name
-    return _ESCAPED.sub(_percent, name)
+    return _ESCAPED.sub(lambda found: "".join(f"%{b:02X}" for b in found[0].encode()), name)
 
 
 def segments(text: str) -> list[str]:
@@ -288,7 +287,7 @@ def _unescape(text: str, at: int) -> str:
         name = text
     else:
         try:
-            name = _HEX.sub(_unpercent, text)
+            name = _HEX.sub(lambda found: bytes.fromhex(found[0].replace("%", "")).decode(), text)
         except UnicodeDecodeError as error:
             raise _Wrong(at, f"{_show(text)} holds escapes that are not UTF-8") from error
         written = escape(name)
@@ -312,14 +311,6 @@ def _check_item(text: str) -> None:
             f"the item {_show(text)} is not canonical",
             advice=f"write {_show(written.decode('utf-8'))}",
         )
-
-
-def _percent(found: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8"))
-
-
-def _unpercent(found: re.Match[str]) -> str:
-    return bytes.fromhex(found[0].replace("%", "")).decode("utf-8")
 
 
 def _show(text: str) -> str:

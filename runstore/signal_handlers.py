@@ -74,7 +74,5 @@ def _give_back_in_child() -> None:
 
 
 os.register_at_fork(
-    before=_hold_signals,
-    after_in_parent=_let_signals_come,
-    after_in_child=_give_back_in_child,
+    before=_hold_signals, after_in_parent=_let_signals_come, after_in_child=_give_back_in_child
 )

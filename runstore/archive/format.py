@@ -86,8 +86,6 @@ class Manifest:
         return b'],"count":%d,"sha256":"%s"}\n' % (self.count, self.digest().encode())
 
 
-# -- lines ---------------------------------------------------------------------------------------
-
 # Strings are left to the JSON parser: to match one that is long, `re` needs 80 bytes of memory for
 # each of its escapes, or possessive quantifiers, which Python 3.11.2, Debian 12's, gets wrong.
 _HEAD, _HEAD_END = b'{"format":"%s","run_id":"' % FORMAT.encode(), b',"objects":[\n'

@@ -75,8 +75,6 @@ class ExportedStorage:
             ) from error
         self._closed = weakref.finalize(self, os.close, self._fd)
 
-    # -- the three verbs -------------------------------------------------------------------------
-
     def create(self, key: str, data: bytes | BinaryIO, *, repair: bool = False) -> None:
         raise StorageError(
             f"{self.url} is an exported file, which is read-only",
@@ -114,8 +112,6 @@ class ExportedStorage:
             return iter(found)
         at = prefix.rpartition("/")[0] + "/" if "/" in prefix else ""
         return iter({at + "".join(key[len(at) :].partition("/")[:2]) for key in found})
-
-    # -- reading the file ------------------------------------------------------------------------
 
     def _where(self, key: str) -> tuple[int, int, str]:
         check_key(key, self.url)
@@ -164,21 +160,19 @@ class ExportedStorage:
             where=line,
         )
 
-    def _refuse_version(self, version: str) -> None:
-        if version not in ("", FORMAT):
-            raise ImportRefusedError(
-                f"{self.url} is of the format {version!r:.60} and this runstore reads {FORMAT}",
-                advice="upgrade runstore",
-                path=self.url,
-                where=1,
-            )
-
     def _scan(self, file: IO[bytes]) -> None:
         first = file.readline(self._limits.line_bytes)
         try:
             found = head(first)
             if found is None:
-                self._refuse_version(version_of(first))
+                if (version := version_of(first)) not in ("", FORMAT):
+                    raise ImportRefusedError(
+                        f"{self.url} is of the format {version!r:.60}, and this runstore reads "
+                        f"{FORMAT}",
+                        advice="upgrade runstore",
+                        path=self.url,
+                        where=1,
+                    )
                 self._refuse(_NOT_OURS if first else "it is empty", 1)
             run_id, nonce, artifacts = found
             prefix = keys.run_prefix(run_id, nonce)

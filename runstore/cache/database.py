@@ -151,8 +151,6 @@ class Database:
     def fits(self, size: int) -> bool:
         return size <= self._limit // 2
 
-    # -- in a transaction --------------------------------------------------------------------------
-
     def _insert(
         self,
         connection: sqlite3.Connection,
@@ -193,8 +191,6 @@ class Database:
                 break
             _delete(connection, object_id)
             surplus -= freed
-
-    # -- the file ----------------------------------------------------------------------------------
 
     def _write(self, write: Callable[[sqlite3.Connection], None]) -> None:
         def whole(connection: sqlite3.Connection) -> None:

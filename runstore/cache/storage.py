@@ -90,8 +90,6 @@ class CachedStorage:
         assert promised, "what was promised is not taken back"
         assume_single_writer(self.storage)
 
-    # -- the three verbs -------------------------------------------------------------------------
-
     def create(self, key: str, data: bytes | BinaryIO, *, repair: bool = False) -> None:
         self.storage.create(key, data, repair=repair)
 
@@ -156,8 +154,6 @@ class CachedStorage:
         self._kept.close()
         if isinstance(self.storage, Closing):
             self.storage.close()
-
-    # -- the cache -------------------------------------------------------------------------------
 
     def _find(self, key: str, *, ask: bool = False) -> bytes | None:
         name, tag = _content(key), self._tags.get(key, "")

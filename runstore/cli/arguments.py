@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING
 
 from runstore.cli.render.console import say
 from runstore.cli.store_url import StoreLocation, is_exported
-from runstore.errors import (
-    RecordDamagedError,
-    RunNotFoundError,
-    StoreNotFoundError,
-)
+from runstore.errors import RecordDamagedError, RunNotFoundError, StoreNotFoundError
 
 if TYPE_CHECKING:
     from runstore.dag import Dag

@@ -199,9 +199,6 @@ def repeated(options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-# -- what is given -------------------------------------------------------------------------------
-
-
 def parameters(
     params: Iterable[tuple[str, str]], file: str | None, secret: Iterable[str] = ()
 ) -> dict[str, Any]:

@@ -36,7 +36,9 @@ class StoreLocation(NamedTuple):
 
     def at(self, url: str) -> StoreLocation:
         """Another place, with the same options if it is remote."""
-        return self._replace(url=url) if _is_remote(url) else StoreLocation(expand_home(url))
+        scheme, separator, _ = url.partition("://")
+        remote = separator and scheme not in ("file", "memory")
+        return self._replace(url=url) if remote else StoreLocation(expand_home(url))
 
     def open(self, *, cache: bool = True) -> Store:
         """The store. ``cache=False``: what is read must come from there, at any price.
@@ -81,8 +83,3 @@ class StoreLocation(NamedTuple):
         for name, _ in self.options:
             words += ["--storage-option", f"{name}=***"]
         return words + (["--single-writer"] if self.single_writer else [])
-
-
-def _is_remote(url: str) -> bool:
-    scheme, separator, _ = url.partition("://")
-    return bool(separator) and scheme not in ("file", "memory")

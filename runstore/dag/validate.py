@@ -11,11 +11,6 @@ from runstore.errors import DagError
 __all__ = ["check_node", "index_names"]
 
 
-def _fold(name: str) -> str:
-    plain = name.isascii() and name.islower()
-    return name if plain else unicodedata.normalize("NFKC", name).casefold()
-
-
 def _distinct(names: Iterable[str], what: str) -> None:
     seen: dict[str, str] = {}
     for name in names:
@@ -27,7 +22,9 @@ def _distinct(names: Iterable[str], what: str) -> None:
             raise DagError(
                 f"the {what} {name!r} holds half a surrogate pair", nodes=(name,)
             ) from None
-        other = seen.setdefault(_fold(name), name)
+        plain = name.isascii() and name.islower()
+        folded = name if plain else unicodedata.normalize("NFKC", name).casefold()
+        other = seen.setdefault(folded, name)
         if other is not name:
             how = "twice" if other == name else f"and {other!r}, which look alike (NFKC, case)"
             raise DagError(

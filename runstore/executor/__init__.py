@@ -270,9 +270,6 @@ def fork(
         return _work(run, pipeline, history, pool, options, warnings=warnings)
 
 
-# -- the parts they share ------------------------------------------------------------------------
-
-
 def _store(store: Store | str | os.PathLike[str], *, processes: bool = False) -> Store:
     store = store if isinstance(store, Store) else open_store(store)
     if processes and store.url.startswith("memory://"):

@@ -13,12 +13,7 @@ import msgspec
 from runstore.canonical import dumps
 from runstore.copies import copied
 from runstore.dag import Dag, Task, walk
-from runstore.errors import (
-    DagError,
-    InputError,
-    PipelineError,
-    ValueNotJsonError,
-)
+from runstore.errors import DagError, InputError, PipelineError, ValueNotJsonError
 from runstore.paths import template
 from runstore.pipeline import Pipeline, function_of
 from runstore.pipeline.signatures import looks_like_attempt, parameters_of

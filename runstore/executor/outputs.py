@@ -109,9 +109,6 @@ def _in_words(data: bytes, error: ValueNotJsonError) -> str:
     return str(error)
 
 
-# -- from python ---------------------------------------------------------------------------------
-
-
 def with_advice(error: ValueNotJsonError, *outputs: object) -> ValueNotJsonError:
     """An error about values that were returned, with what to return instead. They are asked what
     they are, and may raise anything."""

@@ -5,12 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import (
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-)
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
@@ -45,7 +41,7 @@ class Pool:
         if executor is None and processes:
             self._make = Workers
         elif executor is None:
-            self._make = self._threads
+            self._make = partial(ThreadPoolExecutor, self.workers, "runstore")
         elif not hasattr(executor, "submit"):
             assert callable(executor)
             self._make = executor
@@ -58,9 +54,6 @@ class Pool:
         """Whether what is submitted is pickled. Of an executor nobody knows it is, to be sure."""
         self.here = isinstance(self.executor, Workers | ProcessPoolExecutor)
         """Whether it is run in processes of this machine, one step at a time in each."""
-
-    def _threads(self) -> Executor:
-        return ThreadPoolExecutor(self.workers, thread_name_prefix="runstore")
 
     def prime(self) -> None:
         """See whether worker processes can begin, before anything is written.

@@ -35,10 +35,10 @@ from runstore.executor.step import StepResult, run_step
 from runstore.executor.step_log import Log
 from runstore.pipeline import Pipeline
 from runstore.plan import Plan, Planner, Step
+from runstore.plan.focus import deciding_names
 from runstore.plan.history import History
 from runstore.records import Blob
 from runstore.store import Attempt, Run
-from runstore.store.needs import deciding_names
 from runstore.store.process import release
 
 __all__ = ["Loop"]
@@ -150,8 +150,6 @@ class Loop:
                 self._reread()
                 self._dirty = looked_again = True
 
-    # -- what is next ----------------------------------------------------------------------------
-
     def _replan(self) -> Plan:
         """Plan, and queue what is ready: what became so just now comes first, since it may be what
         most of the run waits for; what was queued stays so, as far as it is to run still."""
@@ -209,8 +207,6 @@ class Loop:
         with self._lock:
             self._open[attempt.path] = (attempt, log)
             return not self.shell.stopping
-
-    # -- what came of it -------------------------------------------------------------------------
 
     def _collect(self) -> bool:
         """Wait for one to be done, and take all that are. Whether there is news."""
@@ -327,8 +323,6 @@ class Loop:
             self.run.writer.pack.write()
         except StorageError as error:
             self.warn(f"the records were not packed for quick reading: {error}")
-
-    # -- the end of it ---------------------------------------------------------------------------
 
     def _drain(self) -> None:
         for future in self._futures:

@@ -281,8 +281,6 @@ def flush() -> None:
                 setattr(sys, name, router)
 
 
-# -- a child that a task forks prints to the same log ----------------------------------------------
-
 _forking = threading.local()
 
 

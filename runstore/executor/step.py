@@ -180,8 +180,6 @@ def _own(end: End) -> End:
     return own
 
 
-# -- how it failed -------------------------------------------------------------------------------
-
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _trace_of = BaseException.__dict__["__traceback__"].__get__
 """Where Python keeps it: a task's exception may have a property of that name."""
@@ -212,17 +210,11 @@ def _left(failure: BaseException) -> str:
     return f"the task called sys.exit({str.__str__(code):.1000})"
 
 
-# -- python --------------------------------------------------------------------------------------
-
-
 def _call(attempt: Attempt, task: Task, shell: Shell) -> tuple[Mapping[str, Any], str]:
     function = function_of(task)
     arguments = dict(attempt.params())
     arguments.update(dict.fromkeys(attempt_parameters(function), attempt))
     return by_name(attempt, task, result_of(function, arguments, lambda: shell.stopping))
-
-
-# -- a process that the task forked ---------------------------------------------------------------
 
 
 def leave_child(process: int, failure: BaseException | None) -> None:

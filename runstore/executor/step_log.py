@@ -43,8 +43,6 @@ class Log(io.BufferedIOBase):
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             self._fd = os.open(file, flags, 0o600)  # what is printed is not masked yet
 
-    # -- written ---------------------------------------------------------------------------------
-
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
         with self._lock:
@@ -102,8 +100,6 @@ class Log(io.BufferedIOBase):
         """Whether nothing that is written from now on is kept."""
         return self._settled
 
-    # -- read ------------------------------------------------------------------------------------
-
     def size(self) -> int:
         with self._lock:
             return len(self._memory) if self._fd is None else os.fstat(self._fd).st_size
@@ -130,8 +126,6 @@ class Log(io.BufferedIOBase):
         while begin < end and (piece := self._piece(begin, min(_CHUNK_BYTES, end - begin))):
             yield piece
             begin += len(piece)
-
-    # -- kept ------------------------------------------------------------------------------------
 
     def kept(self, access: RunAccess) -> Blob | None:
         """Keep what is there, with ``***`` for every secret value; ``None`` if nothing is.

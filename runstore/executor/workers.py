@@ -77,8 +77,6 @@ class Workers(Executor):
         self._news, self._bell = self._context.Pipe(duplex=False)
         self._closed = False
 
-    # -- for whoever submits ---------------------------------------------------------------------
-
     def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
         data = pickle.dumps((fn, args, kwargs))
         future: Future[_T] = Future()
@@ -156,8 +154,6 @@ class Workers(Executor):
     def _ring(self) -> None:
         with suppress(OSError):  # nobody listens any more: all have ended
             self._bell.send_bytes(b"!")
-
-    # -- the thread that hears what workers say --------------------------------------------------
 
     def _manage(self) -> None:
         try:
@@ -294,9 +290,6 @@ def _interrupts_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-# -- in the worker -------------------------------------------------------------------------------
 
 
 def _serve(connection: Connection) -> None:

@@ -7,7 +7,6 @@ defined, also below ``if TYPE_CHECKING:``, whose imports are read from the sourc
 from __future__ import annotations
 
 import ast
-import builtins
 import functools
 import importlib
 import inspect
@@ -16,6 +15,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, ForwardRef, Union, get_args, get_origin
 
 from runstore.errors import DagError
@@ -90,9 +90,6 @@ def refuse_generator(function: Callable[..., Any], name: str) -> None:
         )
 
 
-# -- annotations ---------------------------------------------------------------------------------
-
-
 def _is_attempt(annotation: Any, scope: _Scope) -> bool:
     stack, left = [annotation], 100  # an alias may name itself
     while stack and left:
@@ -101,11 +98,9 @@ def _is_attempt(annotation: Any, scope: _Scope) -> bool:
         if isinstance(one, ForwardRef):
             one = one.__forward_arg__
         if isinstance(one, str):
-            stack.append(scope.evaluate(one))  # which may be a text again, quoted twice
+            stack += scope.parts(one)
         elif one is _attempt_class():
             return True
-        if isinstance(one, _Unknown):
-            stack += one.parts
         elif get_origin(one) is Annotated:
             stack.append(get_args(one)[0])
         elif get_origin(one) in (Union, types.UnionType):
@@ -119,7 +114,7 @@ def _is_attempt(annotation: Any, scope: _Scope) -> bool:
 
 def _attempt_class() -> Any:
     # No annotation is of that class before it is imported, which few need.
-    return getattr(sys.modules.get("runstore.store.attempt"), "Attempt", _Unknown)
+    return getattr(sys.modules.get("runstore.store.attempt"), "Attempt", _Scope)
 
 
 class _Scope:
@@ -131,35 +126,44 @@ class _Scope:
         self._globals: dict[str, Any] = getattr(code, "__globals__", {})
         self._file: str = getattr(getattr(code, "__code__", None), "co_filename", "")
 
-    def evaluate(self, text: str) -> Any:
-        """What an annotation that is a text stands for; ``None`` if it is not to be found out."""
-        try:
-            return eval(text, self._globals, _Names(self._globals, self._file))
-        except Exception:  # noqa: BLE001 - an annotation may be anything
-            return None
+    def parts(self, text: str) -> Iterator[Any]:
+        """What an annotation that is a text stands for: each type of a union, as far as it can be
+        found; an annotation may be anything."""
+        with suppress(Exception):
+            stack: list[ast.expr] = [ast.parse(text.strip(), mode="eval").body]
+            while stack:
+                node = stack.pop()
+                if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+                    stack += [node.left, node.right]
+                elif isinstance(node, ast.Subscript):
+                    given = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+                    kind = self._find(ast.unparse(node.value))
+                    stack += given[:1] if kind is Annotated else given if kind in _UNIONS else ()
+                elif isinstance(node, ast.Constant):
+                    yield node.value  # a text again, quoted twice
+                elif isinstance(node, ast.Name | ast.Attribute):
+                    yield self._find(ast.unparse(node))
+
+    def _find(self, dotted: str) -> Any:
+        """What a name means; ``None`` if that cannot be found out."""
+        name, *rest = dotted.split(".")
+        if name in self._globals:
+            found = self._globals[name]
+        else:
+            # For type checkers alone, or not at all: what else could it be then?
+            source = "".join(linecache.getlines(self._file, self._globals))
+            module, attribute = _imports(source).get(name, _KNOWN.get(name, ("", None)))
+            if module.partition(".")[0] not in ("runstore", "typing"):
+                return None
+            found = importlib.import_module(module)
+            rest = rest if attribute is None else [attribute, *rest]
+        for each in rest:
+            found = getattr(found, each, None)
+        return found
 
 
-class _Names(dict[str, Any]):
-    """Names that are not there at run time: for type checkers alone, or not at all."""
-
-    def __init__(self, there: Mapping[str, Any], file: str) -> None:
-        self._there = there
-        self._file = file
-
-    def __missing__(self, name: str) -> Any:
-        if name in self._there or hasattr(builtins, name):
-            raise KeyError(name)  # it is looked up there
-        source = "".join(linecache.getlines(self._file, self._there))  # type: ignore[arg-type]
-        imported = _imports(source)
-        # A name that nobody imports, as where there is no source: what else could it be?
-        module, attribute = imported.get(name, _OURS.get(name, ("", None)))
-        if module.partition(".")[0] != "runstore":
-            return _Unknown()
-        found = importlib.import_module(module)
-        return found if attribute is None else getattr(found, attribute)
-
-
-_OURS: Mapping[str, tuple[str, str | None]] = {
+_UNIONS = (Union, typing.Optional)
+_KNOWN: Mapping[str, tuple[str, str | None]] = {
     "Attempt": ("runstore", "Attempt"),
     "runstore": ("runstore", None),
 }
@@ -168,43 +172,15 @@ _OURS: Mapping[str, tuple[str, str | None]] = {
 @functools.lru_cache(maxsize=8)
 def _imports(source: str) -> Mapping[str, tuple[str, str | None]]:
     """Name -> module, and what it is in that, for all that a source imports anywhere."""
-    try:
-        return dict(_imported(ast.parse(source)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return {}
-
-
-def _imported(tree: ast.Module) -> Iterator[tuple[str, tuple[str, str | None]]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for each in node.names:
-                whole = each.name if each.asname else each.name.partition(".")[0]
-                yield each.asname or whole, (whole, None)
-        elif isinstance(node, ast.ImportFrom):
-            for each in node.names:
+    found: dict[str, tuple[str, str | None]] = {}
+    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                for each in node.names:
+                    whole = each.name if each.asname else each.name.partition(".")[0]
+                    found[each.asname or whole] = (whole, None)
+            elif isinstance(node, ast.ImportFrom):
                 module = "." * node.level + (node.module or "")
-                yield each.asname or each.name, (module, each.name)
-
-
-class _Unknown:
-    """Some other type, of which no more is known: what is said with it can be said."""
-
-    def __init__(self, *parts: Any) -> None:
-        self.parts = parts
-
-    def __or__(self, other: Any) -> _Unknown:
-        return _Unknown(self, other)
-
-    def __ror__(self, other: Any) -> _Unknown:
-        return _Unknown(other, self)
-
-    def __getattr__(self, name: str) -> _Unknown:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Unknown()
-
-    def __getitem__(self, _: Any) -> _Unknown:
-        return _Unknown()
-
-    def __call__(self, *_: Any, **__: Any) -> _Unknown:
-        return _Unknown()
+                for each in node.names:
+                    found[each.asname or each.name] = (module, each.name)
+    return found

@@ -113,11 +113,7 @@ class Planner:
 
 
 def plan(
-    dag: Dag,
-    history: History,
-    invocation: str | None = None,
-    *,
-    paths: Iterable[str] | None = None,
+    dag: Dag, history: History, invocation: str | None = None, *, paths: Iterable[str] | None = None
 ) -> Plan:
     """What is left to do of a run.
 

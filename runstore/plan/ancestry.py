@@ -1,9 +1,8 @@
-"""Whether one node of a graph follows another, directly or not: asked often, of the graph alone.
+"""Whether one node of a graph follows another, directly or not.
 
-Each node gets one parent among those it follows, the last in topological order; in the tree that
-this makes, ancestors are told by two numbers. What the tree does not show is searched for from both
-ends at once, in topological order, and never further than the other end; both searches are kept, so
-many questions about one node cost one search.
+Each node gets one parent among those it follows, the last in topological order; in that tree,
+ancestors are told by two numbers. What the tree does not show is searched for from both ends at
+once, in topological order; both searches are kept, so many questions about one node cost one.
 """
 
 from __future__ import annotations
@@ -20,10 +19,7 @@ class Ancestry:
     __slots__ = ("_after", "_before", "_enter", "_leave", "_searches", "place")
 
     def __init__(
-        self,
-        order: Sequence[int],
-        after: Sequence[Sequence[int]],
-        before: Sequence[Sequence[int]],
+        self, order: Sequence[int], after: Sequence[Sequence[int]], before: Sequence[Sequence[int]]
     ) -> None:
         self.place = [0] * len(order)
         """Node -> its place in the topological order."""

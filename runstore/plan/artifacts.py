@@ -1,8 +1,8 @@
 """Which artifacts a node sees: the nearest upstream's of each name, then the enclosing scopes'.
 
-Nothing is handed down from node to node. Each graph at work has an index, name -> the nodes that
-saved it, which grows as its nodes are decided; who looks a name up asks it which of those it
-follows. What a map saved is not in an index at all: its address is a path, and leads there.
+Each graph at work has an index, name -> the nodes that saved it, which grows as its nodes are
+decided; a look-up asks which of those the node follows. What a map saved is in no index: its
+address is a path, and leads there.
 """
 
 from __future__ import annotations

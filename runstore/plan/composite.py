@@ -12,17 +12,7 @@ from runstore.plan.artifacts import hand_on
 from runstore.plan.context import Context, append_steps, omit_inside
 from runstore.plan.digests import composite_result, ends_digest, shown
 from runstore.plan.graph import Graph, Vertex
-from runstore.plan.state import (
-    DONE,
-    FAILED,
-    PENDING,
-    Frame,
-    Saved,
-    Scope,
-    State,
-    Valued,
-    order,
-)
+from runstore.plan.state import DONE, FAILED, PENDING, Frame, Saved, Scope, State, Valued, order
 from runstore.plan.steps import Action, Reason, Step
 from runstore.records import Blob, Secret
 
@@ -142,8 +132,6 @@ class Composites(Context):
                     return item
             return _UNREAD if any(item is _UNREAD for item in items) else items
         return value
-
-    # -- the kinds -------------------------------------------------------------------------------
 
     def _map(self, inside: Inside, value: Any) -> Generator[Any, Any, Made]:
         vertex, path = inside.vertex, inside.path

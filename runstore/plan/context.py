@@ -77,8 +77,6 @@ class Context(ABC):
     def graph(self, frame: Frame) -> Generator[Any, Any, int]:
         """Evaluate one graph; its status."""
 
-    # -- attempts in progress ----------------------------------------------------------------------
-
     @cached_property
     def at_work(self) -> set[str]:
         """Every path at which, or in which, an attempt is in progress."""
@@ -88,8 +86,6 @@ class Context(ABC):
             if is_torn_start(attempts[-1]) or any(type(attempt) is Start for attempt in attempts)
             for at in cuts(path)
         }
-
-    # -- values ----------------------------------------------------------------------------------
 
     def find(self, vertex: Vertex, name: str, frame: Frame) -> Valued | None:
         """What a node gets for a name, with its digest; None if no source has given it."""
@@ -123,8 +119,6 @@ class Context(ABC):
             value = self.history.run.parameters[name]
             found = self._parameters[name] = (value, value_digest(value))
         return found
-
-    # -- results ---------------------------------------------------------------------------------
 
     def results(self, vertex: Vertex, frame: Frame) -> dict[str, str]:
         """The results a node consumes: of what it only follows, and of what it handles."""
@@ -195,8 +189,6 @@ class Context(ABC):
         omit_inside(vertex, path, frame.out)
         return self.without_attempt(vertex, frame, FAILED, failure_upstream)
 
-    # -- missing outputs -------------------------------------------------------------------------
-
     def request_missing(self, vertex: Vertex, frame: Frame) -> None:
         """Note the outputs that are missing from the store and that this node may load."""
         if self.lookahead_depth or not self.history.missing:
@@ -232,8 +224,6 @@ class Context(ABC):
                 if any(path[:at] in self.wanted_in for at in cuts(path)):
                     self.missing_outputs.add(path)
 
-    # -- what is said of nodes that are not looked into ------------------------------------------
-
     def append_steps(
         self, vertex: Vertex, frame: Frame, action: Action, reason: Reason, detail: str = ""
     ) -> None:
@@ -242,12 +232,7 @@ class Context(ABC):
 
 
 def append_steps(
-    vertex: Vertex,
-    path: str,
-    action: Action,
-    reason: Reason,
-    out: list[Step],
-    detail: str = "",
+    vertex: Vertex, path: str, action: Action, reason: Reason, out: list[Step], detail: str = ""
 ) -> None:
     """See :meth:`Context.append_steps`."""
     stack = [(vertex, path)]

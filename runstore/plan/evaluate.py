@@ -16,15 +16,7 @@ from msgspec.structs import replace
 from runstore.plan.composite import Composites
 from runstore.plan.graph import Vertex
 from runstore.plan.handlers import Handlers
-from runstore.plan.state import (
-    DONE,
-    FAILED,
-    NOT_TAKEN,
-    PENDING,
-    UPSTREAM_FAILED,
-    Frame,
-    State,
-)
+from runstore.plan.state import DONE, FAILED, NOT_TAKEN, PENDING, UPSTREAM_FAILED, Frame, State
 from runstore.plan.steps import Action, Reason, Step
 from runstore.plan.tasks import Tasks
 
@@ -41,11 +33,8 @@ class _Settled(NamedTuple):
 
 
 Kept = dict[int, _Settled]
-"""What earlier evaluations of the same history found of the outermost nodes.
-
-A run of 1,000 steps in a row is planned 1,000 times, each time with one step more that is done, and
-a map that is done need not be looked into again. A node is as it was if no record of it came, and
-what it follows is as it was."""
+"""What earlier evaluations of the same history found of the outermost nodes. A node is as it was if
+no record of it came, and what it follows is as it was."""
 
 _NONE: frozenset[int] = frozenset()
 
@@ -85,14 +74,12 @@ class Evaluation(Tasks, Composites, Handlers):
         settled = waiting = _NONE
         if graph.handlers and not tentative:
             # Whether a failure is handled shows further down: look ahead with every failure taken
-            # as settled, and see which of them a handler has consumed. Who looked ahead around
-            # this graph saw it as it is: its turn comes when nothing that it follows is to run.
+            # as settled, and see which of them a handler has consumed. A look-ahead around this
+            # graph has seen it as it is: its turn comes when nothing that it follows is to run.
             if frame.prefix not in self.seen_ahead:
-                lookahead_depth = Frame(
-                    graph, frame.scope, frame.prefix, frame.key, frame.item, True, []
-                )
+                ahead = Frame(graph, frame.scope, frame.prefix, frame.key, frame.item, True, [])
                 self.lookahead_depth += 1
-                yield self.graph(lookahead_depth)
+                yield self.graph(ahead)
                 self.lookahead_depth -= 1
             settled, waiting = self.seen_ahead[frame.prefix]
         missing_outputs = self.focus.get(graph.template) if self.focus is not None else None
@@ -125,7 +112,7 @@ class Evaluation(Tasks, Composites, Handlers):
                     and before.state.code == PENDING
                     and before.state.failure_upstream == failure_upstream
                 ):
-                    # What waited waits in the same words: not said anew each time.
+                    # It waits as before: its steps are the same.
                     states[vertex.at] = before.state
                     begins[vertex.at] = begin
                     out += before.steps
@@ -150,7 +137,7 @@ class Evaluation(Tasks, Composites, Handlers):
             if state.code == PENDING or state.code == FAILED:
                 begins[vertex.at] = begin
                 if state.code == FAILED and vertex.at in settled:
-                    _say_handled(out, begin, len(out))
+                    out[begin:] = map(_handled, out[begin:])
         if graph.handlers and tentative:
             found = settled, _ = self.handled(graph, states)
             if self.lookahead_depth:
@@ -162,13 +149,9 @@ class Evaluation(Tasks, Composites, Handlers):
         return PENDING if PENDING in codes else FAILED if codes else DONE
 
     def leaf(self, frame: Frame) -> int:
-        """:meth:`graph`, for a plain body: a map has one for each item, and the way through a
-        generator takes as long as what is decided there."""
-        states, behind_scope = (
-            frame.states,
-            frame.scope is not None and frame.scope.failure_upstream,
-        )
-        status, out = DONE, frame.out
+        """:meth:`graph`, for a plain body, without a generator: a map has one for each item."""
+        behind_scope = frame.scope is not None and frame.scope.failure_upstream
+        states, status, out = frame.states, DONE, frame.out
         for vertex in frame.graph.order:
             begin = len(out)
             code, failure_upstream = None, behind_scope
@@ -233,8 +216,8 @@ def _trigger(trigger: str, succeeded: bool, failed: bool, omitted: bool) -> int 
     return None
 
 
-def _say_handled(out: list[Step], begin: int, end: int) -> None:
-    """Of a failure, and of those inside it."""
-    for at in range(begin, end):
-        if out[at].action is Action.FAILED:
-            out[at] = replace(out[at], action=Action.SKIP, reason=Reason.HANDLED)
+def _handled(step: Step) -> Step:
+    """What is said of a failure, and of those inside it, once it is handled."""
+    if step.action is not Action.FAILED:
+        return step
+    return replace(step, action=Action.SKIP, reason=Reason.HANDLED)

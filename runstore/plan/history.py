@@ -199,6 +199,11 @@ class History:
                 if type(end) is End and end.outcome == "succeeded" and self.lacks(end):
                     yield path
 
+    def numbered(self, path: str) -> list[tuple[int, Attempt]]:
+        """The attempts at a path, with their numbers; what a fork took over is attempt 0."""
+        own = [(each.attempt, each) for each in self.attempts.get(path, ())]
+        return [(0, self.adopted[path]), *own] if path in self.adopted else own
+
     def ends(self, path: str) -> list[End]:
         """The ends at a path, by number, without what a fork took over."""
         return [a for a in self.attempts.get(path, ()) if type(a) is End]

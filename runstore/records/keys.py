@@ -1,42 +1,9 @@
-"""Object keys: the only place where they are built and parsed.
+"""Object keys: the only place where they are built and parsed (FORMAT.md, section 2).
 
 A path or a run id becomes one component of a key, its *key form* (``encode``): only
-``[a-z0-9._-]``, at most 100 bytes, the same under case folding, no reserved name of Windows, no
-dot at either end. Two texts never share one.
-
-==================  ==============  ====================================================
-in the text         in the key
-==================  ==============  ====================================================
-a-z 0-9 -           themselves
-/                   ``.``           ``_g`` where it is first, last, or follows another /
-. : @ #             _o _n _t _h
-[ ] { }             _i _j _l _r
-" , + %             _q _k _m _p
-space               _s
-_                   ``__``
-A-Z                 _ua .. _uz
-other UTF-8 bytes   _xx             two lowercase hex digits
-(nothing)           _v
-==================  ==============  ====================================================
-
-* If what stands before the first ``.`` is a name Windows reserves (``con``, ``com1``...), its
-  first character is written as ``_xx``: ``con/x`` is ``_63on.x``.
-* If that is longer than 100 bytes: its first 58, less any ``.`` and ``_`` they end with, ``..``,
-  and 40 hex digits of the sha256 of the text. (If nothing is left of the 58, ``_v``; if a
-  reserved name is left, escaped as above.) Other key forms never hold ``..``. Who reads a record
-  under a long key must compare the path in the record with the one asked for.
-
-The layout (all below the root of the store)::
-
-    runstore.json
-    runs/<run key>/run.json
-    runs/<run key>/<nonce>/invocations/<id>.json
-    runs/<run key>/<nonce>/attempts/<node key>.<6 digits>.start.json     and .end.json
-    runs/<run key>/<nonce>/blobs/sha256/<2 hex>/<hex>
-    runs/<run key>/<nonce>/packs/<hex>.json
-
-The nonce is the run's own, and stands in ``run.json``. So a writer of a run that was removed cannot
-name anything of another run that was made under the same id.
+``[a-z0-9._-]``, at most 100 bytes, the same under case folding, no reserved name of Windows. Two
+texts never share one. The form of a long text holds only its beginning and a digest: who reads a
+record under it compares the path in the record with the one asked for.
 """
 
 from __future__ import annotations
@@ -137,7 +104,7 @@ _ATTEMPT = re.compile(r"([a-z0-9._-]{1,100})\.([0-9]{6})\.(start|end)\.json")
 
 
 def encode(text: str) -> str:
-    """The key form of a path or run id, as the table above says.
+    """The key form of a path or run id.
 
     Raises ``PathError`` for a lone surrogate, which has no UTF-8. A microsecond for a short
     ASCII text, linear for long ones.

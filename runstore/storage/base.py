@@ -184,10 +184,7 @@ def missing(key: str, url: str) -> KeyMissingError:
 def taken(key: str, url: str) -> KeyExistsError:
     """The error to raise for a key that holds other bytes than are to be created."""
     return KeyExistsError(
-        f"{key} in {url} holds other bytes already",
-        advice="read it to see whose",
-        key=key,
-        url=url,
+        f"{key} in {url} holds other bytes already", advice="read it to see whose", key=key, url=url
     )
 
 

@@ -41,40 +41,27 @@ def open_remote(
 
 def _choose(address: Address, options: Mapping[str, Any], engine: str | None) -> str:
     if engine not in (None, *ENGINES):
-        raise StorageError(
-            f"There is no engine {engine!r}",
-            advice=f"choose one of {', '.join(ENGINES)}",
-            url=address.url,
-        )
-    if engine == "fsspec" or not address.family:
-        if engine == "obstore":
-            raise StorageError(
-                f"Cannot open {address.url} with obstore: it serves s3, gs and az",
-                advice='use engine="fsspec"',
-                url=address.url,
-            )
-        return "fsspec"
-    if importlib.util.find_spec("obstore") is None:
-        if engine is None:
-            return "fsspec"
-        raise StorageError(
-            f"Cannot open {address.url} with obstore: it is not installed. "
-            f"pip install 'runstore[fast]', or use engine=\"fsspec\".",
-            url=address.url,
-        )
-    from runstore.storage.obstore_options import Untranslatable, translate
+        advice = f"choose one of {', '.join(ENGINES)}"
+        raise StorageError(f"There is no engine {engine!r}", advice=advice, url=address.url)
+    why = ""
+    if not address.family:
+        why = "it serves s3, gs and az"
+    elif importlib.util.find_spec("obstore") is None:
+        why = "it is not installed (pip install 'runstore[fast]')"
+    elif engine != "fsspec":
+        from runstore.storage.obstore_options import Untranslatable, translate
 
-    try:
-        translate(address, options)
-    except Untranslatable as error:
-        if engine is None:
-            return "fsspec"
+        try:
+            translate(address, options)
+        except Untranslatable as error:
+            why = str(error)
+    if why and engine == "obstore":
         raise StorageError(
-            f"Cannot open {address.url} with obstore: {error}",
+            f"Cannot open {address.url} with obstore: {why}",
             advice='use engine="fsspec"',
             url=address.url,
-        ) from None
-    return "obstore"
+        )
+    return "fsspec" if why or engine == "fsspec" else "obstore"
 
 
 def _connect(chosen: str, address: Address, options: Mapping[str, Any]) -> Engine:
@@ -107,6 +94,7 @@ def _check_installed(address: Address) -> None:
     if importlib.util.find_spec(package) is None:
         name = f"'runstore[{extra}]'" if extra else package
         raise StorageError(
-            f"Cannot open {address.url}: {package} is not installed. pip install {name}",
+            f"Cannot open {address.url}: {package} is not installed",
+            advice=f"pip install {name}",
             url=address.url,
         )

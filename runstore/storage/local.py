@@ -243,7 +243,9 @@ class LocalStorage(LocalCare):
             for _ in range(_TRIES):
                 with suppress(FileExistsError):
                     if not name_it(temp, path):
-                        self._write_in_place(temp, path)
+                        self._in_place = True
+                        with open(temp, "rb") as source:
+                            in_place.write(source, path, self.url, durable=self.durable)
                     return
                 with suppress(FileNotFoundError):  # taken a moment ago, and gone: again
                     # NFS: the server linked, its answer was lost, and the client asked again. The
@@ -270,11 +272,6 @@ class LocalStorage(LocalCare):
             key=key,
             url=self.url,
         )
-
-    def _write_in_place(self, temp: str, path: str) -> None:
-        self._in_place = True
-        with open(temp, "rb") as source:
-            in_place.write(source, path, self.url, durable=self.durable)
 
     def _open(self, key: str) -> int:
         """An object, open for reading."""

@@ -63,9 +63,6 @@ def _take(given: dict[str, Any], *names: str) -> Any:
     return next((value for value in found if value is not None), None)
 
 
-# -- S3 ------------------------------------------------------------------------------------------
-
-
 def _s3(address: Address, given: dict[str, Any]) -> Translated:
     if ":" in address.bucket:
         raise Untranslatable("it takes no access point for a bucket")
@@ -191,9 +188,6 @@ class _Profile:
         return current
 
 
-# -- Google --------------------------------------------------------------------------------------
-
-
 def _gs(address: Address, given: dict[str, Any]) -> Translated:
     config: dict[str, Any] = {}
     endpoint = _take(given, "endpoint_url") or os.environ.get("STORAGE_EMULATOR_HOST")
@@ -211,9 +205,6 @@ def _gs(address: Address, given: dict[str, Any]) -> Translated:
     if file and os.path.isfile(file) and '"external_account"' in _contents(file):
         raise Untranslatable("it does not log in by workload identity federation")
     return Translated(config, {})
-
-
-# -- Azure ---------------------------------------------------------------------------------------
 
 
 def _az(address: Address, given: dict[str, Any]) -> Translated:
@@ -248,9 +239,6 @@ def _az(address: Address, given: dict[str, Any]) -> Translated:
     if endpoint:
         config["endpoint"] = endpoint
     return Translated(config, _http({}, endpoint))
-
-
-# -- all -----------------------------------------------------------------------------------------
 
 
 def _http(client: dict[str, Any], endpoint: str | None) -> dict[str, Any]:

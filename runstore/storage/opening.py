@@ -54,16 +54,20 @@ def open_storage(
 
             return named_store(rest.strip("/"))
         if scheme != "file" or not rest.startswith("/"):
-            raise StorageError(_refusal(text, scheme), url=text)
+            problem, example = (
+                f"{text!r} is not absolute",
+                "file:///absolute/path, or the path alone",
+            )
+            if scheme == "memory":
+                problem, example = f"{text!r} names no store", "memory://NAME"
+            raise StorageError(problem, advice=f"write {example}", url=text)
         text = rest
     elif not text or _has_scheme(text):
         # Path("s3://bucket") is "s3:/bucket": it would become a folder of that name, unnoticed.
         raise StorageError(
             f"{text!r} is not the place of a store",
-            advice=(
-                "give a path, or a URL as a str with both slashes after its colon "
-                "(pathlib drops one)"
-            ),
+            advice="give a path, or a URL as a str with both slashes after its colon (pathlib "
+            "drops one)",
             url=text,
         )
     else:
@@ -115,10 +119,4 @@ def _refuse_remote_arguments(
 ) -> None:
     for name, value in (("storage_options", storage_options), ("engine", engine)):
         if value:
-            raise StorageError(f"{name} is for remote stores; {url!r} is none.", url=url)
-
-
-def _refusal(text: str, scheme: str) -> str:
-    if scheme == "memory":
-        return f"{text!r} names no store: write memory://NAME."
-    return f"{text!r} is not absolute: write file:///absolute/path, or the path alone."
+            raise StorageError(f"{name} is for remote stores; {url!r} is none", url=url)

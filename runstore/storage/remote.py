@@ -18,14 +18,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from operator import itemgetter
 from typing import Any, BinaryIO, TypeVar, cast
 
-from runstore.errors import KeyExistsError, OutcomeUnknownError, StorageError
+from runstore.errors import OutcomeUnknownError, StorageError
 from runstore.storage.base import MAX_KEY_BYTES, check_key, check_prefix, missing, taken
 from runstore.storage.client import Answer, Engine, Info, Verdict, forget_frames
-from runstore.storage.remote_care import RemoteCare
 from runstore.storage.retry import Backoff
 from runstore.storage.streams import RangeFile, Spool
 from runstore.storage.url import Address
@@ -44,6 +44,9 @@ condition when a multipart upload completes. Content-addressed objects have no s
 
 _UNREACHED = "see that the address is right, and that this machine reaches it"
 
+_REMOVING = 16
+"""Deletes that are under way at once."""
+
 _Got = TypeVar("_Got")
 
 # One at a time, and a fresh lock in a child: another thread may hold the parent's at the fork.
@@ -51,7 +54,7 @@ _connecting = [threading.Lock()]
 os.register_at_fork(after_in_child=lambda: _connecting.__setitem__(0, threading.Lock()))
 
 
-class RemoteStorage(RemoteCare):
+class RemoteStorage:
     """A `Storage` over an `Engine`, which is made by ``connect`` when the first request is.
 
     After a fork the child makes its own. ``single_writer``: the endpoint cannot create
@@ -118,8 +121,6 @@ class RemoteStorage(RemoteCare):
                 f"Cannot open {self.url}: {type(error).__name__}: {error}", url=self.url
             ) from error
 
-    # -- create ----------------------------------------------------------------------------------
-
     def create(self, key: str, data: bytes | BinaryIO, *, repair: bool = False) -> None:
         self._check(key)
         if isinstance(data, bytes) and not repair:
@@ -144,13 +145,8 @@ class RemoteStorage(RemoteCare):
         sent = False  # whether a request may have landed, or may land still
         while True:
             try:
-                if self.single_writer:
-                    self._create_alone(engine, key, body)
-                else:
-                    engine.put(key, body)
+                self._put(engine, key, body)
                 return
-            except KeyExistsError:
-                raise
             except Exception as error:
                 verdict = _classified(engine, error)
                 match verdict.answer:
@@ -174,14 +170,18 @@ class RemoteStorage(RemoteCare):
                 if not backoff.wait():
                     raise self._unknown(key, verdict, backoff) from error
 
-    def _create_alone(self, engine: Engine, key: str, body: bytes) -> None:
-        holder = self._attempt(lambda: engine.get(key), engine)
-        if not isinstance(holder, bytes):
-            if holder.answer is not Answer.MISSING:
-                raise _Classified(holder)
-            engine.replace(key, body)
-        elif holder != body:
-            raise taken(key, self.url)
+    def _put(self, engine: Engine, key: str, body: bytes) -> None:
+        """Make the object if the key is free. A single writer looks first, as the endpoint does
+        not."""
+        if not self.single_writer:
+            engine.put(key, body)
+            return
+        found = self._attempt(lambda: engine.get(key), engine)
+        if isinstance(found, bytes):
+            raise _Classified(Verdict(Answer.EXISTS, "the key is taken"))
+        if found.answer is not Answer.MISSING:
+            raise _Classified(found)
+        engine.replace(key, body)
 
     def _holder(self, engine: Engine, key: str) -> bytes | Verdict | None:
         found = self._attempt(lambda: engine.get(key), engine)
@@ -204,8 +204,6 @@ class RemoteStorage(RemoteCare):
                 if final or not backoff.wait():
                     raise self._unknown(key, verdict, backoff) from error
                 sent = True
-
-    # -- read ------------------------------------------------------------------------------------
 
     def read(self, key: str) -> bytes:
         self._check(key)
@@ -261,8 +259,6 @@ class RemoteStorage(RemoteCare):
         engine = self.engine
         return self._insist("read", key, lambda: engine.info(key))
 
-    # -- list ------------------------------------------------------------------------------------
-
     def list(self, prefix: str, *, shallow: bool = False) -> Iterator[str]:
         check_prefix(prefix, self.url)
         return self._pages(
@@ -270,10 +266,7 @@ class RemoteStorage(RemoteCare):
         )
 
     def _pages(
-        self,
-        prefix: str,
-        ask: Callable[[Engine, str], Iterator[_Got]],
-        name: Callable[[_Got], str],
+        self, prefix: str, ask: Callable[[Engine, str], Iterator[_Got]], name: Callable[[_Got], str]
     ) -> Iterator[_Got]:
         """A listing that goes on where it was cut off."""
         engine, backoff = self.engine, Backoff(self.budget)
@@ -293,7 +286,31 @@ class RemoteStorage(RemoteCare):
                 if verdict.answer is Answer.REFUSED or not backoff.wait():
                     raise self._failed("list", prefix, verdict, backoff) from error
 
-    # -- all of them -----------------------------------------------------------------------------
+    def remove(self, keys: Iterable[str]) -> None:
+        """See `runstore.storage.capabilities.Removing`. One request for each, some at a time."""
+        keys = list(keys)
+        for key in keys:
+            self._check(key)
+        if not keys:
+            return
+        self.engine  # noqa: B018 - made once, before many threads would
+        with ThreadPoolExecutor(min(_REMOVING, len(keys)), "runstore-remove") as pool:
+            for _ in pool.map(self._remove, keys):
+                pass
+
+    def _remove(self, key: str) -> None:
+        try:
+            self._insist("remove", key, lambda: self.engine.remove(key))
+        except StorageError as error:
+            if error.facts.get("answer") != Answer.MISSING.value:
+                raise
+
+    def entries(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """See `runstore.storage.capabilities.Tagged`. The requests of a listing."""
+        check_prefix(prefix, self.url)
+        return self._pages(
+            prefix, lambda engine, after: engine.entries(prefix, after=after), itemgetter(0)
+        )
 
     def _insist(
         self, verb: str, key: str, call: Callable[[], _Got], budget: float | None = None
@@ -331,11 +348,7 @@ class RemoteStorage(RemoteCare):
             )
 
     def _failed(
-        self,
-        verb: str,
-        key: str,
-        verdict: Verdict,
-        backoff: Backoff | None = None,
+        self, verb: str, key: str, verdict: Verdict, backoff: Backoff | None = None
     ) -> StorageError:
         if verb == "read" and verdict.answer is Answer.MISSING:
             return missing(key, self.url)

@@ -79,8 +79,6 @@ class Artifacts:
                 path=self.path,
             )
 
-    # -- what goes in ----------------------------------------------------------------------------
-
     def load(self, *patterns: str, to: str | os.PathLike[str] | None = None) -> list[Path]:
         """Fetch artifacts that upstream steps saved; returns the paths of the files.
 
@@ -146,8 +144,6 @@ class Artifacts:
                         f"{name!r}",
                         advice="load one of them into another folder, with `to`",
                     )
-
-    # -- what comes out --------------------------------------------------------------------------
 
     def save(
         self, *patterns: str | os.PathLike[str], base: str | os.PathLike[str] | None = None
@@ -224,8 +220,6 @@ class Artifacts:
                 advice="put them into one archive (tar), and save that",
             )
 
-    # -- the end ---------------------------------------------------------------------------------
-
     def _close_folder(self) -> None:
         """The end is recorded: remove the folder."""
         with self._files:
@@ -263,6 +257,10 @@ def _texts(patterns: Sequence[str | os.PathLike[str]], verb: str) -> list[str]:
     return texts
 
 
+def _is_plain(segment: str) -> bool:
+    return segment not in (".", "..") and len(segment.encode()) <= 255 and "[" not in segment
+
+
 def _local(address: str, source: str) -> str:
     """Where an artifact is written: items of maps may hold any character, so in their key form.
 
@@ -275,7 +273,7 @@ def _local(address: str, source: str) -> str:
     if items:
         item = "/".join(parts[: items[-1]]) + "/"
         if address.startswith(item):
-            prefix = "/".join(map(_folder_of, parts[: items[-1]])) + "/"
+            prefix = "/".join(p if _is_plain(p) else encode(p) for p in parts[: items[-1]]) + "/"
             name = address[len(item) :]
     if is_artifact_name(name):
         return prefix + name
@@ -284,8 +282,3 @@ def _local(address: str, source: str) -> str:
         "artifact, and may lead out of the folder: it is not loaded",
         advice="see where the run comes from",
     )
-
-
-def _folder_of(segment: str) -> str:
-    is_name = segment not in (".", "..") and len(segment.encode()) <= 255
-    return segment if is_name and "[" not in segment else encode(segment)

@@ -114,8 +114,6 @@ class Attempt(Artifacts):
         hundred bytes, and as many again for each file."""
         return to_token(self.start, self._consumed(), self.returns, self._saved)
 
-    # -- what goes in ----------------------------------------------------------------------------
-
     def params(self) -> Mapping[str, Any]:
         """The parameters, by name. The first call reads each large one.
 
@@ -140,8 +138,6 @@ class Attempt(Artifacts):
     def _refuse_names(self, what: str, *names: str) -> None:
         if self.access.secrets:
             refuse_names(map(str, names), self.access.secrets, what, self.path)
-
-    # -- the one end -----------------------------------------------------------------------------
 
     def succeed(
         self, outputs: Mapping[str, Any] | None = None, *, metrics: Mapping[str, Any] | None = None

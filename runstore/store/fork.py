@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from runstore.dag import Dag
 from runstore.dag.structure import Change, changed, comparable, diff, digest
-from runstore.errors import (
-    BlobDamagedError,
-    DamagedError,
-    KeyMissingError,
-    StructureChangedError,
-)
+from runstore.errors import BlobDamagedError, DamagedError, KeyMissingError, StructureChangedError
 from runstore.paths import template
 from runstore.plan import Planner, Reason
 from runstore.plan.history import History
@@ -25,9 +21,8 @@ from runstore.store.blobs import Blobs
 from runstore.store.ids import new_nonce, now
 from runstore.store.marker import make_marker
 from runstore.store.run import Run
-from runstore.store.run_record import create_record, is_taken, taken
+from runstore.store.run_record import check_values, create_record, is_taken, storable, taken
 from runstore.store.secrets import refuse_short
-from runstore.store.storable import check_values, storable
 from runstore.store.view import NOT_WHOLE, RunReader
 
 __all__ = ["adoptable", "compare", "fork_run", "read_raw"]
@@ -162,8 +157,11 @@ def _take_over(
             pool.submit(_copy, origin.blobs, blobs, blob, blob.sha256 in logs)
             for blob in wanted.values()
         ]
-        found = pool.map(lambda log: (log.sha256, _log(origin, log)), small)
-        along = {sha256: data for sha256, data in found if data is not None}
+        reading = {log.sha256: pool.submit(origin.read_log, log) for log in small}
+        along: dict[str, bytes] = {}
+        for sha256, log_read in reading.items():
+            with suppress(DamagedError):  # missing or damaged: nothing but people reads it
+                along[sha256] = log_read.result()
         for each in copied:
             each.result()
     framed = sorted(read_raw(origin, ends))
@@ -181,14 +179,6 @@ def _copy(source: Blobs, target: Blobs, blob: Blob, is_log: bool) -> None:
     except KeyMissingError:
         if not is_log:  # a log may have been left out, by an export or a copy
             raise
-
-
-def _log(origin: Run, log: Blob) -> bytes | None:
-    """A log, or ``None`` if it is missing or damaged: nothing but people reads it."""
-    try:
-        return origin.read_log(log)
-    except DamagedError:
-        return None
 
 
 def adoptable(origin: Run, history: History, dag: Dag) -> Iterator[End]:

@@ -62,8 +62,6 @@ def whose(of: Start | End | Pack, run: RunRecord) -> str:
     return f"run {of.run_id!r}"
 
 
-# -- attempts ------------------------------------------------------------------------------------
-
 A_START = b'{"format":"runstore/1","kind":"start",'
 """What the body of a start begins with."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from runstore.collector import no_collection
 from runstore.dag import Dag
 from runstore.errors import DamagedError, PathError, RunstoreError
+from runstore.plan.focus import deciding_names
 from runstore.plan.history import Damaged, History
 from runstore.records import Blob, End, Invocation, RunRecord, Start, key_of, keys
 from runstore.records.codec import parse, parse_attempt
@@ -17,35 +18,26 @@ from runstore.storage import Storage, is_near, read_all
 from runstore.store.blobs import Blobs
 from runstore.store.ids import may_force
 from runstore.store.judge import A_START, RunPack, has_nonce, is_of, read_pack, whose
-from runstore.store.needs import deciding_names
 
 __all__ = ["last_invocation", "read_history", "read_invocations", "untrue"]
 
 
 def read_history(
-    storage: Storage,
-    run: RunRecord,
-    dag: Dag,
-    prefixes: Iterable[str] | None = None,
+    storage: Storage, run: RunRecord, dag: Dag, prefixes: Iterable[str] | None = None
 ) -> History:
     """Read what is known of a run.
 
-    :param prefixes: of attempt names to list; ``None``: all of them.
+    :param prefixes: of attempt names to list, for a partial history; ``None``: all of them.
 
-    Records that contradict each other are damage: an end that is not of the start beside it, two
-    ends or two starts of one attempt that differ. Where a pack holds an end, what stands on its own
-    of that attempt is read from a disk, memory or an exported file, and not where each read is a
-    request: :func:`runstore.upkeep.verify.verify` reads both everywhere.
+    Records that contradict each other are damage. What stands on its own of an attempt whose end is
+    in a pack is read only where a read is no request; :func:`runstore.upkeep.verify.verify` reads
+    both everywhere.
 
     Cost: three listings (one a prefix, and one, for a partial history), one read for each pack and
-    invocation, and for each attempt that is in no pack one for its end and one for its start. One
-    more listing if a record names a blob.
-
-    A partial history reads no start of an attempt that ended; of the attempts that ended the latest
-    at each path; of the invocations those that its records name, and those that force something;
-    and of the packs a fork's, which says what was taken over. The others repeat what stands on its
-    own (FORMAT.md, section 8). They are read if one of those is damaged, or looks to be in
-    progress: a pack may have it whole, or have the end that was lost.
+    invocation, and for each attempt in no pack one for its end and one for its start. One more
+    listing if a record names a blob. A partial history reads of ended attempts the latest end at
+    each path, of invocations those that its records name or that force something, and of packs a
+    fork's; the others too if a record is damaged or looks to be in progress (FORMAT.md, section 8).
     """
     with no_collection():
         history = History(run)

@@ -86,9 +86,6 @@ os.register_at_fork(after_in_child=_holder.cache_clear)
 os.register_at_fork(after_in_child=_boot.cache_clear)
 
 
-# -- marks ---------------------------------------------------------------------------------------
-
-
 def _leave_mark() -> str | None:
     """A new mark of this process, ``None`` if it can be left nowhere."""
     user = os.geteuid()
@@ -138,9 +135,6 @@ def _look(path: str, _flags: int) -> int:
 def _marks(place: str, user: int) -> str:
     """The file of the marks that a user's processes left since this machine was booted."""
     return f"{place}/runstore-{user}/{_boot_id()}"
-
-
-# -- processes -----------------------------------------------------------------------------------
 
 
 def _stat(pid: int) -> tuple[bytes, int] | None:

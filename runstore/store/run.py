@@ -50,8 +50,6 @@ class Run(RunReader):
         """What writes the records of this run; for executors and importers."""
         self._lock = threading.Lock()
 
-    # -- invocations -----------------------------------------------------------------------------
-
     def begin_invocation(
         self,
         mode: Literal["start", "retry", "fork", "import", "pull"],
@@ -134,8 +132,6 @@ class Run(RunReader):
         self.invocation = record.id
         return record
 
-    # -- attempts --------------------------------------------------------------------------------
-
     def begin(
         self,
         step: Step | str,
@@ -212,8 +208,6 @@ class Run(RunReader):
                 self.begin_invocation("start" if first else "retry")
             assert self.invocation is not None
             return self.invocation
-
-    # -- takeover --------------------------------------------------------------------------------
 
     def take_over(
         self, history: History, takeover: Takeover = "dead", paths: Iterable[str] = ()

@@ -1,11 +1,16 @@
-"""The record of a run, which claims its id: created, read, and listed."""
+"""The record of a run, which claims its id: what it can hold, and how it is created and read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import orjson
+
+from runstore.canonical import dumps
+from runstore.dag import Dag, walk
 from runstore.errors import (
+    DagError,
     KeyExistsError,
     KeyMissingError,
     PathError,
@@ -15,14 +20,19 @@ from runstore.errors import (
     RunNotFoundError,
     RunstoreError,
     StorageError,
+    ValueNotJsonError,
 )
-from runstore.records import RunRecord, keys, stamp
+from runstore.records import RunRecord, Secret, keys, stamp
 from runstore.records.codec import parse, to_body
 from runstore.records.framing import frame
 from runstore.storage import Storage
 from runstore.store.run import Run
+from runstore.store.secrets import refuse_secrets
 
-__all__ = ["create_record", "is_taken", "listed", "not_found", "parse_run", "taken"]
+__all__ = [
+    "check_values", "create_record", "is_taken", "listed", "not_found", "parse_run", "storable",
+    "taken",
+]  # fmt: skip
 
 
 def create_record(storage: Storage, record: RunRecord, secrets: Mapping[str, Any]) -> Run:
@@ -120,3 +130,52 @@ def _judged(
     except RunstoreError as error:
         return name, error
     return record.run_id, record
+
+
+def storable(dag: Dag) -> dict[str, Any]:
+    """The JSON form of a DAG, if a record can hold it.
+
+    :raises DagError: for configuration JSON cannot hold, or nesting beyond some 120 levels.
+    """
+    document = dag.to_json()
+    try:
+        dumps(document)
+    except ValueNotJsonError as error:
+        raise DagError(f"the DAG cannot be recorded: {error}") from None
+    for path, node in walk(dag):
+        if node.config:
+            try:
+                orjson.dumps(dict(node.config), option=orjson.OPT_STRICT_INTEGER)
+            except orjson.JSONEncodeError as error:
+                raise DagError(
+                    f"the config of {path!r} cannot be recorded: {error}", nodes=(path,)
+                ) from None
+    return document
+
+
+def check_values(
+    run_id: str,
+    parameters: Mapping[str, Any],
+    labels: Mapping[str, str],
+    secrets: Mapping[str, Any],
+) -> None:
+    """Look at everything before anything is written.
+
+    :raises ValueNotJsonError: naming the parameter or label that cannot be kept.
+    :raises InputError: for the value of a secret in a parameter or a label, which is stored.
+    """
+    if secrets:
+        others = {n: v for n, v in parameters.items() if n not in secrets}
+        refuse_secrets(others, secrets, "parameter", f"run {run_id!r}")
+        refuse_secrets(labels, secrets, "label", f"run {run_id!r}")
+    for name, value in parameters.items():
+        if type(value) is not Secret:
+            try:
+                dumps({name: value})
+            except ValueNotJsonError as error:
+                problem = f"parameter {name!r} is no JSON value: {error.problem}"
+                raise error.reworded(problem) from None
+    for name, text in labels.items():
+        if type(name) is not str or type(text) is not str:
+            raise ValueNotJsonError(f"label {name!r} is {text!r:.60}: labels are texts")
+        dumps({name: text})

@@ -19,9 +19,16 @@ from runstore.store.fork import fork_run
 from runstore.store.ids import new_id, new_nonce, now
 from runstore.store.marker import heed_marker, make_marker, read_marker
 from runstore.store.run import Run
-from runstore.store.run_record import create_record, is_taken, listed, not_found, parse_run
+from runstore.store.run_record import (
+    check_values,
+    create_record,
+    is_taken,
+    listed,
+    not_found,
+    parse_run,
+    storable,
+)
 from runstore.store.secrets import refuse_short
-from runstore.store.storable import check_values, storable
 
 __all__ = ["Store", "open_store"]
 

@@ -8,16 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from runstore.errors import InputError
-from runstore.records import (
-    Blob,
-    Consumed,
-    Count,
-    Digest,
-    Nonce,
-    Number,
-    RunRecord,
-    Start,
-)
+from runstore.records import Blob, Consumed, Count, Digest, Nonce, Number, RunRecord, Start
 from runstore.store.process import current_process
 
 __all__ = ["Claim", "read_token", "to_token"]
@@ -54,10 +45,7 @@ class Claim(NamedTuple):
 
 
 def to_token(
-    start: Start,
-    consumed: Consumed,
-    returns: Sequence[str] | None,
-    saved: Mapping[str, Blob],
+    start: Start, consumed: Consumed, returns: Sequence[str] | None, saved: Mapping[str, Blob]
 ) -> str:
     """
     :param consumed: by now, the files that were loaded too.

@@ -16,6 +16,7 @@ from runstore.errors import (
     StorageError,
 )
 from runstore.plan import Plan, Planner, Step
+from runstore.plan.focus import needed_prefixes
 from runstore.plan.history import Attempt as Known
 from runstore.plan.history import Damaged, History
 from runstore.records import Blob, RunRecord, Start, keys
@@ -23,7 +24,6 @@ from runstore.records.framing import log_in_pack, parse_pack
 from runstore.storage import Storage
 from runstore.store.access import RunAccess
 from runstore.store.load import read_history, read_invocations
-from runstore.store.needs import needed_prefixes
 
 __all__ = ["NOT_WHOLE", "RunReader"]
 
@@ -79,8 +79,6 @@ class RunReader(RunAccess):
                 f"needs",
                 advice="do it again",
             ) from error
-
-    # -- reading ---------------------------------------------------------------------------------
 
     def history(self, paths: Iterable[str] | None = None, *, dag: Dag | None = None) -> History:
         """What is known of the run, read afresh.
@@ -219,9 +217,7 @@ class RunReader(RunAccess):
 
 def _known(history: History, path: str) -> dict[int, Known]:
     """The attempts at a path, by number; what a fork took over is attempt 0."""
-    known: dict[int, Known] = {each.attempt: each for each in history.attempts.get(path, ())}
-    if path in history.adopted:
-        known[0] = history.adopted[path]
+    known = dict(history.numbered(path))
     damaged = history.unreadable_latest(path)
     if damaged is not None:
         known.setdefault(damaged.attempt, damaged)

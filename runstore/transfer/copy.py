@@ -73,10 +73,9 @@ def transfer_run(
     Interrupted at any point it leaves nothing that counts wrongly, and done again it goes on: blobs
     come before the records that name them, ends before starts, and the run itself last.
 
-    :param arrival: record in the target that the run was brought there, as an invocation of its
-        own, before anything else of it arrives; not if nothing but such records is missing. Who
-        pulls does: nothing that the records of others name is executed on their word
-        (docs/security.md).
+    :param arrival: record first in the target where the run came from, as an invocation of its own,
+        so that nothing its records name is executed unasked there (docs/security.md). `runstore
+        pull` does.
     :raises RunNotFoundError: if the source has no such run.
     :raises RunRemovedError: if the run was removed meanwhile, here or there.
     :raises RunExistsError: if the target has another run under this id.
@@ -85,10 +84,10 @@ def transfer_run(
     :raises RecordDamagedError: for a record that is damaged, on either side. If one of the two is
         no bucket, also for records that contradict each other, or are of another run.
 
-    Cost: a listing of each side, and two more of a target that lacks the run: whether all is there
-    before it counts, and after. One read and one create for each missing object; where both sides
-    have attempts, what :func:`runstore.transfer.compare.compare` says. Memory does not grow with
-    sizes, and by some 500 bytes for each object. Records on a disk are read twice.
+    Cost: a listing of each side, and two more of a target that lacks the run. One read and one
+    create for each missing object; where both sides have attempts, what
+    :func:`runstore.transfer.compare.compare` says. Memory: some 500 bytes for each object. Records
+    on a disk are read twice.
     """
     return copy_run(source, run_id, target, workers=workers, progress=progress, arrival=arrival)
 

@@ -20,6 +20,7 @@ from runstore.errors import (
     StorageError,
 )
 from runstore.plan import Action, Planner
+from runstore.plan.focus import fewest_prefixes, needed_prefixes
 from runstore.plan.history import History
 from runstore.records import Blob, End, Invocation, RunRecord, key_of, keys
 from runstore.records.codec import parse, parse_attempt
@@ -28,7 +29,6 @@ from runstore.storage import is_near, read_all
 from runstore.storage.fsync import flush_folder
 from runstore.store import Run
 from runstore.store.judge import Ended, is_of
-from runstore.store.needs import fewest_prefixes, needed_prefixes
 from runstore.store.view import NOT_WHOLE
 from runstore.transfer.compare import FORK
 from runstore.transfer.copier import Progress, unwatched
@@ -148,8 +148,6 @@ class _Writer:
         self.file.write(b"\n" + self.manifest.line())
         return Exported("", 0, records, self.manifest.count - records, left_out)
 
-    # -- records ---------------------------------------------------------------------------------
-
     def read(self, key: str) -> bytes:
         """An object that must be what its writer wrote."""
         full = keys.run_key(self.run.run_id) if key == keys.RUN else self.prefix + key
@@ -258,8 +256,6 @@ class _Writer:
             advice="`runstore verify` says more",
             key=key,
         )
-
-    # -- blobs -----------------------------------------------------------------------------------
 
     def note(self, record: object) -> None:
         if isinstance(record, End):

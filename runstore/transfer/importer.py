@@ -12,12 +12,7 @@ from runstore.archive.reader import ExportedStorage
 from runstore.canonical import loads
 from runstore.dag import Dag
 from runstore.dag.structure import VERSION, digest
-from runstore.errors import (
-    DamagedError,
-    FormatVersionError,
-    ImportRefusedError,
-    RunstoreError,
-)
+from runstore.errors import DamagedError, FormatVersionError, ImportRefusedError, RunstoreError
 from runstore.paths import NodePath
 from runstore.records import (
     MAX_COUNT,
@@ -135,8 +130,6 @@ class _Check:
             where=self._at,
         )
 
-    # -- records ---------------------------------------------------------------------------------
-
     def _record(self, entry: Entry) -> None:
         if self.run is None and entry.key != keys.RUN:
             raise _WrongError("comes before run.json, which must be the first object")
@@ -199,8 +192,6 @@ class _Check:
         for blob in blobs:
             if self.named.setdefault(blob.sha256, blob.size) != blob.size:
                 raise _WrongError(f"names the blob {blob.sha256} with another size than before")
-
-    # -- blobs and packs -------------------------------------------------------------------------
 
     def _piece(self, blob: _Blob, entry: Entry) -> None:
         blob.add(entry.piece())

@@ -73,7 +73,10 @@ def _try_out(storage: Storage, findings: list[Finding]) -> None:
         )
     findings.append(Finding("exclusive", found.exclusive, detail, {}))
     if isinstance(storage, LocalStorage):
-        findings.append(_whole(storage))
+        how = how_named(storage.url)
+        findings.append(
+            Finding("whole", None if how == "in place" else True, _WHOLE[how], {"by": how})
+        )
     reads = [_timed(lambda: storage.read(key)) for _ in range(_READS)]
     wrong = "" if reads[-1][1] == body else "reads other bytes than it wrote"
     findings.append(_took("read", min(each[0] for each in reads), wrong))
@@ -91,12 +94,7 @@ _WHOLE = {
     "its own name. Only one writer makes it, and readers wait for a writer who lives; but a kill "
     "or a power cut can leave a part of a record, which is damage, with its name taken",
 }
-
-
-def _whole(storage: LocalStorage) -> Finding:
-    """Whether anybody can meet a part of an object, and how the file system sees to that."""
-    how = how_named(storage.url)
-    return Finding("whole", True if how != "in place" else None, _WHOLE[how], {"by": how})
+"""How a disk sees to it that nobody meets a part of an object."""
 
 
 def _clock(storage: Storage, key: str, before: float, after: float) -> Finding | None:

@@ -1,18 +1,14 @@
-"""Finding and removing what nobody will ever use.
+"""Finding and removing what nobody will ever use:
 
-What counts as litter, and why it is safe to remove:
-
-* unfinished writes on a local disk (``.tmp-*``): the process that made one was killed. One whose
-  writer lives stays, whatever age is asked for (`runstore.storage.unfinished`);
-* what belongs to no run: of an import, fork or removal that did not get to its end, and of who came
-  second to an id;
+* unfinished writes on a local disk (``.tmp-*``) whose process was killed;
+* what belongs to no run: of an import, fork or removal that did not finish;
 * blobs that no record of their run names: of attempts that were lost;
 * ``probe/``: what trying out an endpoint leaves.
 
-A blob is written before the record that names it, and an import writes ``run.json`` last; so
-whatever is younger than an age is left alone, and blobs also if the run has attempts in progress
-or was worked on within that age. Should a writer name an old blob at the very moment it goes, the
-plan finds it missing and the step runs again: never is anything taken for done that is not.
+A blob is written before the record that names it, and an import writes ``run.json`` last. So what
+is younger than an age stays, and blobs too if the run has attempts in progress or was worked on
+within that age. Should a writer name an old blob while it is removed, the plan finds it missing and
+the step runs again: nothing is taken for done that is not.
 """
 
 from __future__ import annotations

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from runstore.errors import (
-    DamagedError,
-    FormatVersionError,
-    KeyMissingError,
-    RefusedError,
-)
+from runstore.errors import DamagedError, FormatVersionError, KeyMissingError, RefusedError
 from runstore.records import End, RunRecord, Start, keys
 from runstore.records.codec import parse, parse_attempt
 from runstore.storage import Storage
@@ -67,9 +62,8 @@ def remove_run(storage: Storage, run_id: str, *, force: bool = False) -> int:
     :raises RefusedError: if attempts are in progress, naming them; nothing was removed then.
 
     ``run.json`` goes first, durably: with it the run is gone, and whoever works on it finds that
-    out at its next write. What else there was of it goes then. A crash in between leaves litter,
-    which :class:`~runstore.upkeep.Sweep` removes; so it does with what is left of a run whose
-    ``run.json`` is damaged, as nobody can tell what belongs to it.
+    out at its next write. :class:`~runstore.upkeep.Sweep` removes what a crash in between leaves,
+    and the rest of a run whose ``run.json`` is damaged, as nobody can tell what belongs to it.
     """
     storage_ = removing(storage)
     key = keys.run_key(run_id)

@@ -58,7 +58,10 @@ class RepairAdvice:
         if key == keys.run_key(self.run.run_id):
             return Advice(WITHOUT_A_RUN, decides=True)
         if rest.startswith(keys.INVOCATIONS):
-            return _of_invocation(name)
+            lost = "a changed structure that it worked with (--keep-unchanged) is told by it"
+            if may_force(name):
+                lost = "what it forced (--force) and has not run yet is forgotten without it"
+            return Advice(f"{_COPY}: {lost}", decides=True)
         if rest.startswith(keys.PACKS):
             return self._of_pack(key, name)
         if rest.startswith(keys.BLOBS):
@@ -67,8 +70,6 @@ class RepairAdvice:
         if rest.startswith(keys.ATTEMPTS) and parsed is not None:
             return self._of_attempt(*parsed)
         return Advice("nothing reads it: move it away")
-
-    # -- attempts --------------------------------------------------------------------------------
 
     def _of_attempt(self, node_key: str, number: int, kind: str) -> Advice:
         if self.history is None:
@@ -119,8 +120,6 @@ class RepairAdvice:
     def _recorded(self, path: str | None, number: int) -> Attempt | None:
         known = self.history.attempts.get(path, ()) if self.history and path else ()
         return next((each for each in known if each.attempt == number), None)
-
-    # -- what is no attempt ----------------------------------------------------------------------
 
     def _of_pack(self, key: str, name: str) -> Advice:
         if name == self.run.record.origin_pack:
@@ -206,11 +205,3 @@ class RepairAdvice:
         for name, value in self.run.record.parameters.items():
             if type(value) is Blob:
                 yield value.sha256, ("parameter", name)
-
-
-def _of_invocation(name: str) -> Advice:
-    if may_force(name):
-        text = f"{_COPY}: what it forced (--force) and has not run yet is forgotten without it"
-    else:
-        text = f"{_COPY}: a changed structure that it worked with (--keep-unchanged) is told by it"
-    return Advice(text, decides=True)

@@ -44,18 +44,15 @@ class _Named(NamedTuple):
 def verify(run: RunReader) -> Iterator[Checked]:
     """Every object of a run, the blobs that it names and that are missing, and the store's marker.
 
-    Whatever is wrong with one, the others are looked at. A store without a marker is whole: it was
-    copied together, and the next run makes one. Records that contradict each other are damaged,
-    wherever they stand: an end that is not of the start beside it, and two ends or two starts of
-    one attempt that differ.
-
-    A log that is missing was left out, by an export or a copy: that is no damage.
+    Records that contradict each other are damaged, wherever they stand: an end that is not of the
+    start beside it, two ends or two starts of one attempt that differ. A missing marker is no
+    damage (the next run makes one), nor is a missing log, which an export or a copy left out.
 
     :raises RunRemovedError: at the end, if the run was removed meanwhile.
 
-    Reads every record whole, packs one after the other, and every blob in pieces: memory stays
-    bounded, by the largest pack (64 MiB), what a storage reads ahead of small records, some 100
-    bytes for each object, and 300 more for each attempt's record if there are packs.
+    Reads every record whole, packs one after the other, and every blob in pieces. Memory: the
+    largest pack (64 MiB), some 100 bytes for each object, and 300 more for each attempt's record if
+    there are packs.
     """
     check = _Check(run)
     blobs: dict[str, None] = {}

@@ -14,7 +14,7 @@ from runstore.pipeline import Pipeline
 from runstore.records.framing import frame
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Run, Store
-from runstore.store.pack_buffer import PackBuffer
+from runstore.store.writer import PackBuffer
 from tests.executor import tasks as t
 
 

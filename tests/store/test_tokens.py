@@ -127,7 +127,7 @@ class Packless(MemoryStorage):
 
 
 def test_packing_never_comes_in_the_way_of_an_attempt(monkeypatch):
-    monkeypatch.setattr("runstore.store.pack_buffer._PACK_BYTES", 1)
+    monkeypatch.setattr("runstore.store.writer._PACK_BYTES", 1)
     run = Store(Packless("no packs")).create_run(DAG, run_id="r")
     run.writer.pack.begin()
     run.begin("a").succeed({"x": 1})

@@ -158,9 +158,7 @@ def _artifacts(history: History) -> Iterator[_Artifact]:
     from runstore.records import End
 
     for path in history.paths():
-        adopted = history.adopted.get(path)
-        ends = [(0, adopted)] if adopted else []
-        for number, end in [*ends, *((a.attempt, a) for a in history.attempts.get(path, ()))]:
+        for number, end in history.numbered(path):
             if isinstance(end, End):
                 for name, blob in end.artifacts.items():
                     yield _Artifact(path, number, name, blob, end.outcome)

@@ -65,7 +65,7 @@ def _facts(run: Run, history: History) -> dict[str, Any]:
         for each in sorted(history.invocations.values(), key=lambda one: (one.number, one.id))
     ]
     facts["attempts"] = sorted(
-        (_attempt(path, each) for path in history.paths() for each in _attempts(history, path)),
+        (_attempt(path, *each) for path in history.paths() for each in history.numbered(path)),
         key=lambda attempt: (attempt.get("began", "~"), attempt["path"], attempt["attempt"]),
     )
     try:
@@ -92,12 +92,6 @@ def _value(value: Any) -> Any:
     return msgspec.to_builtins(value) if type(value) is Blob else value
 
 
-def _attempts(history: History, path: str) -> list[tuple[int, Attempt]]:
-    """With their numbers; what a fork took over is attempt 0."""
-    own = [(each.attempt, each) for each in history.attempts.get(path, ())]
-    return [(0, history.adopted[path]), *own] if path in history.adopted else own
-
-
 def _invocation(invocation: Any) -> dict[str, Any]:
     by = invocation.by
     return _sparse(
@@ -116,10 +110,9 @@ def _invocation(invocation: Any) -> dict[str, Any]:
     )
 
 
-def _attempt(path: str, numbered: tuple[int, Attempt]) -> dict[str, Any]:
+def _attempt(path: str, number: int, record: Attempt) -> dict[str, Any]:
     from runstore.records import End, Start
 
-    number, record = numbered
     out: dict[str, Any] = {"path": path, "attempt": number}
     if isinstance(record, End):
         out["outcome"] = record.outcome
