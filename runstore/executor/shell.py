@@ -162,7 +162,9 @@ def run_command(
 
 def patterns(config: Mapping[str, Any], key: str) -> list[str]:
     """What a command is to have loaded, or saved."""
-    value = config.get(key) or []
+    value = config.get(key)
+    if value is None:
+        return []
     return [value] if isinstance(value, str) else [str(pattern) for pattern in value]
 
 
