@@ -7,7 +7,7 @@ import json
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runstore import Dag
@@ -156,6 +156,7 @@ def test_the_frame_is_what_the_format_says():
 
 
 @given(records)
+@example(Marker())
 def test_every_kind_there_and_back(record):
     data = framed(record)
     back = parse(data, "k")

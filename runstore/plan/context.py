@@ -121,7 +121,8 @@ class Context(ABC):
         return found
 
     def results(self, vertex: Vertex, frame: Frame) -> dict[str, str]:
-        """The results a node consumes: of what it only follows, and of what it handles."""
+        """The results a node consumes: of what it only follows, and of what it handles. They stand
+        in the order of paths, so that no record depends on the order of declaration."""
         states, scope = frame.states, frame.scope
         results: dict[str, str] = {}
         for i in vertex.order_only:
@@ -136,7 +137,7 @@ class Context(ABC):
             if vertex.carried_order_only:
                 results |= _before(scope, vertex.carried_order_only)
             results.update(scope.handled)
-        return results
+        return dict(sorted(results.items())) if len(results) > 1 else results
 
     def trace(self, vertex: Vertex, frame: Frame, own: Iterable[str]) -> str:
         """The digest of the end records of a node and of all that it follows. A node's is over

@@ -156,11 +156,12 @@ def to_body(record: Record) -> bytes:
             lean = replace(record, dag=_raw(record.dag), force=record.force or NOTHING, digest="")
         case Marker():
             lean = replace(record, digest="")
-    return _BEGIN[type(record)] + _write(lean)[1:]
+    fields = _write(lean)[1:]
+    return _BEGIN[type(record)] + (b"," + fields if fields != b"}" else fields)
 
 
 _BEGIN = {
-    kind: b'{"format":"%s","kind":"%s",' % (FORMAT.encode(), name.encode())
+    kind: b'{"format":"%s","kind":"%s"' % (FORMAT.encode(), name.encode())
     for name, kind in _KINDS.items()
 }
 _write = msgspec.json.Encoder().encode

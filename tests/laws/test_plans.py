@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runstore.dag import Dag, structure
@@ -15,7 +15,7 @@ from runstore.plan.history import History
 from runstore.records import Start
 from tests.exploration import SEEDS, reached, reaches, scaled
 from tests.laws.lived import lived
-from tests.planning.generate import dags, shuffled
+from tests.planning.generate import dags, make, shuffled
 from tests.planning.judged import Judged
 from tests.planning.simulation import Simulation
 from tests.transfer.lives import live, memory, told
@@ -33,6 +33,7 @@ def table(plan: Plan) -> dict[str, tuple[Any, ...]]:
 
 @reaches(0.2)
 @given(dags(), SEEDS, SEEDS)
+@example(make(0, 12), 4, 0)
 def test_the_order_of_declaration_means_nothing(dag: Dag, seed: int, order: int) -> None:
     other = shuffled(dag, order)
     reached(times=other.to_json() != dag.to_json())
