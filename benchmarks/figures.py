@@ -266,8 +266,8 @@ def structure_digest(folder: str, count: int = 100_000, depth: int = 1_000) -> I
 
 
 def _shallow(node: Any) -> dict[str, Any]:
-    document: dict[str, Any] = node.model_dump(mode="json", exclude={"body", "branches"})
-    return document
+    inside = ("body", "branches", "_function")
+    return {name: getattr(node, name) for name in node.__struct_fields__ if name not in inside}
 
 
 def digest_each(nodes: list[dict[str, Any]]) -> list[str]:
@@ -292,15 +292,15 @@ def imports(_: str, rounds: int = 21) -> Iterator[Figure]:
         return lambda: _process(sys.executable, "-c", code)
 
     with_it, without = _alternating(
-        fresh("import pydantic, orjson, runstore"), fresh("import pydantic, orjson"), rounds
+        fresh("import msgspec, orjson, runstore"), fresh("import msgspec, orjson"), rounds
     )
     yield Figure.below(
         "import", (with_it - without) * 1e3, "ms",
-        "import runstore, above pydantic and orjson; the floor is a process that imports those",
+        "import runstore, above msgspec and orjson; the floor is a process that imports those",
         goal=15, floor=without * 1e3,
     )  # fmt: skip
-    lazily = "import pydantic, orjson, runstore; runstore.start, runstore.open_store"
-    everything, without = _alternating(fresh(lazily), fresh("import pydantic, orjson"), rounds)
+    lazily = "import msgspec, orjson, runstore; runstore.start, runstore.open_store"
+    everything, without = _alternating(fresh(lazily), fresh("import msgspec, orjson"), rounds)
     yield Figure(
         "import-all", (everything - without) * 1e3, "ms", "the same with all it loads when used",
         without * 1e3,
@@ -348,7 +348,7 @@ def _tick() -> None:
 def mapped(count: int, length: int = 1) -> Dag:
     """A map of ``count`` items over a chain of ``length`` functions."""
     body = sequence(*(task(_step, name=f"s{i}", returns="made") for i in range(length)))
-    each = Map(name="each", over="items", **{"as": "item"}, body=body, after=("list",))
+    each = Map(name="each", over="items", as_="item", body=body, after=("list",))
     return Dag([task(_items(count), name="list", returns="items"), each])
 
 

@@ -25,7 +25,7 @@ def map_dag() -> Dag:
     return Dag(
         [
             Task(name="list", returns=("items",)),
-            Map(name="each", over="items", **{"as": "item"}, body=body, after=("list",)),
+            Map(name="each", over="items", as_="item", body=body, after=("list",)),
             Task(name="collect", params=("score",), returns=("best",), after=("each",)),
         ]
     )

@@ -151,7 +151,7 @@ def map_that_loads(count: int, loads: bool = True) -> Shape:
         return Doing({}, [], ["all", f"f{params['x']}"] if loads else [])
 
     each = Dag([Task(name="w", params="x", returns="y")])
-    nodes = [
+    nodes: list[Any] = [
         Task(name="src", returns="xs"),
         Map(name="m", after="src", over="xs", as_="x", body=each),
     ]
@@ -300,7 +300,7 @@ def nested_handlers(count: int) -> Shape:
     for level in range(1, count):
         nodes: list[Any] = [Parallel(name="p", branches={"b": dag}), Task(name="z", after="p")]
         if level > 1:
-            handler = {"trigger": "one_failed", "handles": True}
+            handler: dict[str, Any] = {"trigger": "one_failed", "handles": True}
             nodes.append(Task(name="h", after="z", **handler))
         dag = Dag(nodes)
 
@@ -312,7 +312,7 @@ def nested_handlers(count: int) -> Shape:
 
 def handlers(count: int) -> Shape:
     """A failure, a chain behind it, and a handler for each step of that."""
-    more = {"trigger": "one_failed", "handles": True}
+    more: dict[str, Any] = {"trigger": "one_failed", "handles": True}
     alerts = [Task(name=f"h{i}", after=f"s{i}", **more) for i in range(count)]
     dag = Dag([*chain(count).nodes, *alerts])
 
@@ -324,7 +324,7 @@ def handlers(count: int) -> Shape:
 
 def many_failures(count: int) -> Shape:
     """Each of many steps fails, with a handler of its own; and a choice that handles all."""
-    more = {"trigger": "one_failed", "handles": True}
+    more: dict[str, Any] = {"trigger": "one_failed", "handles": True}
     nodes: list[Any] = [Task(name=f"s{i}") for i in range(count)]
     everything = tuple(node.name for node in nodes)
     nodes += [Task(name=f"h{i}", after=f"s{i}", **more) for i in range(count)]
@@ -348,7 +348,7 @@ def missing_outputs(count: int) -> Shape:
         return Doing({}, [path], (), "failed" if failed else "succeeded")
 
     done = Dag([Task(name="a", params="i", returns="d")])
-    more = {"after": (f"s{count - 1}", "lo"), "over": "xs", "as_": "x"}
+    more: dict[str, Any] = {"after": (f"s{count - 1}", "lo"), "over": "xs", "as_": "x"}
     dag = Dag([
         *chain(count).nodes,
         Loop(name="lo", until="d", as_="i", body=done, max_iterations=10**6),
@@ -423,7 +423,7 @@ def forces(count: int) -> Shape:
 
 def some_paths(count: int) -> Shape:
     """The plan of one step in a graph full of handlers."""
-    more = {"trigger": "one_failed", "handles": True}
+    more: dict[str, Any] = {"trigger": "one_failed", "handles": True}
     alerts = [Task(name=f"h{i}", after=f"s{i}", **more) for i in range(count)]
     dag = Dag([*chain(count).nodes, *alerts])
     history = finish(dag)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import enum
+import functools
 import inspect
 import itertools
 import re
@@ -105,7 +106,7 @@ def _members(cls: type) -> Iterator[tuple[str, Any]]:
             if name.startswith("_") or name in _FIELDS.get(cls.__name__, ()):
                 continue
             bare = value.__func__ if isinstance(value, classmethod | staticmethod) else value
-            if isinstance(bare, property) or inspect.isfunction(bare):
+            if isinstance(bare, property | functools.cached_property) or inspect.isfunction(bare):
                 seen[name] = bare
     for name, value in seen.items():
         if inspect.getdoc(value):
@@ -113,7 +114,6 @@ def _members(cls: type) -> Iterator[tuple[str, Any]]:
 
 
 _FIELDS = {
-    "Dag": ("model_post_init",),
     "Attempt": ("keep", "refusal"),
     "Run": ("check_there", "log_of", "mask", "materialise", "read_log", "read_whole"),
 }

@@ -19,9 +19,8 @@ from runstore.storage import expand_home
 
 __all__ = [
     "Age", "Given", "Pairs", "Takeover", "all_steps", "at_work", "format_option",
-    "keep_unchanged_option", "label_option", "names_of_secrets", "parameters",
-    "recorded_code_option", "recorded_command", "repeated", "secret_values",
-    "single_writer_option", "store_option", "takeover_option",
+    "from_earlier", "label_option", "names_of_secrets", "parameters", "recorded_command",
+    "repeated", "single_writer_option", "store_option", "takeover_option",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -93,19 +92,22 @@ all_steps = click.option(
 label_option = click.option(
     "--label", "labels", multiple=True, type=Pairs("NAME=VALUE"), help="A label. Repeatable."
 )
-keep_unchanged_option = click.option(
-    "--keep-unchanged", is_flag=True,
-    help="Go on though the structure changed; what did not change keeps its results.",
-)  # fmt: skip
-recorded_code_option = click.option(
-    "--recorded-code", is_flag=True,
-    help="Without a PIPELINE: run what the records name, though others made them. It can do all "
-    "that you can.",
-)  # fmt: skip
 takeover_option = click.option(
     "--takeover", type=Takeover(), default="dead", show_default=True,
     help="Whose attempts in progress to give up: of processes known to be dead, all, or besides "
     "the dead those that began longer ago than AGE (30m, 2h, 1d).",
+)  # fmt: skip
+
+_EARLIER = (
+    click.option(
+        "--recorded-code", is_flag=True,
+        help="Without a PIPELINE: run what the records name, though others made them. It can do "
+        "all that you can.",
+    ),
+    click.option(
+        "--keep-unchanged", is_flag=True,
+        help="Go on though the structure changed; what did not change keeps its results.",
+    ),
 )  # fmt: skip
 
 _STORE = (
@@ -173,6 +175,36 @@ class Given(NamedTuple):
         """See :func:`parameters`."""
         return parameters(self.params, self.params_file, secret)
 
+    def secret_values(self, names: Iterable[str]) -> dict[str, str]:
+        """Name -> value: as given, else of the environment, else asked for on a terminal.
+
+        :param names: what the pipeline or the run needs. One that is found nowhere is left out, and
+            the library says what is missing, if it is missing.
+        """
+        values: dict[str, str] = {}
+        asked = dict.fromkeys(names)
+        for name, value in self.secrets:
+            if value is None:
+                asked[name] = None
+            else:
+                values[name] = value
+        explicit = {name for name, value in self.secrets if value is None}
+        for name in asked:
+            if name in values:
+                continue
+            variable = f"RUNSTORE_SECRET_{name.upper()}"
+            if variable in os.environ:
+                values[name] = os.environ[variable]
+            elif sys.stdin is not None and sys.stdin.isatty():
+                values[name] = ask(f"secret {name}")
+            elif name in explicit:
+                raise ParameterError(
+                    f"the secret {name!r} has no value",
+                    advice=f"write --secret {name}=VALUE, or set {variable}",
+                    parameter=name,
+                )
+        return values
+
 
 def at_work(function: Callable[..., Any]) -> Any:
     """The options of who runs steps; the function is given a `Given` before the others."""
@@ -184,6 +216,11 @@ def at_work(function: Callable[..., Any]) -> Any:
         return function(Given(command=recorded_command(ctx.obj["arguments"]), **own), **options)
 
     return _with(_WORK, store_option(with_given))
+
+
+def from_earlier(function: Callable[..., Any]) -> Any:
+    """:func:`at_work`, and the options of who goes on from what a run recorded."""
+    return _with(_EARLIER, at_work(function))
 
 
 def _with(options: Iterable[Any], function: Any) -> Any:
@@ -263,37 +300,6 @@ def _from_file(path: str) -> dict[str, Any]:
             f"parameters file {path!r} must hold an object of names and values, such as {example}"
         )
     return found
-
-
-def secret_values(given: Iterable[tuple[str, str | None]], names: Iterable[str]) -> dict[str, str]:
-    """Name -> value: as given, else of the environment, else asked for on a terminal.
-
-    :param names: what the pipeline or the run needs. One that is found nowhere is left out, and
-        the library says what is missing, if it is missing.
-    """
-    values: dict[str, str] = {}
-    asked = dict.fromkeys(names)
-    for name, value in given:
-        if value is None:
-            asked[name] = None
-        else:
-            values[name] = value
-    explicit = {name for name, value in given if value is None}
-    for name in asked:
-        if name in values:
-            continue
-        variable = f"RUNSTORE_SECRET_{name.upper()}"
-        if variable in os.environ:
-            values[name] = os.environ[variable]
-        elif sys.stdin is not None and sys.stdin.isatty():
-            values[name] = ask(f"secret {name}")
-        elif name in explicit:
-            raise ParameterError(
-                f"the secret {name!r} has no value",
-                advice=f"write --secret {name}=VALUE, or set {variable}",
-                parameter=name,
-            )
-    return values
 
 
 _HIDDEN = re.compile(r"([^=]*)=(.*)", re.DOTALL)

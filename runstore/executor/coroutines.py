@@ -5,15 +5,7 @@ from __future__ import annotations
 import contextvars
 import inspect
 import threading
-from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Generator,
-    Iterator,
-    Mapping,
-)
+from collections import abc
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -40,19 +32,21 @@ def is_async(function: Any) -> bool:
 
 
 def result_of(
-    function: Callable[..., Any], arguments: Mapping[str, Any], stopping: Callable[[], bool]
+    function: abc.Callable[..., Any],
+    arguments: abc.Mapping[str, Any],
+    stopping: abc.Callable[[], bool],
 ) -> Any:
     """Call a function; of one that is `async def` run the coroutine, in a loop of its own.
 
     :param stopping: when this turns true, the coroutine is cancelled.
     """
     value = function(**arguments)
-    if issubclass(type(value), Coroutine) and is_async(function):
+    if issubclass(type(value), abc.Coroutine) and is_async(function):
         return _run(value, stopping)
     return value
 
 
-def _run(coroutine: Coroutine[Any, Any, Any], stopping: Callable[[], bool]) -> Any:
+def _run(coroutine: abc.Coroutine[Any, Any, Any], stopping: abc.Callable[[], bool]) -> Any:
     import asyncio  # 14 ms, and most processes run no coroutine
 
     async def main() -> Any:
@@ -87,7 +81,7 @@ def _run(coroutine: Coroutine[Any, Any, Any], stopping: Callable[[], bool]) -> A
     return value
 
 
-async def _cancel_when(stopping: Callable[[], bool], task: asyncio.Task[Any]) -> None:
+async def _cancel_when(stopping: abc.Callable[[], bool], task: asyncio.Task[Any]) -> None:
     import asyncio
 
     while not stopping():
@@ -99,23 +93,23 @@ def promised(value: object) -> str:
     """What to return instead of a coroutine, a generator, or whatever else is to be awaited or
     iterated over; empty for any other value. A coroutine is closed: nobody will await it."""
     kind = type(value)  # isinstance would ask the value
-    if issubclass(kind, Coroutine):
+    if issubclass(kind, abc.Coroutine):
         with suppress(BaseException):
             value.close()  # type: ignore[attr-defined]
         return (
             "its body did not run: make the task `async def` and await it there, or return "
             "asyncio.run(...) of it"
         )
-    if issubclass(kind, Awaitable):
+    if issubclass(kind, abc.Awaitable):
         return "make the task `async def`, and return what `await` gives for it"
-    if issubclass(kind, AsyncGenerator):
+    if issubclass(kind, abc.AsyncGenerator):
         return (
             "its body did not run: make the task `async def`, and return `[x async for x in ...]`"
         )
-    if issubclass(kind, Generator):
+    if issubclass(kind, abc.Generator):
         with suppress(BaseException):
             value.close()  # type: ignore[attr-defined]
         return "it is not run to its end: return list(...) of it"
-    if issubclass(kind, Iterator):
+    if issubclass(kind, abc.Iterator):
         return "it is used up by whoever reads it first: return list(...) of it"
     return ""

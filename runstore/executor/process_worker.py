@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Self
 
+from msgspec.structs import replace
+
 from runstore.dag import Task, walk
 from runstore.errors import PipelineError, RunNotFoundError, RunstoreError
 from runstore.executor.quarantine import tried
@@ -114,8 +116,7 @@ class Sender:
         artifacts = _that_may_be_loaded(work)
         if self._source is not None and task._function is not None:
             # The file's functions are found by loading the file there: its module is no import.
-            task = task.model_copy()
-            task._function = None
+            task = replace(task, _function=None)
         job = _Job(
             self._shared, step.path, task, work.number, dict(work.params), work.consumed,
             artifacts, self._log_file(step.path, work.number),

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from msgspec.structs import replace
+
 from runstore.dag import AnyNode, Dag, Task, Trigger
 from runstore.errors import DagError, PipelineError
 from runstore.pipeline.document import parse_document, pipeline_of
@@ -46,8 +48,8 @@ def task(
         and for a generator function, of which a call runs nothing.
     """
     bound = function.keywords if isinstance(function, functools.partial) else {}
-    called = name or getattr(_unbound(function), "__name__", "")
-    refuse_generator(function, str(called))
+    called = str(name or getattr(_unbound(function), "__name__", ""))
+    refuse_generator(function, called)
     try:
         known = parameters_of(function)
         attempts = attempt_parameters(function)
@@ -73,14 +75,13 @@ def task(
     made = Task(
         name=called,
         params=tuple(params),
-        returns=(returns,) if isinstance(returns, str) else tuple(returns),
-        after=(after,) if isinstance(after, str) else tuple(after),
+        returns=returns,
+        after=after,
         trigger=trigger,
         handles=handles,
         config=config,
     )
-    made._function = function
-    return made
+    return replace(made, _function=function)
 
 
 def _unbound(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,7 +96,7 @@ def sequence(*nodes: AnyNode) -> Dag:
     for node in nodes:
         follows = bool(chained) and not node.after
         # A copy keeps its function.
-        chained.append(node.model_copy(update={"after": (chained[-1].name,)}) if follows else node)
+        chained.append(replace(node, after=(chained[-1].name,)) if follows else node)
     return Dag(chained)
 
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import force_setattr
+
 import runstore
 from runstore.canonical import dumps
 from runstore.dag import Dag, walk
@@ -63,7 +65,7 @@ def build(state: State, invocation: Mapping[str, Any], store: Store) -> Dag:
     dag = Dag.from_json(state.dag)
     for path, node in walk(dag):
         if node.kind == "task":
-            node._function = _function(path, node.returns, state, invocation, dag)
+            force_setattr(node, "_function", _function(path, node.returns, state, invocation, dag))
     return dag
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.figures import chain, mapped
 from runstore.dag import Dag, Map, Task
@@ -50,9 +51,7 @@ def test_a_step_of_a_chain_is_decided_once(tmp_path, monkeypatch):
 def test_a_map_that_is_done_is_not_looked_into_again(tmp_path, monkeypatch):
     each = Map(name="each", over="items", **{"as": "i"}, body=Dag([Task(name="w", params=("i",))]))
     last = [Task(name=f"n{i}", after=(f"n{i - 1}",) if i else ("each",)) for i in range(5)]
-    dag = Dag(
-        [Task(name="list", returns=("items",)), each.model_copy(update={"after": ("list",)}), *last]
-    )
+    dag = Dag([Task(name="list", returns=("items",)), replace(each, after=("list",)), *last])
     items = []
 
     def counted(find):

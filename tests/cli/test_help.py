@@ -31,7 +31,7 @@ def test_help_loads_nothing_but_click() -> None:
         "runstore.cli", "runstore.cli.exit_codes", "runstore.cli.render",
         "runstore.cli.render.console", "runstore.cli.render.text",
     }  # fmt: skip
-    assert not {"rich", "pydantic", "yaml", "fsspec", "orjson"} & set(loaded)
+    assert not {"rich", "msgspec", "yaml", "fsspec", "orjson"} & set(loaded)
 
 
 def test_rich_is_not_loaded_where_there_is_no_terminal(once: Shell) -> None:

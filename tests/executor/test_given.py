@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 
 import pytest
+from msgspec.structs import force_setattr
 
 import runstore
 from runstore.errors import DagError
@@ -59,7 +60,7 @@ def test_a_python_default_is_no_value_of_a_run(tmp_path: Path) -> None:
 def test_a_function_without_a_signature_does_not_hide_what_is_wrong(tmp_path: Path) -> None:
     """`iter` is written in C and says nothing of what it takes."""
     node = runstore.Task(name="step", params=("by",))
-    node._function = iter
+    force_setattr(node, "_function", iter)
     with pytest.raises(DagError, match="'step' reads 'by', which no node"):
         runstore.start(runstore.sequence(node), store=tmp_path, environment={})
 

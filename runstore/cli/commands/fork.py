@@ -6,16 +6,7 @@ from typing import Any
 
 import click
 
-from runstore.cli.options import (
-    Given,
-    at_work,
-    keep_unchanged_option,
-    label_option,
-    names_of_secrets,
-    recorded_code_option,
-    repeated,
-    secret_values,
-)
+from runstore.cli.options import Given, from_earlier, label_option, names_of_secrets, repeated
 
 __all__ = ["command"]
 
@@ -26,10 +17,8 @@ __all__ = ["command"]
 @click.option(
     "--run-id", "new_run_id", metavar="ID", help="Id of the new run; one is made if not given."
 )
-@keep_unchanged_option
-@recorded_code_option
 @label_option
-@at_work
+@from_earlier
 def command(
     given: Given, /, *, run_id: str, pipeline: str | None, labels: Any, **options: Any
 ) -> int:
@@ -50,7 +39,7 @@ def command(
     return work(
         lambda reporter: fork(
             run_id, loaded, values, store=Store(origin.storage), reporter=reporter,
-            labels=dict(labels), secrets=secret_values(given.secrets, hidden),
+            labels=dict(labels), secrets=given.secret_values(hidden),
             command=given.command, **options,
         ),
         Hints(given.store, pipeline, repeated(options), loaded.dag if loaded else None),

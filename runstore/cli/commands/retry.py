@@ -6,16 +6,7 @@ from typing import Any
 
 import click
 
-from runstore.cli.options import (
-    Given,
-    at_work,
-    keep_unchanged_option,
-    names_of_secrets,
-    recorded_code_option,
-    repeated,
-    secret_values,
-    takeover_option,
-)
+from runstore.cli.options import Given, from_earlier, names_of_secrets, repeated, takeover_option
 
 __all__ = ["command"]
 
@@ -38,9 +29,7 @@ _PATTERN = "a path, a template path, or a glob (* matches any text, ? one charac
     "--until", multiple=True, metavar="PATTERN", help=f"Run these and what comes before: {_PATTERN}"
 )
 @takeover_option
-@keep_unchanged_option
-@recorded_code_option
-@at_work
+@from_earlier
 def command(given: Given, /, *, run_id: str, pipeline: str | None, **options: Any) -> int:
     """Continue run RUN_ID: what succeeded is skipped, the rest runs.
 
@@ -62,7 +51,7 @@ def command(given: Given, /, *, run_id: str, pipeline: str | None, **options: An
     return work(
         lambda reporter: retry(
             run_id, loaded, values, store=Store(run.storage), reporter=reporter,
-            secrets=secret_values(given.secrets, hidden),
+            secrets=given.secret_values(hidden),
             command=given.command, **options,
         ),
         Hints(given.store, pipeline, again, loaded.dag if loaded else None),

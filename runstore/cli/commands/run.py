@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from runstore.cli.options import Given, at_work, label_option, repeated, secret_values
+from runstore.cli.options import Given, at_work, label_option, repeated
 from runstore.cli.render.console import say
 
 __all__ = ["command"]
@@ -39,7 +39,7 @@ def command(
     return work(
         lambda reporter: start(
             loaded, values, store=opened, run_id=run_id, labels=dict(labels), reporter=reporter,
-            secrets=secret_values(given.secrets, loaded.secrets), command=given.command, **options,
+            secrets=given.secret_values(loaded.secrets), command=given.command, **options,
         ),
         Hints(given.store, pipeline, repeated(options), loaded.dag),
     )  # fmt: skip
