@@ -23,11 +23,18 @@ __all__ = ["last_invocation", "read_history", "read_invocations", "untrue"]
 
 
 def read_history(
-    storage: Storage, run: RunRecord, dag: Dag, prefixes: Iterable[str] | None = None
+    storage: Storage,
+    run: RunRecord,
+    dag: Dag,
+    prefixes: Iterable[str] | None = None,
+    *,
+    known: History | None = None,
 ) -> History:
     """Read what is known of a run.
 
     :param prefixes: of attempt names to list, for a partial history; ``None``: all of them.
+    :param known: a partial history to add to, which these prefixes are no part of. Invocations are
+        listed again only if one is named that it does not know.
 
     Records that contradict each other are damage. What stands on its own of an attempt whose end is
     in a pack is read only where a read is no request; :func:`runstore.upkeep.verify.verify` reads
@@ -40,14 +47,18 @@ def read_history(
     fork's; the others too if a record is damaged or looks to be in progress (FORMAT.md, section 8).
     """
     with no_collection():
-        history = History(run)
+        history = History(run) if known is None else known
         reader = _Reader(storage, history)
-        reader.read_packs(reader.origin if prefixes is not None else reader.listed(keys.PACKS))
+        if known is None:
+            reader.read_packs(reader.origin if prefixes is not None else reader.listed(keys.PACKS))
         reader.read_attempts(prefixes)
         if prefixes is not None and (history.damaged or any(history.open())):
-            reader.read_packs(reader.listed(keys.PACKS))
+            known_already = reader.origin
+            reader.read_packs([key for key in reader.listed(keys.PACKS) if key not in known_already])
         reader.judge()
-        reader.read_invocations(None if prefixes is None else reader.named())
+        named = None if prefixes is None else reader.named()
+        if known is None or named is None or not named <= history.invocations.keys():
+            reader.read_invocations(named)
         reader.read_deciding(dag)
     return history
 
@@ -375,7 +386,7 @@ class _Reader:
             return
         folder = self.prefix + keys.BLOBS
         there = {keys.name_in(key) for key in self.storage.list(folder)}
-        history.missing = (named - there) | (named & broken)
+        history.missing |= (named - there) | (named & broken)
         blobs = Blobs(self.storage, self.prefix)
         for digest, blob in deciding.items():
             try:

@@ -58,7 +58,9 @@ def test_it_says_what_the_whole_history_says(dag, seed, pack, fork):
         said, counting = asked(run, step.path)
         several += 1
         assert said == step.to_json()
-        if not any(run.history([step.path]).open()):  # of those a pack may have the end
+        read = run.history([step.path])
+        assert read.damaged == []
+        if not any(read.open()):  # of those a pack may have the end
             assert {key for key in counting.read_keys if "/packs/" in key} <= {own}
     reached(times=several > 1)
 
@@ -80,6 +82,17 @@ def test_its_requests_do_not_grow_with_items_packs_and_invocations():
         assert (said["reason"], said["attempt"]) == ("failed", lives + 1)
         requests.append(counting.requests)
     assert requests[0] == requests[1] == requests[2]
+
+
+def test_what_a_fork_took_over_is_read_once():
+    """Of an open attempt a pack may have the end, so packs are read: its origin's was already."""
+    origin = memory().create_run(DAG, run_id=RUN_ID)
+    origin.begin("list").succeed({"items": [1]})
+    run = Store(origin.storage).fork_run(origin, DAG, run_id="fork")
+    run.begin("each[1]/work")
+    read = run.history(["each[1]/work"])
+    assert read.damaged == []
+    assert [start.path for start in read.open()] == ["each[1]/work"]
 
 
 def test_a_damaged_end_is_taken_from_a_pack(tmp_path):
