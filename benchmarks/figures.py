@@ -17,7 +17,13 @@ import orjson
 
 from benchmarks.fixtures import RUN_ID, finished_map, map_dag
 from benchmarks.measure import Figure, in_turn, median_in_turn, raw_write, timed
-from benchmarks.remote import remote_attempt, remote_history, remote_pack, transfer
+from benchmarks.remote import (
+    remote_attempt,
+    remote_exec,
+    remote_history,
+    remote_pack,
+    transfer,
+)
 from benchmarks.shapes import LINEAR, SHAPES, growth, map_that_loads
 from runstore.dag import Dag, Map, Parallel, Task, structure, walk
 from runstore.executor import start
@@ -396,5 +402,6 @@ FIGURES: dict[str, Measure] = {
     "remote-history": remote_history,
     "remote-pack": remote_pack,
     "remote-attempt": remote_attempt,
+    "remote-exec": remote_exec,
     "transfer": transfer,
 }

@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import resource
+import statistics
+import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +24,7 @@ from benchmarks.measure import Figure, in_turn, median_in_turn, raw_write, timed
 from runstore.records import Consumed, keys
 from runstore.store import Store, open_store
 
-__all__ = ["remote_attempt", "remote_history", "remote_pack", "transfer"]
+__all__ = ["remote_attempt", "remote_exec", "remote_history", "remote_pack", "transfer"]
 
 _AT_ONCE = 32
 """Requests that a floor has under way; for obstore more than this is no faster."""
@@ -222,6 +225,45 @@ def remote_attempt(_: str, count: int = 300) -> Iterator[Figure]:
         "remote-attempt", value * 1e3, "ms", "start and end of an attempt, obstore, one thread",
         least * 1e3,
     )  # fmt: skip
+
+
+def remote_exec(folder: str, rounds: int = 9) -> Iterator[Figure]:
+    """A pod with a step that is done, and one that does its step, with all that they import."""
+    bucket = _bucket("remote-exec")
+    if bucket is None:
+        return
+    file = os.path.join(folder, "p.yaml")
+    with open(file, "w") as target:
+        target.write("steps: [{name: a, command: 'true'}]")
+    environment = os.environ | {
+        "AWS_ENDPOINT_URL": bucket.endpoint, "AWS_ACCESS_KEY_ID": bucket.key,
+        "AWS_SECRET_ACCESS_KEY": bucket.secret, "AWS_REGION": "us-east-1",
+    }  # fmt: skip
+
+    def pod(run: str) -> float:
+        words = ("exec", run, "a", "--pipeline", file, "--store", f"s3://{bucket.name}/store")
+        return _cpu(sys.executable, "-m", "runstore.cli", *words, "--start", env=environment)
+
+    def nothing() -> float:
+        return _cpu(sys.executable, "-c", "pass", env=environment)
+
+    pod("done")
+    pairs = [(pod("done"), nothing()) for _ in range(rounds)]
+    value, floor = (statistics.median(each) for each in zip(*pairs, strict=True))
+    what = "CPU of runstore exec of a step that is done, above a process that does nothing"
+    yield Figure.below("exec-done", (value - floor) * 1e3, "ms", what, goal=150, floor=floor * 1e3)
+    pairs = [(pod(f"run{i}"), nothing()) for i in range(rounds)]
+    value, floor = (statistics.median(each) for each in zip(*pairs, strict=True))
+    what = "the same, of one that makes the run and the step"
+    yield Figure("exec", (value - floor) * 1e3, "ms", what, floor * 1e3)
+
+
+def _cpu(*words: str, env: dict[str, str]) -> float:
+    """Seconds of CPU of a process and its children: what others do on the machine is not in it."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(words, check=True, capture_output=True, env=env)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 # -- moving --------------------------------------------------------------------------------------

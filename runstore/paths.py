@@ -25,8 +25,8 @@ from runstore import canonical
 from runstore.errors import PathError, ValueNotJsonError
 
 __all__ = [
-    "MAX_RUN_ID", "NodePath", "Segment", "check_name", "check_run_id", "escape", "segment_end",
-    "segments", "template", "wildcard",
+    "MAX_RUN_ID", "NodePath", "Segment", "check_name", "check_run_id", "escape",
+    "percent_decode", "percent_encode", "segment_end", "segments", "template", "wildcard",
 ]  # fmt: skip
 
 MAX_RUN_ID = 1_000
@@ -37,6 +37,7 @@ _ESCAPED = re.compile(rf"[%/\[\]:@#+*?{_CONTROL}]")
 _CONTROLS = re.compile(rf"[{_CONTROL}]")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 _HEX = re.compile(r"(?:%[0-9A-F]{2})+")
+_NOT_SENT = re.compile(r"[^A-Za-z0-9._~/@:\[\]#-]+")
 _QUALIFIER = re.compile(r"[\[:@]")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
@@ -105,6 +106,24 @@ def escape(name: str) -> str:
     if name.isidentifier() or _ESCAPED.search(name) is None:
         return name
     return _ESCAPED.sub(lambda found: "".join(f"%{b:02X}" for b in found[0].encode()), name)
+
+
+def percent_encode(text: str) -> str:
+    """A path's text as it goes through systems that read braces, quotes or spaces: all but letters,
+    digits and ``- . _ ~ / @ : [ ] #`` is percent-encoded, as UTF-8 (RFC 3986, section 2.1).
+
+    Encoding goes character by character, so plain text can be appended to what is encoded.
+    """
+    return _NOT_SENT.sub(lambda found: "".join(f"%{b:02X}" for b in found[0].encode()), text)
+
+
+def percent_decode(text: str) -> str | None:
+    """The text of which :func:`percent_encode` makes this; ``None`` if there is none."""
+    try:
+        plain = _HEX.sub(lambda found: bytes.fromhex(found[0].replace("%", "")).decode(), text)
+        return plain if percent_encode(plain) == text else None
+    except UnicodeError:
+        return None
 
 
 def segments(text: str) -> list[str]:

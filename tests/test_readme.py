@@ -18,7 +18,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "docs/pipelines.md", "examples/wrong-file-name/README.md"]
+PAGES = [
+    "README.md",
+    "docs/pipelines.md",
+    "docs/schedulers.md",
+    "examples/wrong-file-name/README.md",
+]
 LINKED = sorted(str(p.relative_to(ROOT)) for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^]]*\]\((?!https?:|#)([^)#]+)")

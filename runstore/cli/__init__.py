@@ -21,6 +21,7 @@ VERBS = {
     "run": "Run a pipeline, as a new run.",
     "retry": "Continue a run: skip what succeeded, run the rest.",
     "fork": "Start a new run that takes over what another has.",
+    "exec": "Do what is left of one step of a run, for any scheduler.",
     "plan": "Say what is left to do of a run, and why.",
     "ls": "List the runs of a store.",
     "show": "Show a run: parameters, invocations, attempts, artifacts.",
@@ -47,6 +48,7 @@ Exit codes:
     2    wrong usage, or refused (also: what is left is in progress elsewhere)
     3    the store is damaged or out of reach
    70    a bug in runstore
+   75    of exec: others are at work on it, or on what comes before: ask again
   130    cancelled by SIGINT (Ctrl-C); 143: by SIGTERM; 129: by SIGHUP
 
 \b

@@ -18,8 +18,8 @@ from runstore.errors import DamagedError, RunstoreError, StorageError, StoreNotF
 from runstore.signal_handlers import install
 
 __all__ = [
-    "BUG", "DAMAGED", "DONE", "FAILED", "REFUSED", "Terminated", "print_error", "exit_process",
-    "run_command",
+    "ASK_AGAIN", "BUG", "DAMAGED", "DONE", "FAILED", "REFUSED", "Terminated", "exit_process",
+    "print_error", "run_command",
 ]  # fmt: skip
 
 DONE = 0
@@ -27,6 +27,7 @@ FAILED = 1
 REFUSED = 2
 DAMAGED = 3
 BUG = 70  # EX_SOFTWARE of sysexits(3)
+ASK_AGAIN = 75  # EX_TEMPFAIL
 _SIGNALLED = 128  # what a shell adds to the number of a signal
 
 
@@ -147,7 +148,9 @@ def exit_process(code: int) -> NoReturn:
         with contextlib.suppress(OSError):
             stream.flush()
     _end_quietly()
-    if code not in (DONE, FAILED) and _held_up():
+    pool = sys.modules.get("runstore.executor.pool")
+    abandoned = pool is not None and bool(pool.Pool.abandoned)
+    if (code not in (DONE, FAILED) or abandoned) and _held_up():
         _end_children()
         os._exit(code)
     sys.exit(code)

@@ -19,8 +19,9 @@ from runstore.storage import expand_home
 
 __all__ = [
     "Age", "Given", "Pairs", "Takeover", "all_steps", "at_work", "format_option",
-    "from_earlier", "label_option", "names_of_secrets", "parameters", "recorded_command",
-    "repeated", "single_writer_option", "store_option", "takeover_option",
+    "at_one_step", "from_earlier", "label_option", "names_of_secrets", "parameters",
+    "recorded_code_option", "recorded_command", "repeated", "single_writer_option", "store_option",
+    "takeover_option",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -98,12 +99,13 @@ takeover_option = click.option(
     "the dead those that began longer ago than AGE (30m, 2h, 1d).",
 )  # fmt: skip
 
+recorded_code_option = click.option(
+    "--recorded-code", is_flag=True,
+    help="Without a PIPELINE: run what the records name, though others made them. It can do all "
+    "that you can.",
+)  # fmt: skip
 _EARLIER = (
-    click.option(
-        "--recorded-code", is_flag=True,
-        help="Without a PIPELINE: run what the records name, though others made them. It can do "
-        "all that you can.",
-    ),
+    recorded_code_option,
     click.option(
         "--keep-unchanged", is_flag=True,
         help="Go on though the structure changed; what did not change keeps its results.",
@@ -130,7 +132,6 @@ _WORK = (
         help="A parameter that is never stored. Without VALUE: $RUNSTORE_SECRET_<NAME>, else it "
         "is asked for.",
     ),
-    click.option("--processes", is_flag=True, help="Run steps in processes, not threads."),
     click.option(
         "--workers", type=click.IntRange(1), metavar="N", help="Steps that run at a time."
     ),
@@ -208,6 +209,14 @@ class Given(NamedTuple):
 
 def at_work(function: Callable[..., Any]) -> Any:
     """The options of who runs steps; the function is given a `Given` before the others."""
+    processes = click.option(
+        "--processes", is_flag=True, help="Run steps in processes, not threads."
+    )
+    return processes(at_one_step(function))
+
+
+def at_one_step(function: Callable[..., Any]) -> Any:
+    """:func:`at_work`, of who runs one step in this very process."""
 
     @click.pass_context
     @functools.wraps(function)

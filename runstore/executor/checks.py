@@ -14,6 +14,7 @@ from runstore.canonical import dumps
 from runstore.copies import copied
 from runstore.dag import Dag, Task, walk
 from runstore.errors import DagError, InputError, PipelineError, ValueNotJsonError
+from runstore.executor.tries import tries_of
 from runstore.paths import template
 from runstore.pipeline import Pipeline, function_of
 from runstore.pipeline.signatures import looks_like_attempt, parameters_of
@@ -37,7 +38,10 @@ def check_runnable(dag: Dag) -> None:
     :raises PipelineError: naming the task.
     """
     for path, node in walk(dag):
-        if node.kind != "task" or node._function is not None:
+        if node.kind != "task":
+            continue
+        tries_of(node)
+        if node._function is not None:
             continue
         if node.type == "shell":
             if not isinstance(node.config.get("command"), str):

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import signal
 
-__all__ = ["DIED_OR_ANOTHER", "TaskFailedError", "how_it_died", "killed_by", "what_died"]
+__all__ = [
+    "DIED_OR_ANOTHER", "TaskFailedError", "how_it_died", "killed_by", "timed_out", "what_died",
+]  # fmt: skip
 
 DIED_OR_ANOTHER = "its worker process died, or that of another step: it is run again, alone"
 
 
 class TaskFailedError(Exception):
     """A task that did not raise, and failed all the same: a command's exit status, ``sys.exit``."""
+
+    exit_status: int = 1
+    """What a shell would give for it: of a command its own, or 128 and the signal that ended it."""
+
+
+def timed_out(limit: float | None) -> TaskFailedError:
+    """Of a task that took longer than it may, as ``timeout(1)`` has it."""
+    failed = TaskFailedError(f"timed out after {limit:g} s")
+    failed.exit_status = 124
+    return failed
 
 
 def how_it_died(code: int | None) -> str:

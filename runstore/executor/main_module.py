@@ -8,7 +8,6 @@ start one in each worker.
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import os
 import pickle
 import sys
@@ -54,6 +53,9 @@ def refuse_while_imported() -> None:
 
     :raises PipelineError: in a process that somebody else started.
     """
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is None:  # it is there in every process that it starts
+        return
     process = multiprocessing.current_process()
     if getattr(process, "_inheriting", False):  # it has no public name
         if process.name.startswith(WORKER_NAME):

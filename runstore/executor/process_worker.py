@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import multiprocessing
 import os
 import pickle
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,6 +19,7 @@ from msgspec.structs import replace
 
 from runstore.dag import Task, walk
 from runstore.errors import PipelineError, RunNotFoundError, RunstoreError
+from runstore.executor.failure import timed_out
 from runstore.executor.quarantine import tried
 from runstore.executor.retry_variable import hidden_from_steps
 from runstore.executor.scratch import scratch
@@ -72,6 +74,7 @@ class _Job:
     params: Mapping[str, Any]
     consumed: Consumed
     artifacts: Mapping[str, Any]
+    tries: tuple[int, int] | None
     log: str | None
     """The file to print to, where the sender can read it."""
 
@@ -108,8 +111,11 @@ class Sender:
     def __exit__(self, *_: object) -> None:
         self._folder.close()
 
-    def job(self, step: Step) -> bytes:
-        """:raises PipelineError: for a step that cannot be sent, naming it."""
+    def call(self, step: Step) -> tuple[Callable[[bytes], StepResult], bytes]:
+        """What to submit: a function and its argument.
+
+        :raises PipelineError: for a step that cannot be sent, naming it.
+        """
         work = step.work
         assert work is not None
         task = work.task
@@ -119,10 +125,10 @@ class Sender:
             task = replace(task, _function=None)
         job = _Job(
             self._shared, step.path, task, work.number, dict(work.params), work.consumed,
-            artifacts, self._log_file(step.path, work.number),
+            artifacts, work.tries, self._log_file(step.path, work.number),
         )  # fmt: skip
         advice = "define its function at the top level of a module, or use threads"
-        return _pickled(job, step.path, advice)
+        return run_in_process, _pickled(job, step.path, advice)
 
     def end_for(self, start: Start, outcome: str, kind: str, message: str) -> End | Damaged:
         """:meth:`RecordWriter.end_for`, with what was printed there so far."""
@@ -130,6 +136,22 @@ class Sender:
         log = self._printed(start)
         end = end_of(start, outcome, now(), error=error, log=log, ended_by=current_process())
         return self._run.writer.end_or_other(end)
+
+    def time_out(self, step: Step, limit: float) -> float:
+        """End the attempt at a step as failed, if it began so many seconds ago, before its process
+        is ended. How many seconds it has left; 0 if it has none, or has ended itself."""
+        latest = tried(step, self._run.history([step.path]), self._run.invocation)
+        if latest is None:
+            return limit  # the process is importing still
+        if isinstance(latest, Start):
+            # One machine wrote it and reads it, so its clock can be compared with itself.
+            since = datetime.datetime.fromisoformat(latest.time)
+            left = limit - (datetime.datetime.now(datetime.UTC) - since).total_seconds()
+            if left > 0:
+                return left
+            error = timed_out(limit)
+            self.end_for(latest, "failed", type(error).__name__, str(error))
+        return 0.0
 
     def cancelled(self, steps: Sequence[Step]) -> Iterator[End | Damaged]:
         """The ends of those of these steps that began, now that their processes have ended: as the
@@ -199,8 +221,9 @@ class _Worker:
         work = step.work
         assert work is not None
         start = self.writer.claim(
-            step.path, work.number, self._shared.invocation, work.consumed, self._shared.code
-        )
+            step.path, work.number, self._shared.invocation, work.consumed, self._shared.code,
+            work.tries,
+        )  # fmt: skip
         return Attempt(self.writer, start, work, run=self.run)
 
     def run(self) -> Run:
@@ -246,8 +269,9 @@ def run_in_process(data: bytes) -> StepResult:
         ) from error
     worker = _Worker(shared)
     work = Work(
-        _task_here(job, shared), job.number, job.params, job.consumed, lambda: job.artifacts
-    )
+        _task_here(job, shared), job.number, job.params, job.consumed, lambda: job.artifacts,
+        job.tries,
+    )  # fmt: skip
     step = Step(job.path, Action.RUN, Reason.NEVER_RAN, work=work)
     shell = Shell()
     with hidden_from_steps(), _log_of(job) as log, routed(), _sigterm_ends(shell):

@@ -13,7 +13,6 @@ import os
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from runstore.archive.reader import ExportedStorage
 from runstore.errors import RecordedCodeError
 from runstore.pipeline import is_there
 from runstore.plan.history import WORKING, History
@@ -92,6 +91,8 @@ def _is_ours(invocation: Invocation) -> bool:
 
 def _not_ours(run: Run, known: History) -> str | None:
     """Why the latest invocation is not this user's own; ``None`` if it is."""
+    from runstore.archive.reader import ExportedStorage
+
     if isinstance(run.storage, ExportedStorage):
         return f"{run.storage.url} is an exported file, which may say anything"
     folder = run.prefix + keys.INVOCATIONS

@@ -6,12 +6,15 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
+from runstore.dag import Task
 from runstore.errors import (
     AttemptEndedError,
     BlobDamagedError,
@@ -23,8 +26,8 @@ from runstore.errors import (
     StorageError,
 )
 from runstore.executor.checks import code_of, lent
+from runstore.executor.failure import timed_out
 from runstore.executor.pool import Pool
-from runstore.executor.process_worker import Sender, run_in_process
 from runstore.executor.quarantine import Quarantine
 from runstore.executor.reporter import Reporter
 from runstore.executor.scratch import remove_left
@@ -33,17 +36,23 @@ from runstore.executor.signals import AtOnce, Cancelled, Signals
 from runstore.executor.stdout import routed
 from runstore.executor.step import StepResult, run_step
 from runstore.executor.step_log import Log
+from runstore.executor.tries import tries_of
 from runstore.pipeline import Pipeline
-from runstore.plan import Plan, Planner, Step
+from runstore.plan import Plan, Planner, Reason, Step
 from runstore.plan.focus import deciding_names
 from runstore.plan.history import History
-from runstore.records import Blob
+from runstore.records import Blob, Invocation
 from runstore.store import Attempt, Run
 from runstore.store.process import release
+
+if TYPE_CHECKING:
+    from runstore.executor.process_worker import Sender
 
 __all__ = ["Loop"]
 
 
+_PAUSE_SECONDS = 0.1
+"""How often it is looked whether a step is to be tried again."""
 _PLANNING = 10
 """While steps are queued, planning takes at most one part in so many of the time."""
 
@@ -60,17 +69,34 @@ class Loop:
         pool: Pool,
         reporter: Reporter,
         chosen: Callable[[str], bool] | None,
+        *,
+        paths: Sequence[str] | None = None,
+        output: Callable[[Attempt, Log], object] | None = None,
+        substitute: Callable[[Task], Task] | None = None,
     ) -> None:
+        """
+        :param paths: read and plan what these need, and nothing else of the run.
+        :param output: is told of each attempt, in the thread that is to work at it, with the log
+            that will take what it prints; not of those in worker processes.
+        :param substitute: gives what is to be done in place of a task.
+        """
         self.run = run
         self.planner = planner
         self.history = history
         self.pool = pool
         self.reporter = reporter
         self.chosen = chosen
+        self.paths = paths
+        self.output = output
+        self.substitute = substitute
+        self.forced: Invocation | None = None
+        """Forces steps, and is no record."""
         self.folder = pipeline.folder
         self.code = code_of(pipeline)
         self.shell = Shell()
         self.ran: list[str] = []
+        self.exit_statuses: dict[str, int] = {}
+        """Of the tasks that failed here, by path."""
         self.warnings: list[str] = []
         self.deselected = False
         self.stuck = False
@@ -78,12 +104,23 @@ class Loop:
         self._lent = lent(run)
         self._sender: Sender | None = None
         if pool.in_processes:
+            from runstore.executor.process_worker import Sender  # and all of multiprocessing
+
             self._sender = Sender(run, pipeline, self.code, here=pool.here)
         self._lock = threading.Lock()
-        self._open: dict[str, tuple[Attempt, Log]] = {}
+        self._open: dict[str, tuple[Attempt, Log, float]] = {}
+        """Path -> the attempt at work, its log, and when it began, by the monotonic clock."""
         self._futures: dict[Future[StepResult], Step] = {}
+        self._limits: dict[Future[StepResult], float] = {}
+        """Of functions with a timeout: how many seconds they may take."""
+        self._look_at: dict[Future[StepResult], float] = {}
+        """Of those in worker processes: when to look whether they took that long."""
         self._queue: deque[Step] = deque()
         self._dirty = False
+        self._not_before: dict[str, float] = {}
+        """Path of a step that is to be tried again -> when, by the monotonic clock."""
+        self._pausing = False
+        """Whether a step is held back by that."""
         self._planned = self._planning = 0.0
         self._refused: set[str] = set()
         self._missing_inputs: set[tuple[str, str]] = set()
@@ -96,7 +133,7 @@ class Loop:
 
     def plan(self) -> Plan:
         """The plan as of now."""
-        return self.planner.plan(self.history, self.run.invocation)
+        return self.planner.plan(self.history, self.run.invocation, paths=self.paths)
 
     def go(self) -> Plan:
         """Run until nothing is ready. The last plan.
@@ -136,6 +173,8 @@ class Loop:
         while True:
             self._signals.check()
             waited = time.monotonic() - self._planned
+            if self._pausing and waited > _PAUSE_SECONDS:
+                self._dirty = True  # its time may have come
             if self._dirty and (not self._queue or waited > _PLANNING * self._planning):
                 plan = self._replan()
             self._submit_some()
@@ -144,6 +183,9 @@ class Loop:
                 if self.run.writer.pack.full:
                     self.pack()
             elif not self._queue and not self._dirty:
+                if self._pausing:
+                    time.sleep(_PAUSE_SECONDS)
+                    continue
                 if not plan.waiting or looked_again:
                     return plan
                 # What others are at may have ended meanwhile: look once more.
@@ -166,8 +208,13 @@ class Loop:
 
     def _startable(self, plan: Plan) -> Iterator[Step]:
         taken = {step.path for step in (*self._futures.values(), *self._quarantine.queue)}
+        now = time.monotonic()
+        self._pausing = False
         for step in plan.ready:
             if step.path in taken or step.path in self._refused:
+                continue
+            if step.reason is Reason.RETRY and self._not_before.get(step.path, 0) > now:
+                self._pausing = True
                 continue
             if self.chosen is None or self.chosen(step.path):
                 yield step
@@ -187,8 +234,11 @@ class Loop:
     def _submit(self, step: Step) -> bool:
         """Whether it was handed over: not to a broken executor, before all that it had is back."""
         call: tuple[Any, ...]
+        if self.substitute is not None and step.work is not None:
+            work = replace(step.work, task=self.substitute(step.work.task))
+            step = replace(step, work=work)
         if self._sender is not None:
-            call = (run_in_process, self._sender.job(step))
+            call = self._sender.call(step)
         else:
             begin = partial(self._lent.begin, code=self.code)
             call = (run_step, self._lent, begin, step, self.folder, self.shell, self._began)
@@ -200,18 +250,27 @@ class Loop:
             self._renew()
             future = self.pool.submit(*call)
         self._futures[future] = step
+        assert step.work is not None
+        limit = tries_of(step.work.task).timeout
+        if limit is not None and (step.work.task.type != "shell" or step.work.task._function):
+            self._limits[future], self._look_at[future] = limit, time.monotonic() + limit
         self.reporter.began(step)
         return True
 
     def _began(self, attempt: Attempt, log: Log) -> bool:
         with self._lock:
-            self._open[attempt.path] = (attempt, log)
-            return not self.shell.stopping
+            self._open[attempt.path] = (attempt, log, time.monotonic())
+            if self.shell.stopping:
+                return False
+        if self.output is not None:
+            self.output(attempt, log)
+        return True
 
     def _collect(self) -> bool:
         """Wait for one to be done, and take all that are. Whether there is news."""
         # A timeout: a signal only leaves a note, and does not end the waiting.
         finished, _ = wait(self._futures, timeout=0.2, return_when=FIRST_COMPLETED)
+        timed_out = self._time_out() if self._limits else False
         gone: list[tuple[Step, int | None]] = []
         broke = self._take_all(finished, gone)
         if broke and not self.pool.alone:
@@ -223,7 +282,42 @@ class Loop:
                 self._take(step, StepResult(step.path, end))
         if broke:
             self._renew()
-        return bool(finished)
+        return bool(finished) or timed_out
+
+    def _time_out(self) -> bool:
+        """End attempts that take longer than they may; whether there was one. Commands are ended by
+        who runs them."""
+        found = False
+        for future, step in list(self._futures.items()):
+            limit = self._limits.get(future)
+            if limit is None or future.done():
+                continue
+            if self._sender is not None:
+                if self.pool.alone and time.monotonic() > self._look_at[future]:
+                    left = self._sender.time_out(step, limit)
+                    self._look_at[future] = time.monotonic() + left
+                    if not left:
+                        self.pool.kill(future)
+                        del self._limits[future]
+                continue
+            with self._lock:
+                opened = self._open.get(step.path)
+            if opened is None or time.monotonic() - opened[2] < limit:
+                continue
+            attempt, log, _ = opened
+            try:
+                log.settle_so_far(attempt)
+                end = attempt.fail(timed_out(limit))
+            except AttemptEndedError:  # it was quicker
+                continue
+            with self._lock:
+                self._open.pop(step.path, None)
+            del self._futures[future], self._limits[future]
+            self.pool.abandon()
+            self._take(step, StepResult(step.path, end, exit_status=124))
+            self.warn(f"the thread of {step.path} cannot be stopped, and goes on")
+            found = True
+        return found
 
     def _take_all(
         self, futures: set[Future[StepResult]], gone: list[tuple[Step, int | None]]
@@ -233,6 +327,8 @@ class Loop:
         broke = 0
         for future in futures:
             step = self._futures.pop(future)
+            self._limits.pop(future, None)
+            self._look_at.pop(future, None)
             with self._lock:
                 self._open.pop(step.path, None)
             try:
@@ -272,7 +368,12 @@ class Loop:
             self.warn(done.warning)
         if done.end is not None:
             self.ran.append(step.path)
+            if done.exit_status:
+                self.exit_statuses[step.path] = done.exit_status
             self.history.add(done.end)
+            if done.end.outcome == "failed" and done.end.try_ is not None and step.work:
+                pause = tries_of(step.work.task).pause(done.end.try_)
+                self._not_before[step.path] = time.monotonic() + pause
             self._learn(done.end.outputs)
             sha256 = (done.end.error or {}).get("sha256")
             if sha256:
@@ -308,8 +409,10 @@ class Loop:
         """Read the history again: somebody else writes to this run, or has removed it."""
         self.run.check_there()
         missing = self.history.missing
-        self.history = self.run.history(dag=self.planner.dag)
+        self.history = self.run.history(self.paths, dag=self.planner.dag)
         self.history.missing |= missing
+        if self.forced is not None:
+            self.history.add(self.forced)
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
@@ -358,7 +461,7 @@ class Loop:
             return
         with self._lock:
             attempts = [] if self._removed else list(self._open.values())
-        for attempt, log in attempts:
+        for attempt, log, _ in attempts:
             try:
                 log.settle_so_far(attempt)
                 self._cancelled(attempt.cancel("interrupted"))

@@ -15,10 +15,11 @@ from typing import Any
 from runstore.canonical import exact
 from runstore.dag import Task
 from runstore.executor.environment import environment_of, spelt
-from runstore.executor.failure import TaskFailedError, killed_by
+from runstore.executor.failure import TaskFailedError, killed_by, timed_out
 from runstore.executor.outputs import from_file
 from runstore.executor.scratch import scratch
 from runstore.executor.step_log import Log
+from runstore.executor.tries import tries_of
 from runstore.store import Attempt
 
 __all__ = ["GRACE_SECONDS", "Shell", "patterns", "run_command"]
@@ -38,6 +39,8 @@ class Shell:
         self._groups: set[int] = set()
         self._how: signal.Signals | None = None
         self.grace = GRACE_SECONDS
+        self.folder: str | None = None
+        """Where commands are run; in the folders of their attempts by default."""
 
     @property
     def stopping(self) -> bool:
@@ -62,6 +65,17 @@ class Shell:
                 self._how = how
             for group in self._groups:
                 _signal(group, how)
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        """End one command, and what it started: by SIGTERM, and by SIGKILL after the grace."""
+        _signal(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + self.grace
+        while _lives(process.pid) and time.monotonic() < deadline:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)
+        _signal(process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_KILL_SECONDS)
 
     def finish(self) -> None:
         """After :meth:`stop`: wait until all have ended, and kill what does not in time."""
@@ -142,19 +156,26 @@ def run_command(
             RUNSTORE_PARAMS=params_file,
             RUNSTORE_RETURNS=returns_file,
             RUNSTORE_PIPELINE_DIR=folder,
+            RUNSTORE_FOLDER=str(attempt.folder),
             RUNSTORE_RUN_ID=attempt.start.run_id,
             RUNSTORE_PATH=attempt.path,
             RUNSTORE_ATTEMPT=str(attempt.number),
         )
         before = log.size()
-        status = _run(str(config["command"]), attempt.folder, environment, log, shell)
+        within = shell.folder or attempt.folder
+        limit = tries_of(task).timeout
+        status = _run(str(config["command"]), within, environment, log, shell, limit)
+        if status is None:
+            raise timed_out(limit)
         tail = log.tail(attempt.access, 2000, after=before)
         said = tail.decode("utf-8", "replace").strip().splitlines()
         if status and shell.stopping:
             raise KeyboardInterrupt  # it was this executor that ended it
         if status:
             how = f"exit status {status}" if status > 0 else killed_by(-status)
-            raise TaskFailedError(f"{how}: {said[-1]}" if said else how)
+            failed = TaskFailedError(f"{how}: {said[-1]}" if said else how)
+            failed.exit_status = status if status > 0 else 128 - status
+            raise failed
         if save := patterns(config, "save"):
             attempt.save(*save)
         return from_file(attempt, task, returns_file)
@@ -168,7 +189,15 @@ def patterns(config: Mapping[str, Any], key: str) -> list[str]:
     return [value] if isinstance(value, str) else [str(pattern) for pattern in value]
 
 
-def _run(command: str, work: Path, environment: dict[str, str], log: Log, shell: Shell) -> int:
+def _run(
+    command: str,
+    work: str | Path,
+    environment: dict[str, str],
+    log: Log,
+    shell: Shell,
+    limit: float | None,
+) -> int | None:
+    """Its exit status; ``None`` if it was ended after ``limit`` seconds."""
     # -e: a command of several lines stops at the first that fails. Its own session: a signal meets
     # everything it started.
     process = subprocess.Popen(
@@ -182,7 +211,10 @@ def _run(command: str, work: Path, environment: dict[str, str], log: Log, shell:
     )
     shell.started(process.pid)
     try:
-        return process.wait()
+        return process.wait(limit)
+    except subprocess.TimeoutExpired:
+        shell.end(process)
+        return None
     except BaseException:
         if not shell.stopping:
             shell.stop()

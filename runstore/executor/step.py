@@ -54,6 +54,8 @@ class StepResult:
     records: list[bytes] = field(default_factory=list)
     """From a worker process: the records written there, for the pack."""
     warning: str = ""
+    exit_status: int = 0
+    """As a shell has it: of a command its own, 1 of another task that failed."""
 
 
 def run_step(
@@ -95,6 +97,9 @@ def run_step(
         outputs, failure = _tried(attempt, work.task, folder, shell, log, done)
         log.settle(attempt)
         done.end = _own(_ended(attempt, outputs, failure, shell))
+        if done.end.outcome != "succeeded":
+            is_command = type(failure) is TaskFailedError
+            done.exit_status = failure.exit_status if is_command else 1  # type: ignore[union-attr]
     except AttemptEndedError as error:
         # Cancelled from outside, or taken over: this result is refused.
         done.error = error
@@ -214,7 +219,8 @@ def _call(attempt: Attempt, task: Task, shell: Shell) -> tuple[Mapping[str, Any]
     function = function_of(task)
     arguments = dict(attempt.params())
     arguments.update(dict.fromkeys(attempt_parameters(function), attempt))
-    return by_name(attempt, task, result_of(function, arguments, lambda: shell.stopping))
+    stopping = lambda: shell.stopping or attempt.end is not None  # noqa: E731
+    return by_name(attempt, task, result_of(function, arguments, stopping))
 
 
 def leave_child(process: int, failure: BaseException | None) -> None:

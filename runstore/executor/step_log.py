@@ -7,7 +7,7 @@ import io
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -39,6 +39,8 @@ class Log(io.BufferedIOBase):
         self._fd: int | None = None
         self._given: int | None = None
         self._texts: dict[str, io.TextIOWrapper[Any]] = {}
+        self.before_release: Callable[[], object] | None = None
+        """Called once, while all that was written can still be read."""
         if file is not None:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             self._fd = os.open(file, flags, 0o600)  # what is printed is not masked yet
@@ -114,6 +116,14 @@ class Log(io.BufferedIOBase):
             text = self._piece(seen, begin - seen + size)
         return mask_rest(text, hidden, MASK.encode(), begin - seen)
 
+    def piece(self, begin: int) -> bytes:
+        """Some of what stands behind the first ``begin`` bytes; empty if there is nothing yet."""
+        return self._piece(begin, _CHUNK_BYTES)
+
+    def masked(self, access: RunAccess, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """The pieces with ``***`` for every secret value, wherever they are cut."""
+        return mask_pieces(pieces, _hidden(access), MASK.encode())
+
     def _piece(self, begin: int, size: int) -> bytes:
         with self._lock:
             if self._fd is None:
@@ -140,7 +150,7 @@ class Log(io.BufferedIOBase):
                 return None
             # A copy: a blob is read twice, and must be the same both times.
             with tempfile.SpooledTemporaryFile(max_size=_CHUNK_BYTES) as copy:
-                for piece in mask_pieces(self._pieces(), _hidden(access), MASK.encode()):
+                for piece in self.masked(access, self._pieces()):
                     copy.write(piece)
                 copy.seek(0)
                 return access.blobs.put_file(copy)  # type: ignore[arg-type]  # it is no BinaryIO
@@ -168,6 +178,9 @@ class Log(io.BufferedIOBase):
 
     def release(self) -> None:
         """Let go of what it holds."""
+        before, self.before_release = self.before_release, None
+        if before is not None:
+            before()
         with self._keeping, self._lock:
             self._settled = True
             self._memory = bytearray()

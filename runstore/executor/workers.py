@@ -110,6 +110,14 @@ class Workers(Executor):
             advice="see what it printed, or use threads",
         )
 
+    def kill(self, future: Future[Any]) -> bool:
+        """End the process that is at this job; whether there is one."""
+        with self._lock:
+            at_it = [w for w in self._all if w.job is not None and w.job[0] is future]
+        for worker in at_it:
+            worker.process.kill()
+        return bool(at_it)
+
     def processes(self) -> list[BaseProcess]:
         """Those that live, or did a moment ago. Children of this process, all of them."""
         with self._lock:

@@ -19,7 +19,6 @@ from msgspec.structs import replace
 
 from runstore.dag import AnyNode, Dag, Task, Trigger
 from runstore.errors import DagError, PipelineError
-from runstore.pipeline.document import parse_document, pipeline_of
 from runstore.pipeline.signatures import attempt_parameters, parameters_of, refuse_generator
 
 __all__ = ["Pipeline", "function_of", "is_there", "load_pipeline", "sequence", "task"]
@@ -173,6 +172,8 @@ def load_pipeline(source: str) -> Pipeline:
     if name:
         raise PipelineError(f"{source!r}: a name after the colon goes with a .py file only")
     if path.endswith((".json", ".yaml", ".yml")):
+        from runstore.pipeline.document import parse_document, pipeline_of
+
         dag, parameters, secrets = pipeline_of(parse_document(data, path), source)
         return Pipeline(dag, parameters, secrets, source, digest)
     raise PipelineError(f"{path!r} is no pipeline file: they end in .py, .yaml, .yml or .json")

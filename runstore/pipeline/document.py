@@ -57,7 +57,9 @@ def _decoded(data: bytes, path: str) -> bytes:
     return data
 
 
-_SUGAR = ("command", "save", "load", "env")
+_SUGAR = (
+    "command", "save", "load", "env", "retries", "retry_delay", "retry_backoff", "timeout",
+)  # fmt: skip
 _TOP = ("steps", "nodes", "parameters", "secrets")
 
 

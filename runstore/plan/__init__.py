@@ -47,6 +47,22 @@ class Planner:
         with no_collection():
             return self._plan(history, invocation, paths)
 
+    def items(self, history: History, path: str, invocation: str | None = None) -> list[Any] | None:
+        """The list that the map at a path is over, as it is now; ``None`` while that is not known.
+        The items' own records do not matter."""
+        evaluation = Evaluation(
+            self._root,
+            history,
+            invocation,
+            stale_structure=self._stale_structure(history),
+            focus=focus(self._root, [f"{path}[null]/_"]),
+            to_regenerate=frozenset(),
+        )
+        evaluation.lists = {}
+        with no_collection():
+            evaluation.run()
+        return evaluation.lists.get(path)
+
     def _plan(self, history: History, invocation: str | None, paths: Iterable[str] | None) -> Plan:
         stale = self._stale_structure(history)
         focused = None if paths is None else focus(self._root, paths)

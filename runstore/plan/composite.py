@@ -141,6 +141,8 @@ class Composites(Context):
                 Reason.NOT_A_LIST,
                 f"{path} maps over {vertex.reader[0]!r}, which is {shown(value)}: not a list",
             )
+        if self.lists is not None:
+            self.lists[path] = value
         only = self.focus.get(path) if self.focus is not None else None
         seen: dict[str, int] = {}
         bodies: list[Frame] = []

@@ -62,6 +62,8 @@ class Context(ABC):
         self.several = len(history.invocations) > 1 or bool(history.adopted)
         self.asks_ends = root.asks_ends
         self.overridden = history.overridden
+        self.lists: dict[str, Any] | None = None
+        """Path of a map -> the value it is over, where somebody asks for it."""
         self.lookahead_depth = 0
         """How many graphs are looked ahead into at the moment: what is found there is no plan."""
         self.seen_ahead: dict[str, tuple[frozenset[int], frozenset[int]]] = {}

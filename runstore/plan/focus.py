@@ -41,23 +41,29 @@ def focus(root: Graph, paths: Iterable[str]) -> dict[str, frozenset[str]]:
     }
 
 
-def needed(dag: Dag, paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+def needed(dag: Dag, paths: Iterable[str], *, own: bool = True) -> Iterator[tuple[str, str]]:
     """The paths whose records :func:`focus` looks at, and their kinds.
 
-    Of a composite all inside counts, so how many they are depends on the DAG alone."""
+    Of a composite all inside counts, so how many they are depends on the DAG alone.
+
+    :param own: ``False`` leaves out those of the paths themselves: what decides whether their turn
+        has come, and with what.
+    """
     root = prepare(dag)
     for text in paths:
         for place in _way(root, text):
             for i in place.before:
                 vertex = place.graph.vertices[i]
-                if i != place.vertex.at or place.whole or vertex.kind == "task":
+                if i != place.vertex.at or (
+                    (place.whole or vertex.kind == "task") and (own or not place.last)
+                ):
                     yield place.prefix + vertex.name, vertex.kind
 
 
 class _Place:
     """One node on the way to a path."""
 
-    __slots__ = ("before", "graph", "prefix", "segment", "vertex", "whole")
+    __slots__ = ("before", "graph", "last", "prefix", "segment", "vertex", "whole")
 
     def __init__(
         self, graph: Graph, vertex: Vertex, segment: Segment, prefix: str, last: bool
@@ -70,6 +76,7 @@ class _Place:
         # Whether a failure is handled shows in its handler, wherever that one stands.
         self.before, handlers = _with_upstream(graph, vertex)
         """The node, and those it needs."""
+        self.last = last
         unqualified = segment.item is None and segment.branch is None
         self.whole = last or handlers or vertex.kind == "loop" or unqualified
         """Whether all inside the node counts, not only what stands on the way."""
@@ -131,11 +138,14 @@ def deciding_names(dag: Dag) -> frozenset[str]:
     return frozenset(names)
 
 
-def needed_prefixes(dag: Dag, paths: Iterable[str]) -> list[str]:
+def needed_prefixes(dag: Dag, paths: Iterable[str], *, own: bool = True) -> list[str]:
     """Prefixes of attempt names that the planner needs for some paths: theirs, and all that they
-    follow, in their own graph and in those around it. Their number depends on the DAG alone."""
+    follow, in their own graph and in those around it. Their number depends on the DAG alone.
+
+    :param own: see :func:`needed`.
+    """
     found: set[str] = set()
-    for path, kind in needed(dag, paths):
+    for path, kind in needed(dag, paths, own=own):
         if kind == "task":
             found.add(keys.encode(path) + ".")
         else:

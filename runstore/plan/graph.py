@@ -23,7 +23,7 @@ class Vertex:
         "after", "always_runs", "at", "bodies", "carried_order_only", "consumes_all_upstream",
         "cutoff", "graph", "handles", "inherited_order_only", "is_root", "kind", "name", "needed",
         "needs_results", "node", "order_only", "outer", "params", "reader", "reads", "returns",
-        "sources", "template", "trigger", "turns",
+        "sources", "template", "tries", "trigger", "turns",
     )  # fmt: skip
 
     def __init__(self, node: AnyNode, at: int, graph: Graph) -> None:
@@ -42,6 +42,8 @@ class Vertex:
         # In one order, so that of two that are missing the same is named however they are declared.
         self.params = tuple(sorted(node.params)) if node.kind == "task" else ()
         self.cutoff = node.config.get("cutoff") is not False
+        retries = node.config.get("retries")
+        self.tries = 1 + retries if type(retries) is int and retries > 0 else 1
         # one_failed and all_done consume every direct upstream's result, source or not.
         self.consumes_all_upstream = node.trigger in ("one_failed", "all_done")
         self.is_root = not self.after

@@ -44,6 +44,7 @@ class Reason(enum.StrEnum):
     FAILED = "failed"
     LOST = "lost"
     CANCELLED = "cancelled"
+    RETRY = "retry of a failed attempt"
     STALE = "stale"
     FORCED = "forced"
     OUTPUT_MISSING = "output missing or damaged"
@@ -147,6 +148,8 @@ class Work(Struct, frozen=True):
     _digests: Consumed
     artifacts: Callable[[], Visible]
     """Artifacts in sight: address -> (blob, path of the node that saved it)."""
+    tries: tuple[int, int] | None = None
+    """Of a task with ``retries``: which try of this invocation it is, and how many there are."""
 
     @property
     def consumed(self) -> Consumed:

@@ -44,6 +44,7 @@ class Tasks(Context):
         attempts = self.attempts.get(path)
         latest: Attempt | None = attempts[-1] if attempts else self.adopted.get(path)
         detail = ""
+        tried = 0
         if self.overridden and (worse := self.history.overriding(path)):
             latest = worse
         if latest is None:
@@ -59,6 +60,11 @@ class Tasks(Context):
                 if not detail and path not in self.to_regenerate:
                     return self._done(path, vertex, latest, frame, failure_upstream)
                 reason = Reason.STALE if detail else Reason.OUTPUT_MISSING
+            elif attempts and self._has_tries_left(latest):
+                assert latest.try_ is not None
+                reason, tried = Reason.RETRY, latest.try_
+                why = f": {_first_line(latest.error)}" if latest.error else ""
+                detail = f"{tried + 1} of {latest.of}{why}"
             elif (attempts and latest.invocation == self.invocation) or (
                 settle
                 and latest.outcome == "failed"
@@ -86,10 +92,17 @@ class Tasks(Context):
             Values(values),
             Consumed(params, {}, results, ends),
             partial(Sight, vertex, frame),
+            (tried + 1, max(vertex.tries, tried + 1)) if vertex.tries > 1 or tried else None,
         )
         frame.out.append(Step(path, Action.RUN, reason, latest, detail, "task", work))
         self.request_missing(vertex, frame)
         return state
+
+    def _has_tries_left(self, end: End) -> bool:
+        """Whether an attempt failed in this very invocation, which meant to try it more often."""
+        if end.outcome != "failed" or end.invocation != self.invocation:
+            return False
+        return end.try_ is not None and end.of is not None and end.try_ < end.of
 
     def _done(
         self, path: str, vertex: Vertex, end: End, frame: Frame, failure_upstream: bool

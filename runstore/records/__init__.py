@@ -87,6 +87,8 @@ class Holder(Struct, frozen=True, gc=False, omit_defaults=True):
     """What the process left on its machine: a copy of the machine has it not."""
     user: str | None = None
     """The name of the user it ran as."""
+    pod_uid: str | None = None
+    """What Kubernetes calls this very pod: another one may come to have its name."""
 
     def __str__(self) -> str:
         return f"pod {self.pod}" if self.pod else f"process {self.pid} on {self.host}"

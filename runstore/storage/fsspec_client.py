@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import importlib.metadata
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
@@ -170,6 +169,8 @@ class FsspecEngine:
         return Verdict(Answer.UNKNOWN, text)
 
     def versions(self) -> dict[str, str]:
+        import importlib.metadata  # and the whole of email with it
+
         packages = ["fsspec"]
         if self._family:
             packages.append(PACKAGES[self._family][0])

@@ -7,7 +7,6 @@ is asked before.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -174,7 +173,7 @@ class ObstoreEngine:
         return Verdict(Answer.UNREACHED if "kind: Connect" in text else Answer.UNKNOWN, line)
 
     def versions(self) -> dict[str, str]:
-        return {"obstore": importlib.metadata.version("obstore")}
+        return {"obstore": obstore.__version__}
 
 
 def _tag(listed: Any) -> str:

@@ -34,7 +34,7 @@ def read_history(
 
     :param prefixes: of attempt names to list, for a partial history; ``None``: all of them.
     :param known: a partial history to add to, which these prefixes are no part of. Invocations are
-        listed again only if one is named that it does not know.
+        not listed again.
 
     Records that contradict each other are damage. What stands on its own of an attempt whose end is
     in a pack is read only where a read is no request; :func:`runstore.upkeep.verify.verify` reads
@@ -54,11 +54,14 @@ def read_history(
         reader.read_attempts(prefixes)
         if prefixes is not None and (history.damaged or any(history.open())):
             known_already = reader.origin
-            reader.read_packs([key for key in reader.listed(keys.PACKS) if key not in known_already])
+            reader.read_packs(
+                [key for key in reader.listed(keys.PACKS) if key not in known_already]
+            )
         reader.judge()
-        named = None if prefixes is None else reader.named()
-        if known is None or named is None or not named <= history.invocations.keys():
-            reader.read_invocations(named)
+        if known is None:
+            reader.read_invocations(None if prefixes is None else reader.named())
+        else:
+            reader.read_named()
         reader.read_deciding(dag)
     return history
 
@@ -253,6 +256,15 @@ class _Reader:
             names = [
                 key for key in names if (name := keys.name_in(key)) in named or may_force(name)
             ]
+        self._take_invocations(names)
+
+    def read_named(self) -> None:
+        """Read the invocations that are named by what was read, and not known."""
+        unknown = self.named() - self.history.invocations.keys()
+        ids = filter(keys.is_invocation_id, unknown)
+        self._take_invocations([keys.invocation_key(self.prefix, each) for each in ids])
+
+    def _take_invocations(self, names: list[str]) -> None:
         for key, data in read_all(self.storage, names, skip_missing=True):
             try:
                 record = parse(data, key)

@@ -21,16 +21,25 @@ import functools
 import os
 import socket
 import stat
+from typing import Protocol
 
 from runstore.records import Holder
 
-__all__ = ["release", "is_dead", "current_process", "was_released"]
+__all__ = ["Liveness", "current_process", "is_dead", "release", "was_released"]
 
 _PLACES = ["/var/tmp", "/dev/shm"]
 """Where marks are left: the first that can be written to, which the other processes of this machine
 see too. Not in the home of a user, which several machines may share."""
 
 _released: set[str] = set()
+
+
+class Liveness(Protocol):
+    """Who can tell whether writers live that this machine knows nothing of: a scheduler, a cluster.
+    For processes of this machine the kernel is asked (:func:`is_dead`)."""
+
+    def is_alive(self, holder: Holder) -> bool | None:
+        """``False`` only where it is certain that it writes no more; ``None``: not known."""
 
 
 def current_process() -> Holder:
@@ -40,14 +49,16 @@ def current_process() -> Holder:
 
 @functools.lru_cache(maxsize=2)
 def _holder(pid: int) -> Holder:
-    pod = None
+    pod = uid = None
     if "KUBERNETES_SERVICE_HOST" in os.environ:
+        # Of the downward API, where the pod's manifest passes them on under these names.
         pod = os.environ.get("POD_NAME") or os.environ.get("HOSTNAME")
+        uid = os.environ.get("POD_UID")
     boot = _boot()
     seen = _stat(pid) if boot else None
     return Holder(
         socket.gethostname(), pid, seen and seen[1], boot, pod,
-        _leave_mark() if boot else None, _user(),
+        _leave_mark() if boot else None, _user(), uid,
     )  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 from runstore.dag import Dag
@@ -11,6 +12,7 @@ from runstore.errors import (
     AttemptEndedError,
     AttemptTakenError,
     InputError,
+    KeyExistsError,
     KeyMissingError,
     RecordDamagedError,
     RefusedError,
@@ -23,7 +25,7 @@ from runstore.storage import Storage
 from runstore.store.attempt import Attempt
 from runstore.store.ids import new_invocation_id, now
 from runstore.store.load import last_invocation
-from runstore.store.process import current_process
+from runstore.store.process import Liveness, current_process
 from runstore.store.takeover import Takeover, take_over
 from runstore.store.token import read_token
 from runstore.store.view import RunReader
@@ -52,7 +54,7 @@ class Run(RunReader):
 
     def begin_invocation(
         self,
-        mode: Literal["start", "retry", "fork", "import", "pull"],
+        mode: Literal["start", "retry", "fork", "import", "pull"] | None = None,
         *,
         history: History | None = None,
         force: Mapping[str, int] | None = None,
@@ -61,14 +63,19 @@ class Run(RunReader):
         command: Sequence[str] = (),
         code: Mapping[str, Any] | None = None,
         source: Mapping[str, str] | None = None,
+        name: str | None = None,
     ) -> Invocation:
         """Record that this process works on the run; new attempts are recorded under it.
 
+        :param mode: ``start`` for the first one and else ``retry``, if it is not given.
         :param history: what was read of the run. The invocation's number is one more than the
             highest in it.
         :param force: see :func:`runstore.plan.expand`.
         :param dag: the pipeline as it is now, if its structure is not the run's own.
         :param source: of an import or a pull: where the run came from.
+        :param name: the id to give it, where processes that know one another's by agreement
+            :meth:`join` it: 1 to 64 of ``a-z``, ``0-9`` and ``-``. A random one by default.
+        :raises KeyExistsError: if an invocation of this ``name`` is there.
         :raises RunRemovedError: if the run was removed meanwhile.
 
         One create. Without a ``history``, and unless this object created the run, a listing and a
@@ -92,7 +99,8 @@ class Run(RunReader):
                 run_id=self.run_id,
             )
         invocation = Invocation(
-            self.run_id, new_invocation_id(forces=bool(force)), mode, now(), current_process(),
+            self.run_id, name or new_invocation_id(forces=bool(force)),
+            mode or ("retry" if number else "start"), now(), current_process(),
             tuple(self.mask(word.encode("utf-8", "replace").decode()) for word in command),
             code, dict(force or {}), tuple(ignored),
             None if dag is None else digest(dag), None if dag is None else dag.to_json(),
@@ -128,9 +136,53 @@ class Run(RunReader):
         own = (self.record.nonce, invocation)
         if type(record) is not Invocation or (record.run_nonce, record.id) != own:
             raise RecordDamagedError(f"{key} is not invocation {invocation!r} of it", key=key)
-        self._working = None if record.dag is None else Dag.from_json(record.dag, unknown="ignore")
-        self.invocation = record.id
+        self._adopt(record)
         return record
+
+    def _adopt(self, invocation: Invocation) -> None:
+        given = invocation.dag
+        self._working = None if given is None else Dag.from_json(given, unknown="ignore")
+        self.invocation = invocation.id
+
+    def join_or_begin(
+        self,
+        name: str,
+        *,
+        known: History | None = None,
+        dag: Dag | None = None,
+        command: Sequence[str] = (),
+        code: Mapping[str, Any] | None = None,
+    ) -> Invocation:
+        """:meth:`join` the invocation of this name, which whoever comes first begins.
+
+        One read if it is there, none if it is ``known``; else a listing, a read of each
+        invocation, and a create.
+
+        :param dag: as for :meth:`begin_invocation`; checked against the invocation that is there.
+        :raises RefusedError: if it works with another structure.
+        """
+        from runstore.dag.structure import digest
+
+        found = known.invocations.get(name) if known is not None else None
+        if found is not None:
+            self._adopt(found)
+        else:
+            with suppress(RefusedError):  # nobody has begun it
+                found = None if self.is_new else self.join(name)
+        if found is None:
+            try:
+                return self.begin_invocation(dag=dag, command=command, code=code, name=name)
+            except KeyExistsError:  # by now somebody has
+                found = self.join(name)
+        own = self.record.structure
+        if (found.structure or own) != (own if dag is None else digest(dag)):
+            raise RefusedError(
+                f"invocation {name!r} of run {self.run_id!r} works with another structure of the "
+                "pipeline",
+                advice="work under another one",
+                run_id=self.run_id,
+            )
+        return found
 
     def begin(
         self,
@@ -165,7 +217,8 @@ class Run(RunReader):
             path = step.path
             work = self._work(step)
             number, consumed = number or work.number, consumed or work.consumed
-        start = self.writer.claim(path, number, self._invocation(), consumed, code)
+        tries = None if work is None else work.tries
+        start = self.writer.claim(path, number, self._invocation(), consumed, code, tries)
         return Attempt(self.writer, start, work, run=lambda: self)
 
     def attempt_of(self, token: str) -> Attempt:
@@ -203,22 +256,28 @@ class Run(RunReader):
     def _invocation(self) -> str:
         with self._lock:  # of threads that begin at once, one begins the invocation
             if self.invocation is None:
-                folder = self.prefix + keys.INVOCATIONS
-                first = self.is_new or next(iter(self.storage.list(folder)), None) is None
-                self.begin_invocation("start" if first else "retry")
+                self.begin_invocation()
             assert self.invocation is not None
             return self.invocation
 
     def take_over(
-        self, history: History, takeover: Takeover = "dead", paths: Iterable[str] = ()
+        self,
+        history: History,
+        takeover: Takeover = "dead",
+        paths: Iterable[str] = (),
+        *,
+        liveness: Liveness | None = None,
+        within: Callable[[str], bool] | None = None,
     ) -> list[Start | Damaged]:
         """End as ``lost`` the open attempts whose writers are dead, or that the caller gives up.
 
         :param paths: node paths that a damaged start may belong to, if it no longer tells.
+        :param liveness: is asked about writers of which this machine knows nothing.
+        :param within: leaves alone the attempts at all other paths.
         :raises InputError: for a ``takeover`` that is none. :func:`runstore.store.check_takeover`
             checks it before anything is written.
 
         The ends are added to ``history``. Returns the attempts that stay open. A damaged start
         tells neither who began the attempt nor when: ``"all"`` gives it up, and so does any age.
         """
-        return take_over(history, takeover, paths, self.writer.end_or_other)
+        return take_over(history, takeover, paths, self.writer.end_or_other, liveness, within)

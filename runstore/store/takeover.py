@@ -11,7 +11,7 @@ from runstore.plan.history import Damaged, History
 from runstore.records import Consumed, End, Start, end_of, keys
 from runstore.store.folder import left_files
 from runstore.store.ids import new_nonce, now
-from runstore.store.process import current_process, is_dead, was_released
+from runstore.store.process import Liveness, current_process, is_dead, was_released
 
 __all__ = ["Takeover", "check_takeover", "presume_lost", "take_over"]
 
@@ -41,6 +41,8 @@ def take_over(
     takeover: Takeover,
     paths: Iterable[str],
     ended: Callable[[End], End | Damaged],
+    liveness: Liveness | None = None,
+    within: Callable[[str], bool] | None = None,
 ) -> list[Start | Damaged]:
     """See :meth:`Run.take_over`.
 
@@ -50,7 +52,12 @@ def take_over(
     run_id, nonce = history.run.run_id, history.run.nonce
     left: list[Start | Damaged] = []
     for start in list(history.open()):
-        if is_dead(start.by) or was_released(start.nonce) or _given_up(start.time, takeover):
+        if within is not None and not within(start.path):
+            continue
+        dead = is_dead(start.by) or was_released(start.nonce)
+        if not dead and liveness is not None:
+            dead = liveness.is_alive(start.by) is False
+        if dead or _given_up(start.time, takeover):
             why = f"declared dead: {start.by}{left_files(start.nonce)}"
             end = end_of(start, "lost", now(), error=_lost(why), ended_by=current_process())
             history.add(ended(end))
@@ -64,6 +71,8 @@ def take_over(
             path = next((p for p in paths if keys.encode(p) == damaged.node_key), None)
             if path is None:
                 continue
+        if within is not None and not within(path):
+            continue
         latest = history.latest(path)
         if not isinstance(latest, Damaged) or latest.attempt != damaged.attempt:
             continue

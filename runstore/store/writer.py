@@ -112,9 +112,11 @@ class RecordWriter:
         invocation: str,
         consumed: Consumed,
         code: Mapping[str, Any] | None = None,
+        tries: tuple[int, int] | None = None,
     ) -> Start:
         """Create the start of an attempt: of many that try, one gets it.
 
+        :param tries: which try of its invocation it is, and how many there may be.
         :raises AttemptTakenError: another writer claimed it; the message names it.
         :raises RunRemovedError: if the run was removed meanwhile.
         """
@@ -122,6 +124,7 @@ class RecordWriter:
         start = Start(
             access.run_id, path, number, new_nonce(), invocation, current_process(), now(),
             consumed, code, run_nonce=access.nonce,
+            try_=None if tries is None else tries[0], of=None if tries is None else tries[1],
         )  # fmt: skip
         key = keys.attempt_key(access.prefix, path, number, "start")
         try:

@@ -134,3 +134,11 @@ def tells(token):
     print(f"the token is {token}", flush=True)
     print("x" * (1 << 20) + token + "y" * 100)
     raise RuntimeError(f"cannot log in with {token}")
+
+
+def sleep_for_long():
+    time.sleep(3)
+
+
+def len_of_nothing():
+    return None

@@ -19,7 +19,8 @@ def test_the_words_of_reasons_are_pinned() -> None:
     # Programs match on them: members are only ever added.
     assert [reason.value for reason in Reason] == [
         "succeeded", "succeeded, and its upstream ran again with the same result",
-        "failure handled", "never ran", "failed", "lost", "cancelled", "stale", "forced",
+        "failure handled", "never ran", "failed", "lost", "cancelled",
+        "retry of a failed attempt", "stale", "forced",
         "output missing or damaged", "upstream pending", "branch undecided", "items unknown",
         "in progress elsewhere", "branch not taken", "trigger not met", "upstream failed",
         "failed in this invocation", "parameter missing", "no branch matches", "loop limit",

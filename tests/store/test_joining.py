@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import runstore
 from benchmarks.counting import Counting
 from runstore import Dag, Task
 from runstore.errors import InputError, RefusedError
-from runstore.records import Consumed
+from runstore.records import Consumed, keys
 from runstore.storage.memory import MemoryStorage
 from runstore.store import Store
 
@@ -101,3 +102,14 @@ def test_threads_that_begin_at_once_begin_one_invocation_and_it_is_a_start():
     assert modes(run) == ["start"]
     Store(run.storage).get_run("r").begin("b", number=1, consumed=Consumed())
     assert modes(run) == ["retry", "start"]
+
+
+def test_of_many_that_join_or_begin_one_begins_it(tmp_path):
+    """Also where the one that is late has made the run: others may have begun by then."""
+    store = runstore.open_store(tmp_path)
+    made = store.create_run(DAG, run_id="r")
+    other = store.get_run("r")
+    assert other.join_or_begin("group").number == 1
+    assert made.join_or_begin("group").digest == other.join_or_begin("group").digest
+    assert len(list(made.storage.list(made.prefix + keys.INVOCATIONS))) == 1
+    assert made.begin("a").start.invocation == "group"

@@ -6,8 +6,11 @@ No other module of the command line prints; ruff holds that (`banned-api` in pyp
 
 from __future__ import annotations
 
+import codecs
 import io
 import sys
+import threading
+from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -17,7 +20,9 @@ from runstore.cli.render.text import json_text, visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["ask", "confirm", "console", "hand_out", "say", "say_json", "say_text"]
+__all__ = [
+    "ask", "confirm", "console", "hand_out", "say", "say_json", "say_text", "stream_out",
+]  # fmt: skip
 
 _LINE = 1 << 16
 """Characters of a line that are handed out at a time."""
@@ -54,6 +59,33 @@ def hand_out(source: BinaryIO) -> None:
     else:
         shutil.copyfileobj(source, sys.stdout.buffer)
     sys.stdout.flush()
+
+
+def stream_out() -> Callable[[str, bytes], None]:
+    """Copies what tasks are writing to stdout, as :func:`hand_out`. The function it gives takes
+    whose it is, if there are several at once, and some bytes; of several it prints whole lines."""
+    lock = threading.Lock()
+    rest: dict[str, bytes] = {}
+    decoders: dict[str, Any] = {}
+
+    def write(whose: str, data: bytes) -> None:
+        with lock:
+            if whose:
+                *lines, rest[whose] = (rest.get(whose, b"") + data).split(b"\n")
+                label = visible(whose).encode() + b": "
+                data = b"".join(label + line + b"\n" for line in lines)
+            if sys.stdout.isatty():
+                decoder = decoders.setdefault(
+                    whose, codecs.getincrementaldecoder("utf-8")("replace")
+                )
+                click.echo(
+                    visible(decoder.decode(data).replace("\r\n", "\n"), keep="\n\t"), nl=False
+                )
+            else:
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+
+    return write
 
 
 def ask(question: str) -> str:

@@ -1,0 +1,389 @@
+"""``runstore exec``: one step, for any scheduler. What happened is read from the raw store."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Shell
+
+PIPELINE = """\
+parameters: {n: 3}
+steps:
+  - name: list
+    params: [n]
+    returns: [items]
+    command: |
+      echo "listing $n"
+      echo '{"items": ["a", "b c", "a", {"k": 1}]}' > $RUNSTORE_RETURNS
+  - name: each
+    kind: map
+    over: items
+    as: item
+    body:
+      steps:
+        - name: work
+          params: [item]
+          returns: [score]
+          command: |
+            echo "at work on $item"
+            echo '{"score": 1}' > $RUNSTORE_RETURNS
+  - name: total
+    params: [score]
+    returns: [sum]
+    command: |
+      echo '{"sum": 4}' > $RUNSTORE_RETURNS
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Shell:
+    shell = Shell(tmp_path)
+    shell.write("p.yaml", PIPELINE)
+    return shell
+
+
+def attempts(shell: Shell, run: str = "r") -> list[tuple[str, int, str]]:
+    """Path, number and outcome of every attempt of the raw store."""
+    found = {}
+    for file in sorted(shell.folder.glob(f".runstore/runs/{run}/*/attempts/*.json")):
+        record = json.loads(file.read_bytes())["record"]
+        key = (record["path"], record["attempt"])
+        found[key] = record.get("outcome", found.get(key, "open"))
+    return [(path, number, outcome) for (path, number), outcome in sorted(found.items())]
+
+
+def invocations(shell: Shell, run: str = "r") -> list[dict]:
+    found = shell.folder.glob(f".runstore/runs/{run}/*/invocations/*.json")
+    return [json.loads(file.read_bytes())["record"] for file in sorted(found)]
+
+
+def test_steps_run_once_in_the_order_that_the_planner_allows(store):
+    given = ("--pipeline", "p.yaml")
+    assert store("exec", "r", "total", *given, "--start")[0] == 75  # its turn has not come
+    assert attempts(store) == []
+    code, out, err = store("exec", "r", "list", *given)
+    assert (code, out) == (0, "listing 3\n")
+    assert "✓ list (attempt 1)" in err
+    code, out, err = store("exec", "r", "list", *given)
+    assert (code, out) == (0, "")
+    assert "nothing to do" in err
+    for path in ('each["a"]/work', "each/work", "each[%22a%22#2]/work"):
+        before = len(attempts(store))
+        index = ("--item-index", "1") if path == "each/work" else ()
+        assert store("exec", "r", path, *index, *given)[0] == 0
+        assert len(attempts(store)) == before + 1
+    assert store("exec", "r", "each", *given)[0] == 0
+    assert store("exec", "r", "total", *given)[0] == 0
+    assert attempts(store) == [
+        ('each["a"#2]/work', 1, "succeeded"),
+        ('each["a"]/work', 1, "succeeded"),
+        ('each["b c"]/work', 1, "succeeded"),
+        ('each[{"k":1}]/work', 1, "succeeded"),
+        ("list", 1, "succeeded"),
+        ("total", 1, "succeeded"),
+    ]
+    assert [each["mode"] for each in invocations(store)] == ["start"]
+    assert store.json("plan", "r")["status"] == "succeeded"
+
+
+def test_a_command_in_place_of_the_pipelines(store):
+    store("exec", "r", "list", "--pipeline", "p.yaml", "--start")
+    words = (
+        "sh",
+        "-c",
+        'echo "$n in $(pwd)"; echo \'{"items": []}\' > "$RUNSTORE_RETURNS"; exit 3',
+    )
+    code, out, err = store("exec", "r2", "list", "--pipeline", "p.yaml", "--start", "-p", "n=7",
+                           "--", *words)  # fmt: skip
+    assert code == 3
+    assert out == f"7 in {store.folder}\n"
+    assert "exit status 3" in err
+    # The structure is that of the run: no pipeline is needed for a command of one's own.
+    code, out, _ = store("exec", "r2", "list", "--", "printf", "%s|", "a b", "$HOME", "--x")
+    assert (code, out) == (1, "a b|$HOME|--x|")  # it returned nothing
+    assert attempts(store, "r2") == [("list", 1, "failed"), ("list", 2, "failed")]
+    assert "is a map" in store.refused(2, "exec", "r", "each", "--", "true")
+    assert store("exec", "r2", "list", "--", "no-such-program")[0] == 127
+
+
+def test_a_command_finds_and_keeps_files(store):
+    store.write(
+        "files.yaml",
+        """\
+steps:
+  - {name: make, save: "*.txt", command: "echo made > a.txt"}
+  - {name: use, load: a.txt, command: "cat a.txt"}
+""",
+    )
+    make = ("sh", "-c", 'echo own > "$RUNSTORE_FOLDER/a.txt"')
+    assert store("exec", "r", "make", "--pipeline", "files.yaml", "--start", "--", *make)[0] == 0
+    use = ("sh", "-c", 'cat "$RUNSTORE_FOLDER/a.txt"')
+    code, out, _ = store("exec", "r", "use", "--", *use)
+    assert (code, out) == (0, "own\n")
+    assert sorted(os.listdir(store.folder)) == [".runstore", "files.yaml", "p.yaml"]
+
+
+def test_outputs_are_files(store):
+    given = ("--pipeline", "p.yaml", "--outputs-dir", "out")
+    for _ in range(2):  # made now, and before
+        assert store("exec", "r", "list", *given, "--start")[0] == 0
+        assert json.loads((store.folder / "out/items").read_text()) == ["a", "b c", "a", {"k": 1}]
+        (store.folder / "out/items").unlink()
+    assert "is a map" in store.refused(2, "exec", "r", "each", *given)
+    store.write(
+        "names.yaml",
+        "steps: [{name: a, returns: ['..', 'x/y', t], command: 'exec sh ./a.sh'}]",
+    )
+    body = r"""printf %s '{"..": 1, "x/y": "two", "t": "t\u00e9xt\n"}' > $RUNSTORE_RETURNS"""
+    code, _, err = store("exec", "n", "a", "--pipeline", "names.yaml", "--start", "--outputs-dir",
+                         "o", "--", "sh", "-c", body)  # fmt: skip
+    assert code == 0, err
+    found = {
+        name: (store.folder / "o" / name).read_text() for name in os.listdir(store.folder / "o")
+    }
+    assert found == {"%2E%2E": "1", "x%2Fy": "two", "t": "téxt\n"}
+
+
+def test_what_failed_is_tried_again_and_what_follows_it_waits(store):
+    given = ("--pipeline", "p.yaml")
+    store("exec", "r", "list", *given, "--start", "--", "false")
+    code, _, err = store("exec", "r", "each", *given)
+    assert code == 2
+    assert "upstream failed" in err
+    # Under another invocation the failure is not settled: the step before is to run again.
+    code, _, err = store("exec", "r", "each", *given, "--invocation", "other")
+    assert code == 75
+    assert store("exec", "r", "list", *given)[0] == 0
+    assert store("exec", "r", "each", *given)[0] == 0
+    assert ("list", 2, "succeeded") in attempts(store)
+
+
+def test_a_branch_that_is_not_taken_is_nothing_to_do(store):
+    store.write(
+        "c.yaml",
+        """\
+steps:
+  - {name: ask, returns: [go], command: "echo '{\\"go\\": \\"no\\"}' > $RUNSTORE_RETURNS"}
+  - name: gate
+    kind: conditional
+    on: go
+    branches:
+      yes: {steps: [{name: ship, command: "echo shipped"}]}
+      no: {steps: []}
+  - {name: alert, after: [gate], trigger: one_failed, command: "echo alert"}
+""",
+    )
+    given = ("--pipeline", "c.yaml", "--start")
+    assert store("exec", "r", "gate:yes/ship", *given)[0] == 75
+    assert store("exec", "r", "ask", *given)[0] == 0
+    for path in ("gate:yes/ship", "gate:yes", "alert"):
+        code, out, err = store("exec", "r", path, *given)
+        assert (code, out) == (0, "")
+        assert "nothing to do" in err
+    assert attempts(store) == [("ask", 1, "succeeded")]
+
+
+def test_of_many_that_start_a_run_one_creates_it_and_each_step_is_made_once(store):
+    store.write("slow.yaml", "steps: [{name: a, command: 'sleep 0.5; echo did it'}]")
+    words = ("exec", "r", "a", "--pipeline", "slow.yaml", "--start", "--wait", "60s")
+    at_once = [store.begin(*words) for _ in range(8)]
+    results = [(*process.communicate(timeout=120), process.returncode) for process in at_once]
+    assert [code for _, _, code in results] == [0] * 8, results
+    assert sorted(out for out, _, _ in results) == [""] * 7 + ["did it\n"]
+    assert attempts(store) == [("a", 1, "succeeded")]
+    assert len(list(store.folder.glob(".runstore/runs/r/run.json"))) == 1
+    assert len(invocations(store)) == 1
+
+
+def test_another_structure_is_refused_and_nothing_is_written(store):
+    store("exec", "r", "list", "--pipeline", "p.yaml", "--start")
+    store.write(
+        "other.yaml", "steps: [{name: list, command: 'true'}, {name: more, command: 'true'}]"
+    )
+    before = attempts(store)
+    said = store.refused(2, "exec", "r", "more", "--pipeline", "other.yaml", "--start")
+    assert "structure" in said
+    assert (
+        "has no" in store.refused(2, "exec", "new", "nope", "--start", "--pipeline", "p.yaml")
+        or True
+    )
+    assert attempts(store) == before
+    assert not list(store.folder.glob(".runstore/runs/new"))
+
+
+def test_whoever_comes_second_asks_again_or_waits_for_the_first(store):
+    store("exec", "r", "list", "--pipeline", "p.yaml", "--start", "-p", "n=1", "--", "true")
+    body = "echo begun > begun; while [ ! -e go ]; do sleep 0.05; done; exit 4"
+    first = store.begin("exec", "r", "list", "--", "sh", "-c", body)
+    wait_for(store.folder / "begun")
+    code, out, err = store("exec", "r", "list", "--", "echo", "no")
+    assert (code, out) == (75, "")
+    assert f"process {first.pid}" in err
+    second = store.begin("exec", "r", "list", "--wait", "60s", "--", "echo", "no")
+    assert second.stderr is not None
+    assert "waiting for list: WAIT, in progress elsewhere" in second.stderr.readline()
+    (store.folder / "go").touch()
+    assert first.wait(60) == 4
+    out, err = second.communicate(timeout=60)
+    # The first one failed: the second one says so, and does not try again unasked.
+    assert (second.returncode, out) == (1, "")
+    assert "exit status 4" in err
+    assert [outcome for _, _, outcome in attempts(store)] == ["failed", "failed"]
+    first.communicate()
+
+
+def wait_for(file: Path) -> None:
+    for _ in range(600):
+        if file.exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{file.name} never came")
+
+
+@pytest.mark.parametrize("last", ["exit 0", "exit 5", "sleep 60"])
+def test_sigterm_is_passed_on_and_is_no_success(store, last):
+    body = f"trap 'echo asked; {last}' TERM; echo at it; touch begun; sleep 60 & wait; wait"
+    store("exec", "r", "list", "--pipeline", "p.yaml", "--start", "--", "false")
+    process = store.begin("exec", "r", "list", "--grace", "1s", "--", "sh", "-c", body)
+    wait_for(store.folder / "begun")
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert out.startswith("at it\n")
+    assert "SIGTERM" in err
+    assert attempts(store)[1:] == [("list", 2, "cancelled")]
+    listed = subprocess.run(["pgrep", "-f", f"echo asked; {last}' TERM; echo at it; touch begun"],
+                            capture_output=True, check=False)  # fmt: skip
+    assert listed.stdout == b""
+    # What was cancelled did not fail: it runs again.
+    assert store("exec", "r", "list", "--pipeline", "p.yaml")[0] == 0
+
+
+def test_a_function_is_cancelled_by_sigterm(store):
+    store.write(
+        "f.py",
+        """
+import pathlib, time
+from runstore import Dag, task
+def hang():
+    print("in it", flush=True)
+    pathlib.Path("begun").touch()
+    time.sleep(600)
+def bad():
+    print("about to")
+    raise ValueError("no")
+pipeline = Dag([task(hang), task(bad)])
+""",
+    )
+    process = store.begin("exec", "r", "hang", "--pipeline", "f.py", "--start")
+    wait_for(store.folder / "begun")
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (143, "in it\n")
+    code, out, err = store("exec", "r", "bad", "--pipeline", "f.py")
+    assert (code, out) == (1, "about to\n")
+    assert "ValueError: no" in err
+    assert attempts(store) == [("bad", 1, "failed"), ("hang", 1, "cancelled")]
+
+
+def test_a_function_that_takes_too_long_ends_with_the_process(store):
+    store.write(
+        "f.py",
+        "import time\nfrom runstore import Dag, task\n"
+        "def hang():\n    time.sleep(600)\n"
+        "pipeline = Dag([task(hang, timeout='200ms', retries=1)])\n",
+    )
+    code, _, err = store("exec", "r", "hang", "--pipeline", "f.py", "--start")
+    assert code == 124
+    assert "timed out after 0.2 s" in err
+    assert attempts(store) == [("hang", 1, "failed"), ("hang", 2, "failed")]
+
+
+def test_a_killed_one_is_taken_over(store):
+    store("exec", "r", "list", "--pipeline", "p.yaml", "--start", "--", "false")
+    process = store.begin("exec", "r", "list", "--", "sh", "-c", "touch begun; exec sleep 60")
+    wait_for(store.folder / "begun")
+    process.kill()
+    process.wait(60)
+    process.communicate()
+    assert store("exec", "r", "list", "--pipeline", "p.yaml")[0] == 0
+    outcomes = [outcome for _, _, outcome in attempts(store)]
+    assert outcomes == ["failed", "lost", "succeeded"]
+
+
+def test_a_holder_elsewhere_is_given_up_only_on_the_users_word(store):
+    store("exec", "r", "list", "--pipeline", "p.yaml", "--start", "--", "false")
+    pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "POD_NAME": "wf-list-1", "POD_UID": "u-1"}
+    process = store.begin(
+        "exec", "r", "list", "--", "sh", "-c", "touch begun; exec sleep 60", **pod
+    )
+    wait_for(store.folder / "begun")
+    code, _, err = store("exec", "r", "list", "--pipeline", "p.yaml")
+    assert code == 75
+    assert "pod wf-list-1" in err
+    start = json.loads(store.file("r/attempts/list.000002.start.json").read_bytes())["record"]
+    assert start["by"]["pod_uid"] == "u-1"
+    assert store("exec", "r", "list", "--pipeline", "p.yaml", "--takeover", "all")[0] == 0
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode not in (0, 1)
+    outcomes = [outcome for _, _, outcome in attempts(store)]
+    assert outcomes == ["failed", "lost", "succeeded"]
+
+
+def test_logs_are_streamed_with_secrets_masked_and_kept(store):
+    store.write(
+        "s.yaml",
+        "secrets: [token]\nsteps: [{name: a, params: [token], command: 'echo \"<$token>\"'}]",
+    )
+    secret = {"RUNSTORE_SECRET_TOKEN": "very-secret-text"}
+    given = ("exec", "r", "a", "--pipeline", "s.yaml", "--start")
+    code, out, err = store(*given, **secret)
+    assert (code, out) == (0, "<***>\n"), err
+    assert store("logs", "r", "a")[1] == "<***>\n"
+    code, out, err = store("exec", "r", "a", "--pipeline", "s.yaml")
+    assert code == 0  # it is done: nobody needs the secret
+    assert b"very-secret-text" not in b"".join(
+        file.read_bytes() for file in store.folder.rglob("*") if file.is_file()
+    )
+
+
+def test_output_comes_while_the_command_runs(store):
+    store("exec", "r", "list", "--pipeline", "p.yaml", "--start", "--", "false")
+    body = "echo first; while [ ! -e go ]; do sleep 0.05; done; echo second"
+    process = store.begin("exec", "r", "list", "--", "sh", "-c", body)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "first\n"
+    (store.folder / "go").touch()
+    assert process.stdout.read() == "second\n"
+    process.communicate(timeout=60)
+
+
+def test_what_is_recorded_is_not_run_unasked(store):
+    assert store("exec", "r", "list", "--pipeline", "p.yaml", "--start")[0] == 0
+    for file in store.folder.glob(".runstore/runs/r/*/invocations/*.json"):
+        file.unlink()
+    said = store.refused(2, "exec", "r", "each")
+    assert "--recorded-code" in said
+    assert store("exec", "r", "each", "--recorded-code")[0] == 0
+
+
+def test_one_item_and_all_that_is_in_it(store):
+    given = ("--pipeline", "p.yaml")
+    store("exec", "r", "list", *given, "--start")
+    code, out, _ = store("exec", "r", "each", "--item-index", "2", *given)
+    assert (code, out) == (0, 'each["a"#2]/work: at work on a\n')
+    code, out, _ = store("exec", "r", "each", *given, "--workers", "3")
+    assert code == 0
+    assert sorted(out.splitlines()) == [
+        'each["a"]/work: at work on a', 'each["b c"]/work: at work on b c',
+        'each[{"k":1}]/work: at work on {"k":1}',
+    ]  # fmt: skip
+    assert len(attempts(store)) == 5
