@@ -22,6 +22,7 @@ VERBS = {
     "retry": "Continue a run: skip what succeeded, run the rest.",
     "fork": "Start a new run that takes over what another has.",
     "exec": "Do what is left of one step of a run, for any scheduler.",
+    "argo": "Write a pipeline as an Argo Workflow.",
     "plan": "Say what is left to do of a run, and why.",
     "ls": "List the runs of a store.",
     "show": "Show a run: parameters, invocations, attempts, artifacts.",
@@ -40,6 +41,8 @@ VERBS = {
 }
 
 _MODULES = {"import": "importing"}  # no module can have this name
+_HIDDEN = ("pod",)
+"""Verbs that are not listed: programs use them."""
 
 EPILOG = """\b
 Exit codes:
@@ -65,7 +68,7 @@ class Commands(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
+        if cmd_name not in VERBS and cmd_name not in _HIDDEN:
             return None
         name = _MODULES.get(cmd_name, cmd_name)
         module = importlib.import_module(f"runstore.cli.commands.{name}")

@@ -21,6 +21,7 @@ from runstore.cli.render.console import say, stream_out
 if TYPE_CHECKING:
     from runstore.executor.node import NodeResult
     from runstore.executor.reporter import Reporter
+    from runstore.store.process import Liveness
 
 __all__ = ["command"]
 
@@ -119,12 +120,21 @@ def command(given: Given, /, *, words: tuple[str, ...], **options: Any) -> int:
         invocation=options["invocation"] or UNGROUPED, takeover=options["takeover"],
         wait=options["wait"], grace=options["grace"].total_seconds(),
         workers=options["workers"] or 1, recorded_code=options["recorded_code"],
-        outputs=options["outputs_dir"] is not None, arguments=given.command,
+        liveness=_liveness(), outputs=options["outputs_dir"] is not None, arguments=given.command,
     )  # fmt: skip
     result = run_node(request, store, write=stream_out(), reporter=_warnings())
     if options["outputs_dir"] and result.status == "succeeded":
         _write_outputs(result, options["outputs_dir"])
     return _told(result)
+
+
+def _liveness() -> Liveness | None:
+    """Who can tell whether other pods live, in a pod of a workflow."""
+    if "RUNSTORE_ARGO_NODE" not in os.environ:
+        return None
+    from runstore.integrations.argo.liveness import of_environment
+
+    return of_environment(os.environ)
 
 
 def _warnings() -> Reporter:

@@ -1,0 +1,160 @@
+"""``runstore pod``: what the pods of an emitted Workflow run that run no step."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from runstore.cli import debug
+from runstore.cli.exit_codes import ASK_AGAIN, DONE, FAILED, print_error
+from runstore.cli.options import store_option
+from runstore.cli.render.console import say
+from runstore.cli.store_url import StoreLocation
+
+__all__ = ["command"]
+
+_LISTED = 10
+
+
+@click.group("pod")
+@debug
+def command() -> None:
+    """What the pods of `runstore argo` run, besides `runstore exec`. Not for people."""
+
+
+def _verb(
+    name: str, *more: Callable[..., Any], path: bool = True
+) -> Callable[[Callable[..., int]], None]:
+    def made(function: Callable[..., int]) -> None:
+        """The command; the function is given the store, the run's id, the pipeline, the name of the
+        invocation and, with ``path``, the path."""
+
+        @functools.wraps(function)
+        def run(store: StoreLocation, run_id: str, **options: Any) -> int:
+            from runstore.cli.arguments import read_pipeline
+            from runstore.integrations.argo.pods import NotYetError
+
+            opened = store.open_to_write(cache=False)
+            pipeline = read_pipeline(options.pop("pipeline"))
+            try:
+                return function(opened, run_id, pipeline, **options)
+            except NotYetError as error:
+                print_error(f"{error}: ask again")
+                return ASK_AGAIN
+
+        verb: Any = store_option(run)
+        for option in (
+            *more,
+            *((click.argument("path"),) if path else ()),
+            click.argument("run_id"),
+            click.option("--pipeline", required=True, metavar="FILE"),
+            click.option(
+                "--invocation", envvar="RUNSTORE_INVOCATION", required=True, metavar="NAME"
+            ),
+            click.option(
+                "--results", default="/tmp/runstore", envvar="RUNSTORE_RESULTS", metavar="DIR",
+                help="Where what is decided is written.",
+            ),
+        ):  # fmt: skip
+            verb = option(verb)
+        command.add_command(click.command(name, help=function.__doc__)(verb))
+
+    return made
+
+
+_alone = click.option(
+    "--alone", is_flag=True,
+    help="No other workflow works on the run: what its pods left open is lost.",
+)  # fmt: skip
+
+
+@_verb("plan", _alone, path=False)
+def _plan(
+    store: Any, run_id: str, pipeline: Any, *, invocation: str, results: str, alone: bool
+) -> int:
+    """Create the run, or go on with it, and say which tasks are left."""
+    from runstore.integrations.argo.liveness import NODE, EarlierPods, OtherWorkflows
+    from runstore.integrations.argo.pods import begin, parameters_of, write_result
+
+    encoded = os.environ.get("RUNSTORE_ARGO_PARAMETERS", "")
+    parameters, rerun = parameters_of(encoded, pipeline)
+    secrets = {
+        name: os.environ[variable]
+        for name in pipeline.secrets
+        if (variable := f"RUNSTORE_SECRET_{name.upper()}") in os.environ
+    }
+    pod = (os.environ.get(name, "") for name in ("POD_NAME", "POD_UID", NODE))
+    left = begin(
+        store, run_id, pipeline, parameters, workflow=invocation, rerun=rerun, secrets=secrets,
+        liveness=OtherWorkflows(*pod) if alone else EarlierPods(*pod),
+    )  # fmt: skip
+    write_result("todo", f" {' '.join(left)} ", results)
+    say(f"run {run_id}: left to do: {', '.join(left) or 'nothing'}")
+    return DONE
+
+
+_chunk = click.option(
+    "--chunk", type=click.IntRange(1), metavar="N", help="So many items to a pod."
+)  # fmt: skip
+
+
+@_verb("items", _chunk)
+def _items(
+    store: Any, run_id: str, pipeline: Any, *, path: str, invocation: str, results: str,
+    chunk: int | None,
+) -> int:  # fmt: skip
+    """List the items of a map in which something is left to do."""
+    from runstore.integrations.argo.pods import items_left, write_result
+
+    left = items_left(store.get_run(run_id), pipeline, path, invocation, chunk)
+    write_result("items", json.dumps(left), results)
+    say(f"left to do: {len(left):,} {'pods' if chunk else 'items'}")
+    return DONE
+
+
+@_verb("choose")
+def _choose(
+    store: Any, run_id: str, pipeline: Any, *, path: str, invocation: str, results: str
+) -> int:
+    """Say which branch of a conditional is taken."""
+    from runstore.integrations.argo.pods import branch_of, write_result
+
+    token = branch_of(store.get_run(run_id), pipeline, path, invocation)
+    write_result("branch", token, results)
+    say(token)
+    return DONE
+
+
+@_verb("more")
+def _more(
+    store: Any, run_id: str, pipeline: Any, *, path: str, invocation: str, results: str
+) -> int:
+    """Say whether a loop goes on after this iteration."""
+    from runstore.integrations.argo.pods import goes_on, write_result
+
+    more = "true" if goes_on(store.get_run(run_id), pipeline, path, invocation) else "false"
+    write_result("more", more, results)
+    say(more)
+    return DONE
+
+
+@_verb("verdict", path=False)
+def _verdict(store: Any, run_id: str, pipeline: Any, *, invocation: str, results: str) -> int:
+    """Exit as the run ended: 0 if it has succeeded."""
+    from runstore.cli.render.text import clean, short
+    from runstore.integrations.argo.pods import verdict
+
+    status, wrong = verdict(store.get_run(run_id), pipeline, invocation)
+    if status == "succeeded":
+        say(f"run {run_id} succeeded")
+        return DONE
+    print_error(f"run {run_id}: {'failed' if status == 'failed' else 'not finished'}")
+    for step in wrong[:_LISTED]:
+        why = f"{step.reason}: {clean(step.detail)}" if step.detail else str(step.reason)
+        say(f"  {short(step.path)}: {why}", err=True)
+    return FAILED
