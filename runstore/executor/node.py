@@ -10,9 +10,10 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
+
+from msgspec import Struct, field
 
 from runstore.dag import Dag, Task, walk
 from runstore.dag.structure import digest
@@ -54,8 +55,7 @@ _PAUSES = (0.2, 5.0)
 Status = Literal["succeeded", "omitted", "failed", "refused", "waiting", "cancelled"]
 
 
-@dataclass(slots=True)
-class Request:
+class Request(Struct):
     """What is asked for: which node of which run, and how it is to be worked at."""
 
     run_id: str
@@ -89,8 +89,7 @@ class Request:
     """The command line, to be recorded."""
 
 
-@dataclass(slots=True)
-class NodeResult:
+class NodeResult(Struct):
     """What came of it.
 
     ``status``: ``succeeded`` (here, or before), ``omitted`` (its branch is not taken, or its

@@ -8,9 +8,9 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from runstore.canonical import type_name
@@ -43,8 +43,7 @@ from runstore.store.process import release
 __all__ = ["StepResult", "leave_child", "run_step"]
 
 
-@dataclass(slots=True)
-class StepResult:
+class StepResult(Struct):
     """What came of a step."""
 
     path: str
