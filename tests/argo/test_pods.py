@@ -222,6 +222,17 @@ def test_the_verdict_is_the_status_of_the_run():
     assert verdict(run, made, "wf-1") == ("succeeded", [])
 
 
+def test_there_is_no_verdict_while_others_are_at_work():
+    store, made = memory(), pipeline()
+    start(store, made)
+    run = store.get_run("r")
+    attempt = run.begin("listed")
+    with pytest.raises(NotYetError, match="listed is in progress"):
+        verdict(run, made, "wf-1")
+    attempt.fail("no")
+    assert verdict(run, made, "wf-1")[0] == "pending"  # recorded under another invocation
+
+
 def test_parameters_come_as_they_were_submitted():
     made = pipeline()
     given = encoded(run_id="r", rerun="true", text='"3"', count="[1, 2]")

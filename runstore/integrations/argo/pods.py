@@ -257,9 +257,15 @@ def goes_on(run: Run, pipeline: Pipeline, address: str, invocation: str) -> bool
 
 def verdict(run: Run, pipeline: Pipeline, invocation: str) -> tuple[str, list[Step]]:
     """The status of the run, and the tasks that it has failed by, or waits for. Cost: that of a
-    full history."""
+    full history.
+
+    :raises NotYetError: if others are at work on it.
+    """
     history = run.history(dag=pipeline.dag)
     plan = Planner(pipeline.dag).plan(history, invocation)
+    if plan.status == "pending" and plan.waiting:
+        at = plan.waiting[0]
+        raise NotYetError(f"{at.path} is {at.reason}: {at.detail}", path=at.path)
     wrong = [s for s in plan.steps if s.kind == "task" and _is_left(s)]
     return plan.status, wrong
 
