@@ -15,7 +15,7 @@ import datetime
 import itertools
 import queue
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -37,7 +37,8 @@ _NOT_EVALUATED = {
 
 
 class Workflow:
-    """One workflow object. `document`: a Workflow or a WorkflowTemplate, or a bare spec.
+    """One workflow object. `document`: a Workflow, a bare spec, or what one is submitted from: a
+    WorkflowTemplate or a CronWorkflow. `workflow_templates`: what a workflowTemplateRef finds.
 
     `parameters` are those of `-p`: one that the spec does not know is accepted silently. What the
     controller would call invalid is `Refused`, as `argo submit` refuses it, unless `checked` is
@@ -54,13 +55,13 @@ class Workflow:
         uid: str | None = None,
         cache: Cache | None = None,
         created: str = "2026-01-01T00:00:00Z",
+        workflow_templates: Mapping[str, dict[str, Any]] | None = None,
         before_pod: Callable[[Pod], PodResult | None] | None = None,
         after_pod: Callable[[Pod, PodResult], PodResult | None] | None = None,
         checked: bool = True,
     ) -> None:
         number = next(_NUMBERS)
-        self.metadata = dict(document.get("metadata") or {})
-        self.spec: dict[str, Any] = document.get("spec") or document
+        self.metadata, self.spec, scope = _submitted(document, workflow_templates or {})
         self.name = name or self.metadata.get("name") or f"{self._prefix()}{number:05d}"
         self.uid = uid or str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.name}/{number}"))
         self.created = created
@@ -71,7 +72,8 @@ class Workflow:
         self._parameters = _overridden(self.spec, parameters or {})
         self._events: queue.SimpleQueue[Future[PodResult] | None] | None = None
         self._told: set[str] = set()
-        self.controller = Controller(self.name, self.uid, {}, {}, {}, Status(self.name), self.cache)
+        status = Status(self.name, template_scope=f"local/{self.name if scope is None else scope}")
+        self.controller = Controller(self.name, self.uid, {}, {}, {}, status, self.cache)
         self._set_values()
         _refuse_what_is_not_evaluated(self.controller)
         if checked and (fault := validation.invalid(self.controller)):
@@ -296,12 +298,31 @@ class Workflow:
 
     def _start_with(self, nodes: dict[str, Node]) -> None:
         controller = self.controller
-        controller.status = Status(self.name, nodes=nodes)
+        scope = self.status.template_scope
+        controller.status = Status(self.name, template_scope=scope, nodes=nodes)
         controller.shutdown, controller.past_deadline, controller.unseen = "", False, []
         controller.expanded.clear()
         controller.processed.clear()
         controller.adopt_nodes()
         self._set_values()
+
+
+def _submitted(
+    document: dict[str, Any], workflow_templates: Mapping[str, dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any], str | None]:
+    """Metadata, spec, and whether its templates are another object's (then: of no name)."""
+    metadata, kind = dict(document.get("metadata") or {}), document.get("kind")
+    spec: dict[str, Any] = document.get("spec", document)
+    if kind in ("WorkflowTemplate", "CronWorkflow"):
+        metadata["generateName"] = f"{metadata.pop('name')}-"
+        spec = spec["workflowSpec"] if kind == "CronWorkflow" else spec
+    if reference := spec.get("workflowTemplateRef"):
+        base = workflow_templates[reference["name"]]["spec"]
+        own = (spec.get("arguments") or {}).get("parameters") or []
+        given = {each["name"]: each["value"] for each in own if "value" in each}
+        merged = {"parameters": _overridden(base, given)}
+        return metadata, {**base, **spec, "arguments": merged}, ""
+    return metadata, spec, "" if kind == "WorkflowTemplate" else None
 
 
 def _overridden(spec: dict[str, Any], given: dict[str, str]) -> list[dict[str, Any]]:

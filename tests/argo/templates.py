@@ -119,9 +119,8 @@ def _from_cache(controller: Controller, name: str, template: Template, options: 
     if template.get("retryStrategy"):
         kind = "Retry"
     node = _executable(controller, name, kind, "Pending", template, options)
-    hit = entry is not None
-    node.memoization = {"hit": hit, "key": memoize["key"], "cacheName": config_map}
     if entry is not None:
+        node.memoization = {**(node.memoization or {}), "hit": True}
         node.outputs = entry["outputs"]
         controller.mark(name, "Succeeded")
     return node
@@ -133,6 +132,9 @@ def _executable(
     node = controller.initialize(name, kind, phase, template["name"], options)
     if (template.get("inputs") or {}).get("parameters"):
         node.inputs = template["inputs"]
+    if memoize := template.get("memoize"):
+        config_map = memoize["cache"]["configMap"]["name"]
+        node.memoization = {"hit": False, "key": memoize["key"], "cacheName": config_map}
     return node
 
 
