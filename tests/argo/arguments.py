@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.argo import gotext, templating
 
-__all__ = ["any_string", "process", "substitute"]
+__all__ = ["any_string", "in_order", "process", "substitute"]
 
 Template = dict[str, Any]
 
@@ -38,6 +38,26 @@ def process(
     if inputs:
         filled["inputs"] = {**template["inputs"], "parameters": inputs}
     return substitute(filled, known | local)
+
+
+_ORDER = ("name", "template", "arguments", "dependencies", "withItems", "withParam",
+          "withSequence", "when", "continueOn", "depends")  # fmt: skip
+
+
+def in_order(template: Template) -> Template:
+    """The fields of tasks and steps as the controller writes them: where a text has `{{` and no
+    `}}`, what follows it in the JSON decides."""
+
+    def ordered(task: Template) -> Template:
+        known = {key: task[key] for key in _ORDER if key in task}
+        return known | {key: value for key, value in task.items() if key not in known}
+
+    found = dict(template)
+    if "dag" in template:
+        found["dag"] = {**template["dag"], "tasks": [*map(ordered, template["dag"]["tasks"])]}
+    if "steps" in template:
+        found["steps"] = [[ordered(step) for step in group] for group in template["steps"]]
+    return found
 
 
 def any_string(value: Any) -> str:

@@ -60,6 +60,8 @@ class Controller:
     """What a task's references came to, once its dependencies have ended: they do not change."""
     processed: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The template of a node, filled in; by node name."""
+    dependencies: dict[str, dict[str, tuple[list[str], str]]] = field(default_factory=dict)
+    """What the tasks of a DAG depend on, and by what condition; by the DAG's node id."""
     linked: set[tuple[str, str]] = field(default_factory=set)
     """Parents and their children, as `children` has them."""
     active: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -121,7 +123,10 @@ class Controller:
         return NodeError(message)
 
     def adopt_nodes(self) -> None:
-        """After the nodes were replaced by others."""
+        """After the nodes were replaced by others: what was worked out before may not hold."""
+        self.expanded.clear()
+        self.processed.clear()
+        self.dependencies.clear()
         self.linked = {(n.id, child) for n in self.status.nodes.values() for child in n.children}
         self.active.clear()
         for node in self.status.nodes.values():

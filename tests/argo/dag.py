@@ -69,9 +69,13 @@ class _Dag:
         self.on_exit = options.on_exit
         self.execute = execute
         self.tasks: dict[str, dict[str, Any]] = {t["name"]: t for t in template["dag"]["tasks"]}
-        self.logic = {
-            name: conditions.dependencies(task, self.tasks) for name, task in self.tasks.items()
-        }
+        logic = controller.dependencies.get(node.id)
+        if logic is None:
+            logic = {
+                name: conditions.dependencies(task, self.tasks) for name, task in self.tasks.items()
+            }
+            controller.dependencies[node.id] = logic
+        self.logic = logic
         self.visited: set[str] = set()
         target = template["dag"].get("target")
         self.targets = target.split(" ") if target else self._leaves()

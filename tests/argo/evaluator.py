@@ -89,7 +89,9 @@ class Workflow:
         templates = spec.pop("templates", [])
         defaults = spec.pop("templateDefaults", {})
         controller = self.controller
-        controller.templates = {each["name"]: {**defaults, **each} for each in templates}
+        controller.templates = {
+            each["name"]: arguments.in_order({**defaults, **each}) for each in templates
+        }
         controller.spec = spec
         controller.values = self._values()
         if controller.status.phase == "":
@@ -301,8 +303,6 @@ class Workflow:
         scope = self.status.template_scope
         controller.status = Status(self.name, template_scope=scope, nodes=nodes)
         controller.shutdown, controller.past_deadline, controller.unseen = "", False, []
-        controller.expanded.clear()
-        controller.processed.clear()
         controller.adopt_nodes()
         self._set_values()
 
