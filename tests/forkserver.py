@@ -20,6 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ class ForkServer:
     def __init__(self, *modules: str) -> None:
         ours, theirs = socket.socketpair()
         self._ours = ours
+        self._lock = threading.Lock()
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("RUNSTORE_")
         }
@@ -104,8 +106,9 @@ class ForkServer:
         given += [at if s is None else s for at, s in enumerate(streams[1:], 1)]
         try:
             header = len(body).to_bytes(8, "big")
-            socket.send_fds(self._ours, [header], [theirs, *given, *pass_fds])
-            self._ours.sendall(body)
+            with self._lock:  # of threads that ask at once
+                socket.send_fds(self._ours, [header], [theirs, *given, *pass_fds])
+                self._ours.sendall(body)
         finally:
             os.close(theirs)
             os.close(null)

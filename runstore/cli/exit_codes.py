@@ -149,7 +149,7 @@ def exit_process(code: int) -> NoReturn:
             stream.flush()
     _end_quietly()
     pool = sys.modules.get("runstore.executor.pool")
-    abandoned = pool is not None and bool(pool.Pool.abandoned)
+    abandoned = pool is not None and not all(each.done() for each in pool.Pool.abandoned)
     if (code not in (DONE, FAILED) or abandoned) and _held_up():
         _end_children()
         os._exit(code)

@@ -32,8 +32,8 @@ class Pool:
         a function that makes one, which is then ended here like those made here; or neither.
     """
 
-    abandoned: ClassVar[list[Executor]] = []
-    """Those with a thread in which something goes on that nobody waits for."""
+    abandoned: ClassVar[list[Future[Any]]] = []
+    """What goes on, or went on, in threads that nobody waits for."""
 
     def __init__(
         self,
@@ -90,10 +90,10 @@ class Pool:
         self.executor = self._make()
         return True
 
-    def abandon(self) -> None:
-        """A thread will not come back: have others in its place."""
+    def abandon(self, future: Future[Any]) -> None:
+        """The thread that is at this will not come back: have others in its place."""
+        self.abandoned.append(future)
         if self._make is not None and not self.in_processes:
-            self.abandoned.append(self.executor)
             self.executor.shutdown(wait=False)
             self.executor = self._make()
 

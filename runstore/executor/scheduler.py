@@ -313,7 +313,7 @@ class Loop:
             with self._lock:
                 self._open.pop(step.path, None)
             del self._futures[future], self._limits[future]
-            self.pool.abandon()
+            self.pool.abandon(future)
             self._take(step, StepResult(step.path, end, exit_status=124))
             self.warn(f"the thread of {step.path} cannot be stopped, and goes on")
             found = True

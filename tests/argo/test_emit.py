@@ -149,8 +149,8 @@ def test_what_follows_what_need_not_be_what_it_seems_asks_in_whatever_phase():
     any_phase = "(n-scan || n-scan.Failed || n-scan.Errored || n-scan.Omitted)"
     assert found["n-first"]["depends"] == "plan"
     assert found["n-scan"]["depends"] == "n-first"
-    assert found["n-both"]["depends"] == any_phase  # there is a handler in it
-    assert found["n-alert"]["depends"] == any_phase.replace("scan", "both")
+    assert found["n-both"]["depends"] == f"plan && {any_phase}"  # there is a handler in it
+    assert found["n-alert"]["depends"] == f"plan && {any_phase.replace('scan', 'both')}"
     assert found["verdict"]["depends"].startswith("plan && ")
     assert {"n-nothing", "n-report"} == {
         word.strip("( )").partition(" ")[0] for word in found["verdict"]["depends"].split("&&")[1:]

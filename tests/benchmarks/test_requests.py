@@ -138,6 +138,7 @@ def test_every_measure_runs_small(tmp_path):
         # Left out, with a note, where there is no radosgw.
         "remote-history": lambda f: figures.remote_history(f, 20, 1),  # type: ignore[attr-defined]
         "remote-pack": lambda f: figures.remote_pack(f, 20, 1),  # type: ignore[attr-defined]
+        "remote-exec": lambda f: figures.remote_exec(f, 1),  # type: ignore[attr-defined]
         "remote-attempt": lambda f: figures.remote_attempt(f, 2),  # type: ignore[attr-defined]
         "transfer": lambda f: figures.transfer(f, 20, 1),  # type: ignore[attr-defined]
     }

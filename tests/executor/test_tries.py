@@ -15,7 +15,7 @@ from runstore.errors import PipelineError
 from runstore.executor.tries import seconds_of, tries_of
 from runstore.plan import Reason
 from runstore.records import End
-from tests.executor.tasks import len_of_nothing, sleep_for_long
+from tests.executor.tasks import RELEASED, len_of_nothing, wait_for_long
 from tests.transfer.lives import memory
 
 
@@ -88,13 +88,15 @@ def test_a_handler_waits_for_the_last_try():
 
 @pytest.mark.parametrize("processes", [False, True])
 def test_a_function_that_takes_too_long_has_failed(processes, tmp_path: Path):
-    dag = Dag([runstore.task(sleep_for_long, timeout=0.3), runstore.task(len_of_nothing)])
+    dag = Dag([runstore.task(wait_for_long, timeout=0.3), runstore.task(len_of_nothing)])
     result = runstore.start(dag, store=tmp_path, processes=processes, workers=1)
     assert result.status == "failed"
-    (end,) = result.run.history().ends("sleep_for_long")
+    (end,) = result.run.history().ends("wait_for_long")
     assert (end.outcome, end.error["message"]) == ("failed", "timed out after 0.3 s")
     assert result.plan["len_of_nothing"].action == "SKIP"
     if not processes:
+        RELEASED.set()  # or this process could not end
+        RELEASED.clear()
         assert any("cannot be stopped" in warning for warning in result.warnings)
 
 

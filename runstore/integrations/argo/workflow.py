@@ -93,7 +93,9 @@ def _main(dag: Dag, made: Templates) -> list[dict[str, Any]]:
     """The tasks of the outermost graph: what the plan says is done is skipped."""
     tasks = made.tasks(dag, (), "")
     for task in tasks:
-        task.setdefault("depends", "plan")
+        before = task.get("depends", "plan")
+        # One that does not mind how others end minds the plan: where that is refused, nothing runs.
+        task["depends"] = f"plan && {before}" if before.startswith("(") else before
         task["when"] = f"{{{{=tasks['plan'].outputs.parameters.todo contains ' {task['name']} '}}}}"
     plan = {"name": "plan", "template": "plan"}
     out = [plan, *tasks]

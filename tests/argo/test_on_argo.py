@@ -1,0 +1,267 @@
+"""The same run on Argo and on a laptop: what failed on one is finished on the other, and nothing
+that succeeded is done twice. Argo is the evaluator that is pinned to recordings of a real
+controller."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.argo.evaluator import Pod, PodResult
+from tests.argo.on_argo import PIPELINE, Cluster, attempts
+
+STEPS = [
+    "parse 1", 'parse "eu"', 'parse "us \\"q\\""', 'parse {"a": 3}', "subs 4", "subs 10",
+    "leaf 1 10", "leaf 2 8", "ship", "left", "right", "step 0", "step 1", "total", "report",
+]  # fmt: skip
+TOTAL = [27, 1, 27, 1]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    return Cluster(tmp_path)
+
+
+def finished(cluster: Cluster, done_before: Counter[str] | None = None) -> None:
+    """The run has succeeded, with the values it has without interruption; and no success was made
+    twice."""
+    code, out = cluster.local("plan", "r", str(PIPELINE), "--format", "json")
+    plan = json.loads(out)
+    assert (code, plan["status"]) == (0, "succeeded")
+    _, out = cluster.local("show", "r", "--format", "json")
+    values = json.loads(out)["values"]
+    assert values["total"] == TOTAL
+    assert values["reported"] == "reported"
+    for path, each in attempts(cluster).items():
+        # What follows a failure is tried anew after it; nothing else is.
+        again = path in ("report", "mend")
+        assert again or Counter(each)["succeeded"] <= 1, (path, each)
+    del done_before
+
+
+def test_a_workflow_does_what_a_laptop_does(cluster):
+    workflow = cluster.submit()
+    assert workflow.run(workers=3).phase == "Succeeded"
+    finished(cluster)
+    on_argo = Counter(cluster.log())
+    assert cluster.local("run", str(PIPELINE), "--run-id", "local")[0] == 0
+    assert Counter(cluster.log()) == on_argo
+    # Once more, as a rerun: the plan says that all is done, and no other pod is made but the one
+    # that judges.
+    again = cluster.submit(rerun="true")
+    assert again.run().phase == "Succeeded"
+    assert cluster.log() == []
+    names = {pod.node_name.removeprefix(f"{again.name}.") for pod in again.pods}
+    assert names == {"plan(0)", "n-mend(0)", "verdict(0)"}
+
+
+@pytest.mark.parametrize("broken", STEPS)
+def test_what_failed_on_argo_is_finished_here(cluster, broken):
+    cluster.tell(**{broken: "fail"})
+    assert cluster.submit().run(workers=3).phase == "Failed"
+    before = set(cluster.log())
+    assert broken in before
+    code, _ = cluster.local("retry", "r", str(PIPELINE))
+    assert code == 1  # it is broken still
+    cluster.log()
+    cluster.tell()
+    assert cluster.local("retry", "r", str(PIPELINE))[0] == 0
+    finished(cluster)
+    assert before.intersection(cluster.log()) <= {broken, "report"}
+
+
+@pytest.mark.parametrize("broken", STEPS[::3])
+def test_what_failed_here_is_finished_on_argo(cluster, broken):
+    cluster.tell(**{broken: "fail"})
+    assert cluster.local("run", str(PIPELINE), "--run-id", "r")[0] == 1
+    before = set(cluster.log())
+    cluster.tell()
+    refused = cluster.submit()
+    assert refused.run().phase == "Failed"  # the run is another's, and this is no rerun
+    assert "rerun=true" in cluster.said[f"{refused.name}.plan(0)"]
+    assert cluster.submit(rerun="true").run(workers=3).phase == "Succeeded"
+    finished(cluster)
+    assert before.intersection(cluster.log()) <= {broken, "report"}
+
+
+def test_a_failure_that_is_handled_is_none(cluster):
+    cluster.tell(risky="fail")
+    workflow = cluster.submit()
+    assert workflow.run(workers=3).phase == "Succeeded"
+    assert workflow.node("n-risky").phase == "Failed"
+    assert workflow.node("n-mend").phase == "Succeeded"
+    assert attempts(cluster)["risky"] == ["failed"]
+    assert attempts(cluster)["report"] == ["succeeded"]
+    finished(cluster)
+
+
+def test_a_failure_before_an_all_done_step_is_the_workflows(cluster):
+    cluster.tell(total="fail")
+    workflow = cluster.submit()
+    assert workflow.run(workers=3).phase == "Failed"
+    assert workflow.node("n-report").phase == "Succeeded"  # its leaf, on which Argo would go
+    assert "total: failed in this invocation" in cluster.said[f"{workflow.name}.verdict(0)"]
+    cluster.tell()
+    # `argo retry` runs nothing: a failed node that has a succeeded one behind it is left alone.
+    # A new submit of the same run finishes it.
+    again = cluster.submit(rerun="true")
+    assert again.run().phase == "Succeeded"
+    finished(cluster)
+
+
+def test_argo_retry_goes_on_with_the_run_as_far_as_argo_does(cluster):
+    cluster.tell(report="fail")
+    workflow = cluster.submit()
+    assert workflow.run(workers=3).phase == "Failed"
+    cluster.tell()
+    workflow.retry()
+    assert workflow.run(workers=3).phase == "Succeeded"
+    assert attempts(cluster)["report"] == ["failed", "succeeded"]
+    finished(cluster)
+
+
+def test_a_failure_before_the_first_steps_is_handled_as_on_a_laptop(cluster):
+    """What the handler lists could not run for it: so this failure is its own, too."""
+    cluster.tell(first="fail")
+    assert cluster.submit().run(workers=3).phase == "Succeeded"
+    assert cluster.local("run", str(PIPELINE), "--run-id", "local")[0] == 0
+    assert attempts(cluster) == {
+        "first": ["failed"], "mend": ["succeeded"], "report": ["succeeded"]
+    }  # fmt: skip
+
+
+def test_a_rerun_makes_a_pod_for_what_is_left_and_for_nothing_else(cluster):
+    cluster.tell(**{'parse {"a": 3}': "fail"})
+    assert cluster.submit().run(workers=3).phase == "Failed"
+    cluster.tell()
+    cluster.log()
+    again = cluster.submit(rerun="true")
+    assert again.run().phase == "Succeeded"
+    names = [pod.node_name.removeprefix(f"{again.name}.").removesuffix("(0)") for pod in again.pods]
+    items = [name for name in names if name.startswith("n-each.each")]
+    assert {name.partition(").")[0] for name in items} == {"n-each.each(0:each[%7B%22a%22:3%7D]/"}
+    assert not [name for name in names if name.startswith(("n-first", "n-refine", "n-risky"))]
+    finished(cluster)
+
+
+def pods_of(tmp_path: Path) -> list[str]:
+    """The nodes of all pods of a workflow, in order."""
+    cluster = Cluster(tmp_path)
+    workflow = cluster.submit()
+    workflow.run()
+    return [pod.node_name.removeprefix(f"{workflow.name}.") for pod in workflow.pods]
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return pods_of(tmp_path_factory.mktemp("nodes"))
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_each_pod_in_turn_is_evicted_before_or_after_its_work(cluster, nodes, part):
+    for number, node in list(enumerate(nodes))[part::12]:
+        hurt = []
+
+        def before(pod: Pod, node: str = node, hurt: list = hurt) -> PodResult | None:
+            if pod.node_name.endswith(f".{node}") and not hurt and part % 2:
+                hurt.append(pod)
+                return PodResult.evicted()
+            return None
+
+        def after(pod: Pod, result: PodResult, node: str = node, hurt: list = hurt):
+            if pod.node_name.endswith(f".{node}") and not hurt:
+                hurt.append(pod)
+                return PodResult.evicted()
+            return None
+
+        workflow = cluster.submit(f"r{number}")
+        workflow.before_pod, workflow.after_pod = before, after
+        assert workflow.run().phase == "Succeeded", node
+        assert hurt
+        assert max(Counter(cluster.log()).values()) == 2, node  # "eu" is there twice
+
+
+def test_a_pod_that_is_killed_is_replaced_and_its_attempt_is_lost(cluster):
+    cluster.tell(ship="die")
+    workflow = cluster.submit()
+    assert workflow.run().phase == "Succeeded"
+    assert attempts(cluster)["gate:yes/ship"] == ["lost", "succeeded"]
+    killed = workflow.node("n-gate.b1.n-ship(0)")
+    assert (killed.phase, killed.outputs["exitCode"]) == ("Failed", "137")
+    finished(cluster)
+
+
+def test_the_plan_takes_over_what_pods_of_a_workflow_before_left_open(cluster):
+    cluster.tell(ship="die")
+    workflow = cluster.submit(document=cluster.emit(attempts=0))
+    assert workflow.run().phase == "Failed"
+    cluster.log()
+    assert cluster.submit(rerun="true").run().phase == "Succeeded"
+    assert attempts(cluster)["gate:yes/ship"] == ["lost", "succeeded"]
+    finished(cluster)
+
+
+@pytest.mark.parametrize("how", ["stop", "terminate", "evict", "delete"])
+def test_what_is_ended_while_it_runs_is_cancelled_and_goes_on(cluster, how):
+    cluster.tell(ship="hang")
+    workflow = cluster.submit(document=cluster.emit(pack=True))
+    import threading
+
+    def hurt():
+        for _ in range(1200):
+            if (cluster.folder / "hanging").exists():
+                break
+            time.sleep(0.05)
+        cluster.tell()
+        pod = next(p for p in workflow.pods if "ship" in p.node_name)
+        getattr(workflow, how)(*([pod] if how in ("evict", "delete") else []))
+
+    thread = threading.Thread(target=hurt)
+    thread.start()
+    phase = workflow.run(workers=2).phase
+    thread.join()
+    again = how in ("evict", "delete")
+    assert phase == ("Succeeded" if again else "Failed")
+    assert attempts(cluster)["gate:yes/ship"] == ["cancelled", *(["succeeded"] if again else [])]
+    packed = any("finish" in pod.node_name or "onExit" in pod.node_name for pod in workflow.pods)
+    assert packed is (how != "terminate")
+    if not again:
+        assert cluster.local("retry", "r", str(PIPELINE))[0] == 0
+    finished(cluster)
+
+
+def test_items_in_chunks(cluster):
+    workflow = cluster.submit(document=cluster.emit(chunk=2, workers=2))
+    assert workflow.run(workers=2).phase == "Succeeded"
+    finished(cluster)
+    chunks = [pod for pod in workflow.pods if ".n-each.each(" in pod.node_name]
+    assert len(chunks) == 3
+    assert Counter(cluster.log())['parse "eu"'] == 2
+
+
+def test_memoization_saves_the_pods_of_a_rerun(cluster):
+    document = cluster.emit(memoize=True)
+    cluster.tell(total="fail")
+    first = cluster.submit(document=document)
+    first.run()
+    cluster.tell()
+    from tests.argo.evaluator import Workflow
+
+    again = Workflow(document, {"run_id": "r", "rerun": "true"}, run_pod=cluster, cache=first.cache)
+    assert again.run().phase == "Succeeded"  # rerun: nothing that is remembered is believed
+    finished(cluster)
+
+
+def test_parameters_reach_the_run_as_they_were_submitted(cluster):
+    workflow = cluster.submit(n='{"{{workflow.name}}": "{{=1+1}}"}')
+    workflow.run()
+    _, out = cluster.local("show", "r", "--format", "json")
+    assert json.loads(out)["parameters"] == {"n": {"{{workflow.name}}": "{{=1+1}}"}}
+    wrong = cluster.submit("other", m="4")
+    assert wrong.run().phase == "Failed"
+    assert "'m'" in cluster.said[f"{wrong.name}.plan(0)"]
+    assert len(wrong.pods) == 1
