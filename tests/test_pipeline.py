@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,21 @@ def test_a_proxy_among_the_globals_is_not_woken(tmp_path: Path) -> None:
     )
     pipeline = _load(tmp_path, "lazy.py", PYTHON + proxy)
     assert [node.name for node in pipeline.dag.nodes] == ["a"]
+
+
+def test_the_text_that_runs_is_the_one_whose_digest_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Python compiled of an older text is not taken for it, though length and time agree."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = tmp_path / "edited.py"
+    for number in (1, 2):
+        file.write_text(PYTHON.replace('"x": 1', f'"x": {number}'), encoding="utf-8")
+        os.utime(file, (1e9, 1e9))
+        pipeline = load_pipeline(str(file))
+        assert pipeline.parameters == {"x": number}
+        assert pipeline.digest == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
 @pytest.mark.parametrize("name", ["colorsys", "json", "yaml"])

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from importlib.machinery import SourceFileLoader
 from typing import Any
 
 from msgspec.structs import replace
@@ -168,7 +169,7 @@ def load_pipeline(source: str) -> Pipeline:
         ) from error
     digest = sha256(data).hexdigest()
     if path.endswith(".py"):
-        return _from_python(path, name, source, digest)
+        return _from_python(path, name, source, data, digest)
     if name:
         raise PipelineError(f"{source!r}: a name after the colon goes with a .py file only")
     if path.endswith((".json", ".yaml", ".yml")):
@@ -189,19 +190,30 @@ def _split(source: str) -> tuple[str, str]:
     return (head, tail) if colon and head.endswith(".py") else (source, "")
 
 
-def _from_python(path: str, name: str, source: str, digest: str) -> Pipeline:
+class _AsItWasRead(SourceFileLoader):
+    """Runs the bytes whose digest is recorded. Python would read the file again, or take what it
+    compiled before of another text of the same second and length."""
+
+    text = b""
+
+    def get_code(self, fullname: str) -> Any:
+        return self.source_to_code(self.text, self.path)
+
+
+def _from_python(path: str, name: str, source: str, data: bytes, digest: str) -> Pipeline:
     full = os.path.abspath(path)
     module_name = _module_name(full)
-    spec = importlib.util.spec_from_file_location(module_name, full)
+    loader = _AsItWasRead(module_name, full)
+    loader.text = data
+    spec = importlib.util.spec_from_file_location(module_name, full, loader=loader)
     assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     folder = os.path.dirname(full)
     if folder not in sys.path:
         sys.path.append(folder)  # what lies beside it can be imported, and hides nothing
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         if isinstance(error, DagError):
