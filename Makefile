@@ -7,6 +7,10 @@ FUZZ_SECONDS ?= 60
 MINUTES ?= 10
 BIN := $(VENV)/bin
 
+# Where Python is told to keep nothing that it compiled, every process of the tests compiles anew what
+# it imports: a thousand modules in pytest, and all of runstore in a step's process.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test newest coverage bench lint docs fuzz explore clean
 
 UV := $(shell command -v uv)
