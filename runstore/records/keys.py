@@ -111,7 +111,8 @@ def encode(text: str) -> str:
     """
     if not text:
         return "_v"
-    spelled = _spell(text)
+    # A character is spelled as one or more: of a long text, what follows is in the digest alone.
+    spelled = _spell(text[: MAX_KEY + 1] if text.isascii() else text)
     if spelled[:3] in _RESERVED_HEADS:
         spelled = _guard(spelled)
     if len(spelled) <= MAX_KEY:
