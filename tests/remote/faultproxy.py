@@ -58,6 +58,25 @@ def answer(status: str, body: bytes = b"", kind: str = "application/xml") -> byt
     return head.encode() + body
 
 
+class Upstream:
+    """The connection to the server that belongs to one of a client: kept as long as that one is."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.address = (host, port)
+        self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self.streams is None or self.streams[0].at_eof():  # the server had enough of it
+            self.abort()
+            self.streams = await asyncio.open_connection(*self.address, limit=2**24)
+        return self.streams
+
+    def abort(self) -> None:
+        if self.streams is not None:
+            self.streams[1].transport.abort()
+            self.streams = None
+
+
 class FaultProxy:
     def __init__(self, host: str, port: int) -> None:
         self.upstream = (host, port)
@@ -81,6 +100,7 @@ class FaultProxy:
         return answer("200 OK", json.dumps(log).encode(), "application/json")
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream = Upstream(*self.upstream)
         try:
             while True:
                 head, headers = await read_message(reader)
@@ -93,18 +113,20 @@ class FaultProxy:
                 if path.startswith("/__proxy__/"):
                     writer.write(self.told(path, body))
                 else:
-                    writer.write(await self.pass_on(method, path, head, body, writer))
+                    writer.write(await self.pass_on(method, path, head, body, writer, upstream))
                 await writer.drain()
         except Dropped:
             writer.transport.abort()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            upstream.abort()
             writer.close()
 
     async def pass_on(
-        self, method: str, path: str, head: bytes, body: bytes, writer: asyncio.StreamWriter
-    ) -> bytes:
+        self, method: str, path: str, head: bytes, body: bytes, writer: asyncio.StreamWriter,
+        upstream: Upstream,
+    ) -> bytes:  # fmt: skip
         fault = self.fault(method, path)
         entry = [method, path, fault]
         self.log.append(entry)  # type: ignore[arg-type] # the status is filled in below
@@ -113,23 +135,22 @@ class FaultProxy:
         if fault.startswith("refuse_"):
             code = fault[-3:]
             return answer(f"{code} Refused", CONFLICT if code == "409" else b"")
-        up_reader, up_writer = await asyncio.open_connection(*self.upstream, limit=2**24)
-        try:
-            if fault == "half_request":
-                up_writer.write(head + body[: len(body) // 2])
-                await up_writer.drain()
-                await asyncio.sleep(0.05)
-                raise Dropped
-            up_writer.write(head + body)
+        up_reader, up_writer = await upstream.connected()
+        if fault == "half_request":
+            up_writer.write(head + body[: len(body) // 2])
             await up_writer.drain()
-            status = 100
-            while status == 100:
-                up_head, up_headers = await read_message(up_reader)
-                status = int(up_head.split(b" ", 2)[1])
-            bodiless = method == "HEAD" or status in (204, 304)
-            up_body = b"" if bodiless else await read_body(up_reader, up_headers)
-        finally:
-            up_writer.transport.abort()
+            await asyncio.sleep(0.05)
+            raise Dropped
+        up_writer.write(head + body)
+        await up_writer.drain()
+        status = 100
+        while status == 100:
+            up_head, up_headers = await read_message(up_reader)
+            status = int(up_head.split(b" ", 2)[1])
+        bodiless = method == "HEAD" or status in (204, 304)
+        up_body = b"" if bodiless else await read_body(up_reader, up_headers)
+        if up_headers.get("connection", "").lower() == "close":
+            upstream.abort()
         entry[2] = f"{status} {fault}".strip()
         return await self.hurt(fault, up_head, up_body, writer)
 
