@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 
-import gcsfs.core
 import pytest
 
 from runstore.errors import KeyMissingError, StorageError
@@ -167,11 +166,13 @@ def test_processes_end_cleanly_and_quietly(radosgw, engine):
 
 def test_an_emulator_of_google_is_not_asked_what_it_never_answers(monkeypatch):
     # gcsfs' extended class asks it for the kind of the bucket, and tries for 77 s.
+    from gcsfs.core import GCSFileSystem  # here: half a second, which every worker would pay
+
     running = server("fake-gcs")
     enter(monkeypatch, running)
     storage = open_storage(f"gs://{running.bucket()}/x")
     assert storage.engine.name == "fsspec", "emulators do not speak what obstore speaks"  # type: ignore[attr-defined]
-    assert type(storage.engine._fs) is gcsfs.core.GCSFileSystem  # type: ignore[attr-defined]
+    assert type(storage.engine._fs) is GCSFileSystem  # type: ignore[attr-defined]
     storage.create("a", b"{}")
     assert storage.read("a") == b"{}"
 
