@@ -148,8 +148,9 @@ class Workflow:
         return self.controller.made
 
     def node(self, path: str = "") -> Node:
-        """By its name less the workflow's and a dot: `n-map(0:a).n-p`; without one, the entry."""
-        return self.status.node(f"{self.name}.{path}" if path else self.name)
+        """By its name less the workflow's: `n-map(0:a).n-p`, `[0].step`; without one, the entry."""
+        dot = "." if path and path[0] != "[" else ""
+        return self.status.node(f"{self.name}{dot}{path}")
 
     @property
     def document(self) -> dict[str, Any]:
@@ -175,13 +176,16 @@ class Workflow:
     def reconcile(self) -> Status:
         """One pass of the controller, and no pod."""
         operation.reconcile(self.controller)
+        self._tell_terminating()
+        return self.status
+
+    def _tell_terminating(self) -> None:
         terminate = getattr(self.run_pod, "terminate", None)
         for pod in self.controller.unseen:
             if pod.terminating and pod.started and pod.uid not in self._told:
                 self._told.add(pod.uid)
                 if terminate is not None:
                     terminate(pod)
-        return self.status
 
     def run(self, workers: int = 0) -> Status:
         """To the end, or to where nothing can happen any more: then the phase is still Running.
@@ -204,20 +208,26 @@ class Workflow:
         self._events = events = queue.SimpleQueue()
         running: dict[Future[PodResult], Pod] = {}
         with ThreadPoolExecutor(workers) as pool:
-            while True:
-                self.reconcile()
-                for pod in self.controller.unseen:
-                    if not pod.started and pod.result is None:
-                        pod.started = True
-                        future = pool.submit(self._result, pod)
-                        running[future] = pod
-                        future.add_done_callback(events.put)
-                if not running:
-                    break
-                ended = events.get()
-                if ended is not None:
-                    running.pop(ended).result = ended.result()
-        self._events = None
+            try:
+                while True:
+                    self.reconcile()
+                    for pod in self.controller.unseen:
+                        if not pod.started and pod.result is None:
+                            pod.started = True
+                            future = pool.submit(self._result, pod)
+                            running[future] = pod
+                            future.add_done_callback(events.put)
+                    if not running:
+                        break
+                    ended = events.get()
+                    if ended is not None:
+                        running.pop(ended).result = ended.result()
+            finally:
+                # After an error, the pool waits for what still runs: it is to end.
+                self._events = None
+                for pod in running.values():
+                    pod.terminating = True
+                self._tell_terminating()
 
     def _result(self, pod: Pod) -> PodResult:
         if pod.terminating:
@@ -249,7 +259,7 @@ class Workflow:
     def reach_deadline(self) -> None:
         """`activeDeadlineSeconds` is over: the kubelet ends the pods, exit handlers run."""
         self.controller.past_deadline = True
-        for pod in self.controller.unseen:
+        for pod in list(self.controller.pods.values()):
             if pod.result is None and not pod.on_exit:
                 self._end_pod(pod, PodResult.past_deadline())
         self._wake()
@@ -351,6 +361,9 @@ def _timestamps(created: str) -> templating.Values:
 
 def _refuse_what_is_not_evaluated(controller: Controller) -> None:
     """Loudly: a field passed over would make the evaluation wrong in silence."""
+    hooks = sorted(set(controller.spec.get("hooks") or {}) - {"exit"})
+    if hooks or controller.spec.get("suspend"):
+        raise NotImplementedError(f"not evaluated: hooks {hooks}, suspend")
     for template in controller.templates.values():
         callers = (template.get("dag") or {}).get("tasks") or []
         callers = callers + [step for group in template.get("steps") or [] for step in group]

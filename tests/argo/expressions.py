@@ -343,7 +343,23 @@ def _binary(expr: Expr, environment: dict[str, Any]) -> Any:
         return functions.boolean(_value(expr.operands[1], environment))
     if operator == "??":
         return left if left is not None else _value(expr.operands[1], environment)
+    if operator in ("==", "!="):
+        kinds = [_known_type(operand, environment) for operand in expr.operands]
+        if None not in kinds and kinds[0] != kinds[1]:
+            mismatch = f"{kinds[0]} and {kinds[1]}"
+            raise ExpressionError(f"invalid operation: {operator} (mismatched types {mismatch})")
     return functions.binary(operator, left, _value(expr.operands[1], environment))
+
+
+def _known_type(expr: Expr, environment: dict[str, Any]) -> str | None:
+    """What the compiler knows: literals and plain names, not members. `item == 1` is an error,
+    `inputs.parameters.i == 1` is false."""
+    value = expr.value if expr.kind == "literal" else None
+    if expr.kind == "name" and expr.value in environment:
+        value = environment[expr.value]
+    if isinstance(value, (str, bool)):
+        return functions.type_name(value)
+    return "number" if isinstance(value, (int, float)) else None
 
 
 def _choice(expr: Expr, environment: dict[str, Any]) -> Any:

@@ -138,9 +138,35 @@ def test_a_spec_that_is_refused(spec, fault):
     assert workflow.status.message.startswith("invalid spec: ")
 
 
-def test_what_is_not_evaluated_is_said_so():
-    with pytest.raises(NotImplementedError, match="script"):
-        Workflow({"entrypoint": "a", "templates": [{"name": "a", "script": {"source": "true"}}]})
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"templates": [{"name": "a", "script": {"source": "true"}}]}, "script"),
+        ({"templates": [{"name": "a", "inputs": {"artifacts": [{"name": "x"}]}}]}, "artifacts"),
+        (
+            {"templates": [{"name": "a", "dag": {"tasks": [{"name": "b", "onExit": "a"}]}}]},
+            "onExit",
+        ),
+        ({"templates": [], "hooks": {"running": {}}}, "running"),
+    ],
+)
+def test_what_is_not_evaluated_is_said_so(spec, said):
+    with pytest.raises(NotImplementedError, match=said):
+        Workflow({"entrypoint": "a", **spec})
+
+
+def test_what_a_workflow_is_submitted_from():
+    spec = dag(task("n-a"), spec={"arguments": {"parameters": [{"name": "run_id"}]}})
+    metadata = {"labelsFrom": {"run": {"expression": "workflow.parameters.run_id + '!'"}}}
+    cron = {
+        "kind": "CronWorkflow",
+        "metadata": {"name": "nightly"},
+        "spec": {"workflowSpec": {**spec, "workflowMetadata": metadata}},
+    }
+    workflow = Workflow(cron, {"run_id": "r"}, run_pod=by_exit_code({}))
+    assert workflow.run().phase == "Succeeded"
+    assert workflow.name.startswith("nightly-")
+    assert workflow.labels == {"run": "r!"}
 
 
 # The phase of a DAG
@@ -188,7 +214,7 @@ def test_steps():
         {"v": '{"q":1}'},
         {"v": '["p","{\\"q\\":1}"]'},
     ]
-    assert workflow.status.node(f"{workflow.name}[0].b").phase == "Skipped"
+    assert workflow.node("[0].b").phase == "Skipped"
 
 
 def test_a_loop_may_not_nest_deeper_than_a_hundred():
@@ -228,6 +254,22 @@ def test_parallelism():
     workflow = Workflow(spec, run_pod=run_pod)
     assert workflow.run().phase == "Succeeded"
     assert max(at_once) == 3
+
+
+# Node ids
+
+
+def test_two_items_whose_node_ids_are_one():
+    """Ids are 32 bits of hash: the second item never runs, takes the first one's result, and
+    nothing says so. In a map of 10,000 items this happens to one workflow in fifty."""
+    spec = dag(
+        task("n-m", "i", values={"at": "{{item}}"}, withItems=["tshlv", "axlfa", "b"]),
+        templates=[container("i", inputs=["at"])],
+    )
+    workflow = Workflow(spec, name="w")
+    assert workflow.run().phase == "Succeeded"
+    assert [pod.inputs["at"] for pod in workflow.pods] == ["tshlv", "b"]
+    assert workflow.node("n-m(1:axlfa)") is workflow.node("n-m(0:tshlv)")
 
 
 # Size

@@ -65,11 +65,16 @@ def test_the_output_of_a_skipped_task():
 
 
 @pytest.mark.parametrize(
-    "text", ["1 +", "'a' + 1", "asInt('x')", "[1", "{a: 1", "nil.x", "in == 1", "unknown"]
+    "text",
+    ["1 +", "'a' + 1", "asInt('x')", "[1", "{a: 1", "nil.x", "in == 1", "unknown", "item == 1"],
 )
 def test_what_is_no_expression(text):
     with pytest.raises(expressions.ExpressionError):
-        expressions.evaluate(text, {"asInt": int})
+        expressions.evaluate(text, {"asInt": int, "item": "1"})
+
+
+def test_a_member_is_compared_whatever_it_is():
+    assert expressions.evaluate("a.b != 1 && nil == a.c", {"a": {"b": "1"}})
 
 
 @pytest.mark.parametrize(
