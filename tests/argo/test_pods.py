@@ -180,9 +180,9 @@ def test_a_loop_goes_on_until_it_ends():
     start(store, made)
     run = store.get_run("r")
     run_(store, "listed", made)
-    for i, more in enumerate([True, True, False]):
+    for i, more in enumerate(["true", "true", "false"]):
         assert run_(store, f"refine@{i}/step", made) == "succeeded"
-        assert goes_on(run, made, f"refine@{i}", "wf-1") is more
+        assert goes_on(run, made, f"refine@{i}", "wf-1") == more
 
 
 def test_a_loop_ends_at_its_limit_and_where_an_iteration_failed():
@@ -202,11 +202,11 @@ def test_a_loop_ends_at_its_limit_and_where_an_iteration_failed():
     run = store.get_run("r")
     for i in (0, 1):
         run_(store, f"l@{i}/step", made)
-    assert not goes_on(run, made, "l@1", "wf-1")
+    assert goes_on(run, made, "l@1", "wf-1") == "false"
     # The limit is configuration: with a higher one the loop goes on where it was.
-    assert goes_on(run, loop(5), "l@1", "wf-1")
+    assert goes_on(run, loop(5), "l@1", "wf-1") == "true"
     assert run_(store, "l@2/step", loop(5)) == "failed"
-    assert not goes_on(run, loop(5), "l@2", "wf-1")
+    assert goes_on(run, loop(5), "l@2", "wf-1") == "false"
     assert verdict(run, loop(5), "wf-1")[0] == "failed"
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import random
 
 import runstore
-from runstore.dag import Dag, Map
+from runstore.dag import Dag, Loop, Map
 from runstore.executor.node import Request, run_node
-from runstore.integrations.argo.pods import begin, items_left, verdict
+from runstore.integrations.argo.pods import begin, goes_on, items_left, verdict
 from runstore.integrations.argo.workflow import to_argo
 from runstore.pipeline import Pipeline
 from runstore.store import Store
@@ -55,12 +54,14 @@ class InHere:
             chunk = int(args[args.index("--chunk") + 1]) if "--chunk" in args else None
             left = items_left(run, self.made, rest[1], uid, chunk)
             return PodResult(0, {"items": json.dumps(left)})
+        if args[0] == "more":
+            return PodResult(0, {"more": goes_on(run, self.made, rest[1], uid)})
         return PodResult(0 if verdict(run, self.made, uid)[0] == "succeeded" else 1)
 
 
 def test_a_thousand_awkward_items_come_through_exactly():
-    chosen = random.Random(9)
-    items = [chosen.choice([each, [each], {"k": each}]) for each in AWKWARD * 28][:1000]
+    several = [each for item in AWKWARD for each in (item, [item], {"k": item})]
+    items = (several * 10)[:1000]
     store, made = memory(), over(items)
     workflow = Workflow(to_argo(made, options()), {"run_id": "r"}, run_pod=InHere(store, made))
     assert workflow.run().phase == "Succeeded"
@@ -95,3 +96,21 @@ def test_ten_thousand_items_in_chunks_fit_where_argo_keeps_them():
     workflow = Workflow(to_argo(made, options(chunk=100)), {"run_id": "r"}, run_pod=pod)
     assert workflow.run().phase == "Succeeded"
     assert len(json.dumps(workflow.document["status"])) < ETCD_BYTES / 5
+
+
+def test_a_loop_is_longer_than_templates_may_be_nested():
+    def step(i):
+        return i >= 34, i
+
+    def inner(i, k):
+        return k >= (32 if i == 1 else 1)
+
+    # One of them goes deeper than its share, and so does the one around it.
+    deep = Loop(name="deep", until="enough", as_="k", max_iterations=99, after=("step",),
+                body=Dag([runstore.task(inner, returns="enough")]))  # fmt: skip
+    body = Dag([runstore.task(step, returns=("done", "turns")), deep])
+    loop = Loop(name="l", until="done", as_="i", max_iterations=1_000, body=body)
+    store, made = memory(), Pipeline(Dag([loop]))
+    workflow = Workflow(to_argo(made, options()), {"run_id": "r"}, run_pod=InHere(store, made))
+    assert workflow.run().phase == "Succeeded"
+    assert store.get_run("r").values()["turns"] == 34

@@ -137,7 +137,7 @@ def _more(
     """Say whether a loop goes on after this iteration."""
     from runstore.integrations.argo.pods import goes_on, write_result
 
-    more = "true" if goes_on(store.get_run(run_id), pipeline, path, invocation) else "false"
+    more = goes_on(store.get_run(run_id), pipeline, path, invocation)
     write_result("more", more, results)
     say(more)
     return DONE

@@ -3,3 +3,7 @@
 Argo starts pods in an order that allows everything the planner may decide; the pods ask the store.
 So the store is the truth, and whatever Argo remembers only saves pods.
 """
+
+from __future__ import annotations
+
+__all__: list[str] = []

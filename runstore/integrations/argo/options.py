@@ -174,7 +174,7 @@ def _config(node: AnyNode | None) -> Mapping[str, Any]:
     if not isinstance(config, Mapping):
         raise InputError(
             f"node {node.name!r}: its config.argo is no object",
-            advice="write names and values as Argo has them, such as image: ...",
+            advice="write names and values as Argo has them: image, resources, env",
         )
     for name in config:
         if name not in CONFIG:

@@ -238,9 +238,14 @@ def _node_at(pipeline: Pipeline, path: str) -> Any:
     return next(node for at, node in walk(pipeline.dag) if at == wanted)
 
 
-def goes_on(run: Run, pipeline: Pipeline, address: str, invocation: str) -> bool:
+NESTED = 30
+"""Iterations of a loop that are templates in one another: Argo nests at most 100 of these, and
+loops stand in loops."""
+
+
+def goes_on(run: Run, pipeline: Pipeline, address: str, invocation: str) -> str:
     """Whether a loop has an iteration after this one, in which something is left to do, or was
-    done.
+    done: ``true`` or ``false``; ``rest`` where all that follows is for one pod.
 
     :param address: of an iteration.
     """
@@ -252,7 +257,9 @@ def goes_on(run: Run, pipeline: Pipeline, address: str, invocation: str) -> bool
     following = NodePath((*around, Segment(last.name, iteration=(last.iteration or 0) + 1)))
     history = asking.known.need([str(loop)])
     plan = asking.planner.plan(history, invocation, paths=[str(loop)])
-    return any(within(step.path, str(following)) for step in plan.steps)
+    if not any(within(step.path, str(following)) for step in plan.steps):
+        return "false"
+    return "true" if (last.iteration or 0) + 1 < NESTED else "rest"
 
 
 def verdict(run: Run, pipeline: Pipeline, invocation: str) -> tuple[str, list[Step]]:

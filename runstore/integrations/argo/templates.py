@@ -9,7 +9,8 @@ of a step passes between templates.
 ``m-``          a map: ``items`` lists the items that are left, ``each`` runs one of them
 ``c-``          a conditional: ``choose`` names the branch, ``b0``, ``b1`` ... are the branches
 ``p-``          a parallel: ``b0``, ``b1`` ...
-``l-``          a loop: ``body``, ``more`` asks whether it goes on, ``next`` is the loop again
+``l-``          a loop: ``body``, ``more`` asks whether it goes on, ``next`` is the loop again; from
+                some iteration on ``rest`` is all that is left of it, in one pod
 ``d-``          a body: the DAG in it
 ``k-``          some items of a map, in one pod
 ``r-``          a step inside of Argo's cache
@@ -235,6 +236,7 @@ class Templates:
         iteration = AT + "@{{inputs.parameters.i}}"
         args = ["pod", "more", "--pipeline", self.options.pipeline, "--", RUN_ID, AT]
         more = self.pod(template_name("mq", way), node, args, output="more")
+        rest = self.pod(template_name("lr", way), node, self._exec("--", RUN_ID, AT))
         body_done = "body" if is_sure(node) else settled("body")
         tasks = [
             {"name": "body", "template": body, "arguments": _parameters(at=iteration + "/")},
@@ -246,6 +248,11 @@ class Templates:
                 "name": "next", "template": name, "depends": "more",
                 "when": "{{=tasks['more'].outputs.parameters.more == 'true'}}",
                 "arguments": _parameters(at=AT, i="{{=asInt(inputs.parameters.i) + 1}}"),
+            },
+            {
+                "name": "rest", "template": rest, "depends": "more",
+                "when": "{{=tasks['more'].outputs.parameters.more == 'rest'}}",
+                "arguments": _parameters(at=AT),
             },
         ]  # fmt: skip
         return self._add(name, ("at", "i"), dag={"failFast": False, "tasks": tasks})
