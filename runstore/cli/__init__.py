@@ -23,6 +23,7 @@ VERBS = {
     "fork": "Start a new run that takes over what another has.",
     "exec": "Do what is left of one step of a run, for any scheduler.",
     "argo": "Write a pipeline as an Argo Workflow.",
+    "argo-import": "Settle a run by the status of its Argo Workflow.",
     "plan": "Say what is left to do of a run, and why.",
     "ls": "List the runs of a store.",
     "show": "Show a run: parameters, invocations, attempts, artifacts.",
@@ -40,7 +41,7 @@ VERBS = {
     "doctor": "Try out whether a store can be at a URL.",
 }
 
-_MODULES = {"import": "importing"}  # no module can have this name
+_MODULES = {"import": "importing", "argo-import": "argo_import"}  # no modules have such names
 _HIDDEN = ("pod",)
 """Verbs that are not listed: programs use them."""
 
