@@ -12,7 +12,11 @@ import runstore.cli
 
 for _file in sorted(Path(runstore.cli.__file__).parent.glob("[a-z]*.py")):
     importlib.import_module(f"runstore.cli.{_file.stem}")
-for _name in ("runstore.executor", "runstore.pipeline", "runstore.transfer", "yaml"):
+for _name in (
+    "runstore.cli.commands.exec", "runstore.cli.commands.pod", "runstore.executor.node",
+    "runstore.executor.scheduler", "runstore.integrations.argo.pods", "runstore.pipeline.document",
+    "runstore.transfer", "yaml",
+):  # fmt: skip
     importlib.import_module(_name)
 
 
