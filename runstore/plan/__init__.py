@@ -120,7 +120,9 @@ class Planner:
         known = [("", None), *((each.id, each.dag) for each in history.invocations.values())]
         for invocation, own in known:
             key = (history.run.run_id, "" if own is None else invocation)
-            if key not in self._changed:
+            if key not in self._changed and own == history.run.dag:
+                self._changed[key] = self._changed[history.run.run_id, ""]  # it came first
+            elif key not in self._changed:
                 made_with = Dag.from_json(history.run.dag if own is None else own, unknown="ignore")
                 self._changed[key] = changed(made_with, self.dag)
             if self._changed[key]:
