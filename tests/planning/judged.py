@@ -36,6 +36,7 @@ class Judged(Simulation):
         self.at_work: dict[str, tuple[Step, Start]] = {}
         """Path -> an attempt whose process lives."""
         self.planner = Planner(dag)
+        self._recorded: dict[str, dict[str, Any]] = {}
         graph = Graph(dag, "")
         idle = [n for n in dag.nodes if n.handles and not all(b.nodes for b in n.bodies.values())]
         self.before_idle = {graph.path(up) for node in idle for up in graph.followed(node)}
@@ -47,15 +48,21 @@ class Judged(Simulation):
         history = self.history
         made_with = {each.id: each.dag for each in history.invocations.values()}
         here = own_structures(self.dag)
-        run = unlike(own_structures(Dag.from_json(history.run.dag)), here)
+        run = unlike(self._structures("", history.run.dag), here)
         # What a fork took over is of no invocation of this run: it is as the run itself.
         changed = {end.invocation: run for end in history.adopted.values()}
         for name, document in made_with.items():
-            changed[name] = unlike(own_structures(Dag.from_json(document)), here)
+            changed[name] = unlike(self._structures(name, document), here)
         return Oracle(
             self.dag, history.run.parameters, history.attempts, saw=self.saw,
             adopted=history.adopted, forces=history.forces, invocation=invocation, unlike=changed,
         )  # fmt: skip
+
+    def _structures(self, invocation: str, document: Any) -> dict[str, Any]:
+        """Those of a record, which never changes: of an invocation, or of the run."""
+        if invocation not in self._recorded:
+            self._recorded[invocation] = own_structures(Dag.from_json(document))
+        return self._recorded[invocation]
 
     def plan(self, invocation: str | None = None) -> Plan:
         """A plan, once the oracle has said the same of every step."""
