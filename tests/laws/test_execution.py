@@ -18,7 +18,7 @@ from tests.planning.judged import Judged
 
 
 @reaches(
-    lost=0.05, cancelled=0.005, stale=0.1, forced=0.1, fork=0.1, deep=0.08, loop_limit=0.005,
+    lost=0.05, cancelled=0.005, stale=0.1, forced=0.1, fork=0.1, deep=0.08, loop_limit=0.04,
     parameter_missing=0.005, failure_handled=0.04,
     output_missing_or_damaged=0.03, loaded_from_around=0.03, in_progress_elsewhere=0.4,
     an_equal_item=0.01,

@@ -33,6 +33,10 @@ class _Maker:
         self.triggers = ["all_success"] * (2 if seed % 2 else 12) + OTHERS
         self.count = 0
 
+    def limit(self) -> int:
+        """Of a loop: so low that one in some comes to it."""
+        return self.random.choice((1, 2, 3))
+
     def fresh(self, letter: str) -> str:
         self.count += 1
         return f"{letter}{self.count}"
@@ -97,7 +101,12 @@ class _Maker:
             if "v0" not in bound and choose.random() < 0.5:  # carried on from one to the next
                 last["params"] = sorted({*last["params"], "v0"})
                 last["returns"] = sorted({*last["returns"], "v0"})
-            node |= {"until": done, "as": turn, "max_iterations": 3, "body": {"nodes": body}}
+            node |= {
+                "until": done,
+                "as": turn,
+                "max_iterations": self.limit(),
+                "body": {"nodes": body},
+            }
         elif kind == "conditional":
             node["on"] = choose.choice([name for name in sees if name[0] == "c"])
             # A handler has something to do or nothing, as a value says.
