@@ -40,6 +40,7 @@ from runstore.plan.address import Address
 from runstore.plan.standing import Standing
 from runstore.plan.steps import cuts, within
 from runstore.records import End, Invocation, Secret
+from runstore.records.keys import is_invocation_id
 from runstore.store import Run, Store, Takeover, check_takeover, compare
 from runstore.store.partial import PartialHistory
 from runstore.store.process import Liveness
@@ -146,6 +147,11 @@ def run_node(
     """
     refuse_while_imported()
     check_takeover(request.takeover)
+    if is_invocation_id(request.invocation) is None:
+        raise InputError(
+            f"{request.invocation!r:.80} can be no name of an invocation",
+            advice="use 1 to 64 of a-z, 0-9 and -",
+        )
     with hidden_from_steps():
         return _Node(request, store, write, reporter or Silent()).run()
 

@@ -151,6 +151,35 @@ def test_outputs_are_files(store):
     assert found == {"%2E%2E": "1", "x%2Fy": "two", "t": "téxt\n"}
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--invocation", "Bad Name"), "a-z, 0-9"),
+        (("--outputs-dir", "/proc/no/such"), "--outputs-dir"),
+        (("--wait", "1x"), "--wait"), (("--item-index", "0"), "0 maps"),
+        (("--takeover", "some"), "--takeover"), (("--pipeline", "no.yaml"), "no.yaml"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused_before_anything_is_written(store, words, said):
+    given = ("exec", "new", "list", "--pipeline", "p.yaml", "--start", *words)
+    assert said in store.refused(2, *given)
+    assert not (store.folder / ".runstore").exists()
+
+
+def test_a_reader_that_goes_away_stops_nothing(store):
+    store("exec", "r", "list", "--pipeline", "p.yaml", "--start", "--", "false")
+    body = "yes | head -300000; echo over > over; exit 5"
+    process = store.begin("exec", "r", "list", "--", "sh", "-c", body)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "y\n"
+    process.stdout.close()
+    assert process.wait(60) == 5
+    assert (store.folder / "over").exists()
+    assert process.stderr is not None
+    process.stderr.close()
+    assert len(store("logs", "r", "list")[1]) == 600_000
+
+
 def test_what_failed_is_tried_again_and_what_follows_it_waits(store):
     given = ("--pipeline", "p.yaml")
     store("exec", "r", "list", *given, "--start", "--", "false")

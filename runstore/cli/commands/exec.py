@@ -122,6 +122,8 @@ def command(given: Given, /, *, words: tuple[str, ...], **options: Any) -> int:
         workers=options["workers"] or 1, recorded_code=options["recorded_code"],
         liveness=_liveness(), outputs=options["outputs_dir"] is not None, arguments=given.command,
     )  # fmt: skip
+    if options["outputs_dir"]:
+        _make_folder(options["outputs_dir"])
     result = run_node(request, store, write=stream_out(), reporter=_warnings())
     if options["outputs_dir"] and result.status == "succeeded":
         _write_outputs(result, options["outputs_dir"])
@@ -183,11 +185,23 @@ def _told(result: NodeResult) -> int:
     return REFUSED
 
 
+def _make_folder(folder: str) -> None:
+    """Before anything runs: what is made is to be had."""
+    from runstore.errors import InputError
+
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the folder {folder!r} cannot be made: {error.strerror}",
+            advice="name another one with --outputs-dir",
+        ) from error
+
+
 def _write_outputs(result: NodeResult, folder: str) -> None:
     from runstore.executor.environment import spelt
     from runstore.paths import escape
 
-    os.makedirs(folder, exist_ok=True)
     for name, value in result.outputs().items():
         # No name of an output is the name of a folder, or hides: "." and ".." are none of a file.
         file = escape(name).replace(".", "%2E") if name in (".", "..") else escape(name)
