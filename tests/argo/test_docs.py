@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -43,8 +44,9 @@ def test_from_a_pipeline_to_a_workflow_and_a_retry_on_a_laptop(tmp_path: Path) -
             workflow = Workflow(document, given, run_pod=cluster)
             said.append(workflow.run(workers=2).phase)
         else:
+            assert words[0] == "runstore"
             done = subprocess.run(
-                words, cwd=tmp_path, env=environment(**cluster.environment), check=False,
+                [sys.executable, "-m", "runstore.cli", *words[1:]], cwd=tmp_path, env=environment(**cluster.environment), check=False,
                 capture_output=True, text=True, timeout=120,
             )  # fmt: skip
             said.append(str(done.returncode))
