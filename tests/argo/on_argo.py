@@ -119,7 +119,7 @@ class Cluster:
                 stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
             )  # fmt: skip
         return fork_server("tests.cli.forked").spawn(
-            "tests.cli.forked:command", *words,
+            "tests.cli.forked:pod", *words,
             streams=(None, stream.fileno(), stream.fileno()), folder=str(self.folder),
             environment=environment,
         )  # fmt: skip

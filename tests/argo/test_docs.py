@@ -46,7 +46,8 @@ def test_from_a_pipeline_to_a_workflow_and_a_retry_on_a_laptop(tmp_path: Path) -
         else:
             assert words[0] == "runstore"
             done = subprocess.run(
-                [sys.executable, "-m", "runstore.cli", *words[1:]], cwd=tmp_path, env=environment(**cluster.environment), check=False,
+                [sys.executable, "-m", "runstore.cli", *words[1:]], check=False, cwd=tmp_path,
+                env=environment(**cluster.environment),
                 capture_output=True, text=True, timeout=120,
             )  # fmt: skip
             said.append(str(done.returncode))

@@ -6,6 +6,7 @@ import importlib
 import os
 import runpy
 import sys
+import traceback
 from pathlib import Path
 
 import runstore.cli
@@ -25,3 +26,17 @@ def command(*words: str) -> None:
     sys.path[0] = os.getcwd()
     sys.argv[1:] = words
     runpy.run_module("runstore.cli", run_name="__main__", alter_sys=True)
+
+
+def pod(*words: str) -> None:
+    """:func:`command`, which ends at once when it is done: nobody looks at how it comes down."""
+    code: object = 1
+    try:
+        command(*words)
+    except SystemExit as left:
+        code = left.code
+    except BaseException:  # noqa: BLE001 - as an interpreter, it says so and ends
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
