@@ -26,10 +26,13 @@ PIPELINE = Path(__file__).with_name("everything.py")
 
 
 class Cluster:
-    """Where workflows run. ``store``: the URL that pods have."""
+    """Where workflows of a pipeline run. ``store``: the URL that pods have."""
 
-    def __init__(self, folder: Path, store: str = "", **environment: str) -> None:
+    def __init__(
+        self, folder: Path, store: str = "", pipeline: Path = PIPELINE, **environment: str
+    ) -> None:
         self.folder = folder
+        self.pipeline = str(pipeline)
         self.store = store or str(folder / "store")
         self.environment = {
             name: value
@@ -46,8 +49,8 @@ class Cluster:
     # -- what a user does
 
     def emit(self, **options: Any) -> dict[str, Any]:
-        given = Options(image="i", store=self.store, pipeline=str(PIPELINE), name="p", **options)
-        return to_argo(load_pipeline(str(PIPELINE)), given)
+        given = Options(image="i", store=self.store, pipeline=self.pipeline, name="p", **options)
+        return to_argo(load_pipeline(self.pipeline), given)
 
     def submit(
         self, run_id: str = "r", document: dict[str, Any] | None = None, **parameters: str

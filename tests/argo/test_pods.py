@@ -202,11 +202,13 @@ def test_a_loop_ends_at_its_limit_and_where_an_iteration_failed():
     run = store.get_run("r")
     for i in (0, 1):
         run_(store, f"l@{i}/step", made)
-    assert goes_on(run, made, "l@1", "wf-1") == "false"
+    with pytest.raises(RefusedError, match=r"max_iterations \(2\)"):
+        goes_on(run, made, "l@1", "wf-1")  # no step has failed: no other pod would say so
     # The limit is configuration: with a higher one the loop goes on where it was.
     assert goes_on(run, loop(5), "l@1", "wf-1") == "true"
     assert run_(store, "l@2/step", loop(5)) == "failed"
-    assert goes_on(run, loop(5), "l@2", "wf-1") == "false"
+    with pytest.raises(RefusedError, match="l failed"):
+        goes_on(run, loop(5), "l@2", "wf-1")
     assert verdict(run, loop(5), "wf-1")[0] == "failed"
 
 

@@ -128,7 +128,10 @@ def _maker(run: Run) -> str:
 
 
 def tasks_left(plan: Plan, pipeline: Pipeline) -> list[str]:
-    """Of the outermost nodes, the Argo tasks of those that are not done."""
+    """Of the outermost nodes, the Argo tasks of those that are not done; of a run that has
+    succeeded, none: what it omitted stays so."""
+    if plan.status == "succeeded":
+        return []
     done = {step.path for step in plan.steps if step.action is Action.SKIP}
     from runstore.paths import escape
 
@@ -163,11 +166,14 @@ class _Asking:
         standing = Standing(plan, self.path)
         step = standing.step
         if standing.kind == "refused" or (standing.kind == "failed" and step.path == self.path):
-            why = f"{step.reason}: {step.detail}" if step.detail else str(step.reason)
-            raise RefusedError(f"{self.path} cannot run: {why}", path=self.path)
+            raise RefusedError(f"{self.path} cannot run: {_why(step)}", path=self.path)
         if standing.kind == "waiting" and step.path == self.path and step.reason in _BEFORE:
             raise NotYetError(f"{self.path} cannot run yet: {step.reason}", path=self.path)
         return standing
+
+
+def _why(step: Step) -> str:
+    return f"{step.reason}: {step.detail}" if step.detail else str(step.reason)
 
 
 _BEFORE = (Reason.UPSTREAM_PENDING, Reason.ITEMS_UNKNOWN, Reason.BRANCH_UNDECIDED)
@@ -248,6 +254,8 @@ def goes_on(run: Run, pipeline: Pipeline, address: str, invocation: str) -> str:
     done: ``true`` or ``false``; ``rest`` where all that follows is for one pod.
 
     :param address: of an iteration.
+    :raises RefusedError: if the loop has failed, though no step in it has: at its limit, or by what
+        it goes on by. No other pod would say so.
     """
     from runstore.paths import NodePath, Segment
 
@@ -257,6 +265,9 @@ def goes_on(run: Run, pipeline: Pipeline, address: str, invocation: str) -> str:
     following = NodePath((*around, Segment(last.name, iteration=(last.iteration or 0) + 1)))
     history = asking.known.need([str(loop)])
     plan = asking.planner.plan(history, invocation, paths=[str(loop)])
+    own = next(step for step in plan.steps if step.path == str(loop))
+    if own.action is Action.FAILED:
+        raise RefusedError(f"{loop} failed: {_why(own)}", path=str(loop))
     if not any(within(step.path, str(following)) for step in plan.steps):
         return "false"
     return "true" if (last.iteration or 0) + 1 < NESTED else "rest"
