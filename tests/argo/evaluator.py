@@ -173,6 +173,19 @@ class Workflow:
 
     # Running
 
+    def _settle(self) -> list[Pod]:
+        """Passes until one changes nothing, or makes pods; those that are to run. Each change of a
+        workflow has the controller look at it again."""
+        while True:
+            before = self._phases()
+            self.reconcile()
+            due = [pod for pod in self.controller.unseen if not pod.started and pod.result is None]
+            if due or self.phase in _ENDED or before == self._phases():
+                return due
+
+    def _phases(self) -> list[tuple[str, str]]:
+        return [(each.id, each.phase) for each in self.status.nodes.values()]
+
     def reconcile(self) -> Status:
         """One pass of the controller, and no pod."""
         operation.reconcile(self.controller)
@@ -196,8 +209,7 @@ class Workflow:
             self._run_in_threads(workers)
             return self.status
         while True:
-            self.reconcile()
-            due = [pod for pod in self.controller.unseen if pod.result is None and not pod.started]
+            due = self._settle()
             if self.phase in _ENDED or not due:
                 return self.status
             for pod in due:
@@ -210,13 +222,11 @@ class Workflow:
         with ThreadPoolExecutor(workers) as pool:
             try:
                 while True:
-                    self.reconcile()
-                    for pod in self.controller.unseen:
-                        if not pod.started and pod.result is None:
-                            pod.started = True
-                            future = pool.submit(self._result, pod)
-                            running[future] = pod
-                            future.add_done_callback(events.put)
+                    for pod in self._settle():
+                        pod.started = True
+                        future = pool.submit(self._result, pod)
+                        running[future] = pod
+                        future.add_done_callback(events.put)
                     if not running:
                         break
                     ended = events.get()

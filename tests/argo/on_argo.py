@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import signal
 import tempfile
 import threading
+import uuid
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from runstore.integrations.argo.options import Options
 from runstore.integrations.argo.templates import RESULTS
@@ -19,8 +21,10 @@ from runstore.pipeline import load_pipeline
 from tests.argo.evaluator import Pod, PodResult, Workflow
 from tests.examples.raw import outcomes, run_folder
 from tests.forkserver import Child, fork_server
+from tests.remote.conftest import enter
+from tests.servers import Server, server
 
-__all__ = ["Cluster", "attempts"]
+__all__ = ["Cluster", "attempts", "on_a_bucket"]
 
 PIPELINE = Path(__file__).with_name("everything.py")
 
@@ -29,19 +33,23 @@ class Cluster:
     """Where workflows of a pipeline run. ``store``: the URL that pods have."""
 
     def __init__(
-        self, folder: Path, store: str = "", pipeline: Path = PIPELINE, **environment: str
+        self,
+        folder: Path,
+        store: str = "",
+        pipeline: Path = PIPELINE,
+        server: Server | None = None,
     ) -> None:
         self.folder = folder
+        self.server = server
         self.pipeline = str(pipeline)
         self.store = store or str(folder / "store")
         self.environment = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("RUNSTORE_", "KUBERNETES_"))
-        } | {"PYTHONUTF8": "1", "SCENARIO": str(folder), **environment}
-        self.real = not self.store.startswith("/")
-        """Whether pods are interpreters of their own: obstore does not survive a fork."""
-        self.at_work: dict[str, Child | subprocess.Popen[bytes]] = {}
+        } | {"PYTHONUTF8": "1", "SCENARIO": str(folder)}
+        self.environment |= server.environment if server else {}
+        self.at_work: dict[str, Child] = {}
         self.said: dict[str, str] = {}
         """Name of a pod -> what it said on stderr."""
         self._lock = threading.Lock()
@@ -60,8 +68,12 @@ class Cluster:
 
     def local(self, *words: str) -> tuple[int, str]:
         """The command, on a laptop; its exit code and what it printed."""
+        return self.typed(*words, "--store", self.store)
+
+    def typed(self, *words: str) -> tuple[int, str]:
+        """The same, as it is, with the store that its environment names."""
         with tempfile.TemporaryFile() as out:
-            child = self._begin([*words, "--store", self.store], self.environment, out)
+            child = self._begin(list(words), self.environment, out)
             code = child.wait(60)
             out.seek(0)
             return code, out.read().decode()
@@ -108,19 +120,10 @@ class Cluster:
         """SIGTERM, as the kubelet sends it."""
         with self._lock:
             child = self.at_work.get(pod.uid)
-        if child is not None and isinstance(child, Child):
-            child.kill(15)  # type: ignore[arg-type]
-        elif child is not None:
-            child.terminate()
+        if child is not None:
+            child.kill(signal.SIGTERM)
 
-    def _begin(
-        self, words: list[str], environment: dict[str, str], stream: Any
-    ) -> Child | subprocess.Popen[bytes]:
-        if self.real:
-            return subprocess.Popen(
-                [sys.executable, "-m", "runstore.cli", *words], cwd=self.folder, env=environment,
-                stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
-            )  # fmt: skip
+    def _begin(self, words: list[str], environment: dict[str, str], stream: Any) -> Child:
         return fork_server("tests.cli.forked").spawn(
             "tests.cli.forked:pod", *words,
             streams=(None, stream.fileno(), stream.fileno()), folder=str(self.folder),
@@ -130,4 +133,26 @@ class Cluster:
 
 def attempts(cluster: Cluster) -> dict[str, list[str]]:
     """Path -> the outcomes of its attempts, read with json and hashlib alone."""
-    return outcomes(run_folder(Path(cluster.store), "r"))
+    if cluster.server is None:
+        return outcomes(run_folder(Path(cluster.store), "r"))
+    bucket, _, prefix = cluster.store.removeprefix("s3://").partition("/")
+    with tempfile.TemporaryDirectory() as folder:
+        for key, data in cluster.server.objects(bucket, f"{prefix}/runs/r/").items():
+            file = Path(folder, key.removeprefix(f"{prefix}/"))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        return outcomes(run_folder(Path(folder), "r"))
+
+
+def on_a_bucket(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, pipeline: Path = PIPELINE
+) -> Cluster:
+    """A cluster whose pods share a bucket of a real S3 server. This process has its credentials."""
+    running = server("radosgw")
+    enter(monkeypatch, running)
+    if not _bucket:
+        _bucket.append(running.bucket())
+    return Cluster(folder, f"s3://{_bucket[0]}/{uuid.uuid4().hex}", pipeline, running)
+
+
+_bucket: list[str] = []

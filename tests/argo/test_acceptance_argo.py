@@ -26,7 +26,7 @@ from runstore.plan import Planner
 from tests.acceptance import scenario as scenarios
 from tests.argo import acting
 from tests.argo.evaluator import Node, Pod, PodResult, Workflow
-from tests.argo.on_argo import Cluster
+from tests.argo.on_argo import Cluster, on_a_bucket
 from tests.exploration import randomness
 
 CASES = Path(scenarios.__file__).parent / "cases"
@@ -77,16 +77,17 @@ class TakingTurns:
     """
 
     def __init__(
-        self, scenario: dict[str, Any], folder: Path, first: bool, attempts: int = 0
+        self, scenario: dict[str, Any], cluster: Cluster, first: bool, attempts: int = 0
     ) -> None:
         self.attempts = attempts
+        self.cluster = cluster
+        self.folder = cluster.folder
         self.hurt: Callable[[Workflow], None] = lambda workflow: None
         self.workflow: Workflow | None = None
         self.scenario = scenario
         self.first = first
-        (folder / "scenario.json").write_text(json.dumps(scenario), encoding="utf-8")
-        self.folder = folder
-        self.cluster = Cluster(folder, pipeline=Path(acting.__file__))
+        told = json.dumps(scenario)
+        (self.folder / "scenario.json").write_text(told, encoding="utf-8")
 
     def __call__(self, at: int, state: scenarios.State) -> scenarios.Seen | None:
         invocation = self.scenario["invocations"][at]
@@ -152,10 +153,27 @@ def _scenarios() -> Iterator[Any]:
     assert not left, f"no such scenario: {left}"
 
 
+@pytest.fixture
+def clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Cluster]:
+    """New clusters, by their names: with ``make explore`` on a bucket, else on disk."""
+    pipeline = Path(acting.__file__)
+
+    def made(name: str) -> Cluster:
+        folder = tmp_path / name
+        folder.mkdir()
+        if EVERY:
+            return on_a_bucket(folder, monkeypatch, pipeline)
+        return Cluster(folder, pipeline=pipeline)
+
+    return made
+
+
 @pytest.mark.parametrize("first", ["argo-first", "here-first"])
 @pytest.mark.parametrize("scenario", list(_scenarios()))
-def test_scenario_in_turns(scenario: dict[str, Any], first: str, tmp_path: Path) -> None:
-    turns = TakingTurns(scenario, tmp_path, first == "argo-first")
+def test_scenario_in_turns(
+    scenario: dict[str, Any], first: str, clusters: Callable[[str], Cluster]
+) -> None:
+    turns = TakingTurns(scenario, clusters("here"), first == "argo-first")
     scenarios.play(scenario, turns.cluster.store, elsewhere=turns)
 
 
@@ -164,15 +182,15 @@ def _kills(scenario: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("scenario", [s for s in _scenarios() if not _kills(*s.values)])
-def test_each_pod_in_turn_dies_once(scenario: dict[str, Any], tmp_path: Path) -> None:
+def test_each_pod_in_turn_dies_once(
+    scenario: dict[str, Any], clusters: Callable[[str], Cluster]
+) -> None:
     """Before it begins, in the midst of its work, or when it is done and nobody knows it yet: the
     same steps run, with the same values, and what was done is not done again."""
     started = {**scenario, "invocations": scenario["invocations"][:1]}
 
     def play(name: str, hurt: Callable[[Workflow], None] | None = None) -> TakingTurns:
-        folder = tmp_path / name
-        folder.mkdir()
-        turns = TakingTurns(started, folder, first=True, attempts=5)
+        turns = TakingTurns(started, clusters(name), first=True, attempts=5)
         turns.hurt = hurt or turns.hurt
         scenarios.play(started, turns.cluster.store, elsewhere=turns)
         return turns
