@@ -18,7 +18,11 @@ ROUNDS = [
     # Scenarios that the suite plays on disk alone. First: a round of properties may be cut off.
     ["tests/remote/test_acceptance_remote.py", "tests/transfer/test_scenarios.py"],
     # All of them with workflows, each of whose pods dies in turn.
-    ["tests/argo/test_acceptance_argo.py", "tests/argo/test_on_argo.py"],
+    [
+        "tests/argo/test_acceptance_argo.py",
+        "tests/argo/test_on_argo.py",
+        "tests/argo/test_sizes.py",
+    ],
     [*PROPERTIES, "tests"],
 ]
 """What each round runs, in this order: arguments to pytest. The profile is ``explore``."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
+
+import pytest
 
 import runstore
 from runstore.dag import Dag, Loop, Map
@@ -11,11 +15,14 @@ from runstore.integrations.argo.pods import begin, goes_on, items_left, verdict
 from runstore.integrations.argo.workflow import to_argo
 from runstore.pipeline import Pipeline
 from runstore.store import Store
+from tests.argo import many
 from tests.argo.evaluator import Pod, PodResult, Workflow
+from tests.argo.on_argo import Cluster
 from tests.argo.test_emit import options
 from tests.planning.test_addresses import AWKWARD
 from tests.transfer.lives import memory
 
+EVERY = os.environ.get("RUNSTORE_HYPOTHESIS") == "explore"
 ETCD_BYTES = 1_500_000
 """What Kubernetes takes of an object, compressed by Argo; an output parameter is not."""
 
@@ -59,9 +66,11 @@ class InHere:
         return PodResult(0 if verdict(run, self.made, uid)[0] == "succeeded" else 1)
 
 
+SEVERAL = [each for item in AWKWARD for each in (item, [item], {"k": item})]
+
+
 def test_a_thousand_awkward_items_come_through_exactly():
-    several = [each for item in AWKWARD for each in (item, [item], {"k": item})]
-    items = (several * 10)[:1000]
+    items = (SEVERAL * 10)[:1000]
     store, made = memory(), over(items)
     workflow = Workflow(to_argo(made, options()), {"run_id": "r"}, run_pod=InHere(store, made))
     assert workflow.run().phase == "Succeeded"
@@ -75,6 +84,19 @@ def test_a_thousand_awkward_items_come_through_exactly():
     assert workflow.run().phase == "Succeeded"
     assert store.get_run("r").values()["made"] == [[item, "!"] for item in items]
     assert len(workflow.pods) == 1 + 1 + 1 + 10 + 1
+
+
+@pytest.mark.skipif(not EVERY, reason="make explore starts its thousand processes")
+def test_a_thousand_awkward_items_are_a_thousand_pods(tmp_path: Path):
+    items = (SEVERAL * 10)[:1000]
+    (tmp_path / "items.json").write_text(json.dumps(items), encoding="utf-8")
+    cluster = Cluster(tmp_path, pipeline=Path(many.__file__))
+    workflow = cluster.submit()
+    assert workflow.run().phase == "Succeeded"
+    assert runstore.open_store(cluster.store).get_run("r").values()["made"] == [
+        [item, "!"] for item in items
+    ]
+    assert len({pod.node_name for pod in workflow.pods}) == len(workflow.pods) == 1004
 
 
 def test_ten_thousand_items_in_chunks_fit_where_argo_keeps_them():
