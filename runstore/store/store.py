@@ -119,6 +119,7 @@ class Store:
         run_id: str | None = None,
         labels: Mapping[str, str] | None = None,
         secrets: Mapping[str, Any] | None = None,
+        source: Mapping[str, str] | None = None,
     ) -> Run:
         """Create a run: durable when this returns.
 
@@ -127,6 +128,7 @@ class Store:
         :param secrets: name -> value of parameters that are never stored: only their names are,
             and a retry asks for them again. Texts and numbers of four characters at least: what is
             shorter cannot be kept out of logs.
+        :param source: where the run came from, if another system made it: name -> text, for people.
         :raises RunExistsError: if the id is taken.
         :raises DagError: if a node reads a parameter that neither a node nor ``parameters`` gives.
         :raises ValueNotJsonError: for a parameter JSON cannot hold.
@@ -153,7 +155,7 @@ class Store:
         }
         record = RunRecord(
             run_id, nonce, now(), document, digest(dag), kept, dict(labels or {}),
-            single_writer=alone,
+            single_writer=alone, source=None if source is None else dict(source),
         )  # fmt: skip
         return create_record(self.storage, record, hidden)
 

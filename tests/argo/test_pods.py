@@ -15,12 +15,6 @@ import runstore
 from runstore.dag import Conditional, Dag, Loop, Map, Task
 from runstore.errors import InputError, ParameterError, RefusedError, StructureChangedError
 from runstore.executor.node import Request, run_node
-from runstore.integrations.argo.liveness import (
-    EarlierPods,
-    OtherWorkflows,
-    of_environment,
-    pod_hash,
-)
 from runstore.integrations.argo.pods import (
     NotYetError,
     begin,
@@ -29,6 +23,12 @@ from runstore.integrations.argo.pods import (
     items_left,
     parameters_of,
     verdict,
+)
+from runstore.integrations.argo.pods_before import (
+    EarlierPods,
+    OtherWorkflows,
+    of_environment,
+    pod_hash,
 )
 from runstore.pipeline import Pipeline
 from runstore.records import Holder

@@ -134,7 +134,7 @@ def _liveness() -> Liveness | None:
     """Who can tell whether other pods live, in a pod of a workflow."""
     if "RUNSTORE_ARGO_NODE" not in os.environ:
         return None
-    from runstore.integrations.argo.liveness import of_environment
+    from runstore.integrations.argo.pods_before import of_environment
 
     return of_environment(os.environ)
 

@@ -78,8 +78,8 @@ def _plan(
     store: Any, run_id: str, pipeline: Any, *, invocation: str, results: str, alone: bool
 ) -> int:
     """Create the run, or go on with it, and say which tasks are left."""
-    from runstore.integrations.argo.liveness import NODE, EarlierPods, OtherWorkflows
     from runstore.integrations.argo.pods import begin, parameters_of, write_result
+    from runstore.integrations.argo.pods_before import NODE, EarlierPods, OtherWorkflows
 
     encoded = os.environ.get("RUNSTORE_ARGO_PARAMETERS", "")
     parameters, rerun = parameters_of(encoded, pipeline)

@@ -1,71 +1,59 @@
-"""Which pods are dead, as far as a pod of the same workflow can know it without asking Kubernetes.
+"""Which pods of a workflow are dead, as its status proves it.
 
-Argo makes the pods of one node one after the other: ``n-x(1)`` when ``n-x(0)`` has ended. Their
-names end in a hash of the node's name, so a pod can tell those that were there before it. After
-``argo retry`` a pod comes again under its name, with another uid: two of one name cannot be there
-at once.
+A node that has ended is no proof: `argo stop`, `argo terminate` and a deadline end nodes while
+their pods have a grace period to go (Argo 4.1.2, ``exec_control.go``), and of a pod that was
+deleted with its machine nobody knows. The exit code of the step's container is one: Argo's executor
+reports it when that has ended.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
+from runstore.integrations.argo.status import Node, WorkflowStatus
 from runstore.records import Holder
 
-__all__ = ["NODE", "EarlierPods", "OtherWorkflows", "of_environment", "pod_hash"]
-
-NODE = "RUNSTORE_ARGO_NODE"
-"""The variable with the name of the pod's node, of the downward API."""
-
-_RETRY = re.compile(r"(.*)\(([0-9]+)\)", re.DOTALL)
+__all__ = ["WorkflowLiveness"]
 
 
-def pod_hash(node: str) -> int:
-    """FNV-1a of 32 bits (RFC 9923), as Argo takes it of a node's name."""
-    found = 0x811C9DC5
-    for byte in node.encode():
-        found = (found ^ byte) * 0x01000193 & 0xFFFFFFFF
-    return found
+class WorkflowLiveness:
+    """Answers as :class:`~runstore.store.process.Liveness`, of the pods of one workflow.
 
+    :param pods_gone: somebody has seen that no pod of it is there any more.
+    """
 
-class EarlierPods:
-    """Knows the pods that its own node had before."""
-
-    def __init__(self, pod: str, uid: str, node: str) -> None:
-        self._pod = pod
-        self._uid = uid
-        self._earlier: frozenset[str] = frozenset()
-        own, retry = f"-{pod_hash(node)}", _RETRY.fullmatch(node)
-        if retry is not None and pod.endswith(own):
-            before = (f"{retry[1]}({n})" for n in range(int(retry[2])))
-            prefix = pod.removesuffix(own)
-            self._earlier = frozenset(f"{prefix}-{pod_hash(each)}" for each in before)
+    def __init__(self, status: WorkflowStatus, *, pods_gone: bool = False) -> None:
+        self.status = status
+        self.pods_gone = pods_gone
+        self._nodes: dict[int, Node] = {}
+        for node in status.nodes.values():
+            number = node.id.rpartition("-")[2]
+            if node.type == "Pod" and number.isascii() and number.isdecimal():
+                self._nodes[int(number[:20])] = node
+        templates = "|".join(map(re.escape, sorted(status.templates)))
+        self._pod = re.compile(f"{re.escape(status.name)}-(?:{templates})-([0-9]{{1,20}})")
 
     def is_alive(self, holder: Holder) -> bool | None:
-        """See :class:`~runstore.store.process.Liveness`."""
-        if holder.pod in self._earlier:
-            return False
-        if holder.pod == self._pod and holder.pod_uid and self._uid:
-            return holder.pod_uid == self._uid
-        return None
+        """Of a pod of this workflow, whether it runs, or ``None`` if that is not certain; of all
+        others nothing is known."""
+        return self._judged(holder)[0]
 
+    def why(self, holder: Holder) -> str:
+        """What is known of a holder, for people."""
+        return self._judged(holder)[1]
 
-class OtherWorkflows:
-    """For a workflow that has the mutex of its run: no other one has a pod that works on it."""
-
-    def __init__(self, pod: str, uid: str, node: str) -> None:
-        self._own = EarlierPods(pod, uid, node)
-
-    def is_alive(self, holder: Holder) -> bool | None:
-        """Of a pod ``False``: the first of a workflow has no other beside it."""
-        known = self._own.is_alive(holder)
-        return False if known is None and holder.pod else known
-
-
-def of_environment(environment: Mapping[str, str]) -> EarlierPods | None:
-    """What a pod knows by its environment; ``None`` for what is no pod of a workflow of ours."""
-    node, pod = environment.get(NODE), environment.get("POD_NAME")
-    if not node or not pod:
-        return None
-    return EarlierPods(pod, environment.get("POD_UID", ""), node)
+    def _judged(self, holder: Holder) -> tuple[bool | None, str]:
+        found = self._pod.fullmatch(holder.pod or "")
+        if found is None:
+            return None, f"is no pod of workflow {self.status.name}"
+        node = self._nodes.get(int(found[1]))
+        if node is not None and node.exit_code:
+            return False, f"has ended with exit code {node.exit_code}"
+        if self.pods_gone:
+            return False, "is gone, you say"
+        if node is None:
+            return None, "is not in the status: `argo retry` takes nodes out of it"
+        if not node.ended:
+            return True, f"is {node.phase}"
+        said = f": {node.message}" if node.message else ""
+        return None, f"may have time to go: its node is {node.phase}{said}"

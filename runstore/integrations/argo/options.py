@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from runstore.dag import AnyNode
 from runstore.errors import InputError
-from runstore.integrations.argo.liveness import NODE
+from runstore.integrations.argo.pods_before import NODE
 
 __all__ = ["CONFIG", "Options", "container_of", "of_map", "template_of"]
 

@@ -1,160 +1,204 @@
-"""The status of a workflow, as ``argo get WORKFLOW -o json`` gives it: which of its pods are dead.
+"""The status of a workflow, as ``argo get WORKFLOW -o json`` gives it, read into values.
 
-Of a workflow that `runstore argo` wrote. What its steps did is in the store, not here.
+Anybody may have written the file: every field is looked at before it is used.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from runstore.errors import InputError
-from runstore.records import Holder
 
-__all__ = ["WorkflowStatus", "read_status"]
+__all__ = ["Node", "WorkflowStatus", "read_status"]
 
 _ENDED = ("Succeeded", "Failed", "Error")
 _MOST_BYTES = 256 << 20
+_ADVICE = "write it with `argo get WORKFLOW -o json`"
+_OURS = {"runstore.io/format", "runstore.io/run-id"}
+"""Annotation and label of the workflows that `runstore argo` writes."""
 
 
-class WorkflowStatus:
-    """What a workflow was when it was asked; answers as
-    :class:`~runstore.store.process.Liveness`."""
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node of the workflow, with as much of it as anything here asks for."""
 
-    def __init__(
-        self, name: str, uid: str, phase: str, run_id: str, pods: Mapping[int, str],
-        templates: frozenset[str],
-    ) -> None:  # fmt: skip
-        self.name = name
-        self.uid = uid
-        """Under which its pods record their attempts."""
-        self.phase = phase
-        self.run_id = run_id
-        self._pods = pods
-        """Hash of a pod's node -> the node's phase."""
-        self._pod = re.compile(
-            f"{re.escape(name)}-(?:{'|'.join(map(re.escape, sorted(templates)))})-([0-9]+)"
-        )
+    id: str
+    name: str
+    type: str
+    """``Pod``, ``Retry``, ``DAG``, ``Steps``, ``TaskGroup``, ``StepGroup``, ``Skipped`` ..."""
+    phase: str
+    boundary: str
+    """The id of the DAG or the steps that it stands in; empty for the outermost."""
+    template: str = ""
+    message: str = ""
+    started: str = ""
+    finished: str = ""
+    host: str = ""
+    children: tuple[str, ...] = ()
+    outputs: Mapping[str, str] | None = None
+    """Name -> text of the output parameters."""
+    result: str | None = None
+    """What a script printed."""
+    exit_code: str = ""
+    inputs: Mapping[str, str] | None = None
+    hooked: bool = False
+    """A hook, or an exit handler."""
+    reused: bool = False
+    """Its result was made by an earlier workflow: by the memoization cache, or `resubmit`."""
+    daemoned: bool = False
 
     @property
     def ended(self) -> bool:
         return self.phase in _ENDED
 
-    def is_alive(self, holder: Holder) -> bool | None:
-        """Of a pod of this workflow, whether it runs; of all others nothing is known.
+    @property
+    def failed(self) -> bool:
+        return self.phase in ("Failed", "Error")
 
-        Where the workflow has ended, so have all of its pods, also those that `argo retry` has
-        taken out of the status. While it runs, a pod that is not in the status may be there.
-        """
-        found = self._pod.fullmatch(holder.pod or "")
-        if found is None:
-            return None
-        if self.ended:
-            return False
-        phase = self._pods.get(int(found[1]))
-        return None if phase is None else phase not in _ENDED
+
+@dataclass(frozen=True, slots=True)
+class WorkflowStatus:
+    """What a workflow was when it was asked."""
+
+    name: str
+    uid: str
+    phase: str
+    ours: bool
+    """Whether `runstore argo` wrote the workflow: what its pods did is in a store."""
+    parameters: Mapping[str, str]
+    templates: frozenset[str]
+    nodes: Mapping[str, Node]
+    """By their ids."""
+
+    @property
+    def ended(self) -> bool:
+        return self.phase in _ENDED
+
+    @property
+    def run_id(self) -> str:
+        """Its parameter ``run_id``; empty if it has none."""
+        return self.parameters.get("run_id", "")
 
 
 def read_status(data: bytes, source: str) -> WorkflowStatus:
     """Read what ``argo get -o json`` gave.
 
     :param source: the file, for errors.
-    :raises InputError: for what is no workflow, has no whole status, or was not written by
-        `runstore argo`.
+    :raises InputError: for what is no workflow, or has no whole status.
     """
-    workflow = _object(data, source)
-    metadata, spec, status = (_part(workflow, name, source) for name in _PARTS)
+    reader = _Reader(source)
+    workflow = reader.object(data)
+    metadata, spec, status = (reader.part(workflow, n) for n in ("metadata", "spec", "status"))
     if status.get("compressedNodes") or status.get("offloadNodeStatusVersion"):
         raise InputError(
             f"{source} has the status of its nodes compressed, or elsewhere",
             advice="use what `argo get WORKFLOW -o json` gives, not kubectl: it has all of them",
         )
-    name, uid = metadata.get("name"), metadata.get("uid")
-    if not isinstance(name, str) or not isinstance(uid, str) or not name or not uid:
-        raise InputError(
-            f"{source} names no workflow and uid",
-            advice="use what `argo get WORKFLOW -o json` gives",
-        )
+    name, uid = reader.text(metadata, "name"), reader.text(metadata, "uid")
+    if not name or not uid:
+        raise InputError(f"{source} names no workflow and uid", advice=_ADVICE)
     # A workflow of a WorkflowTemplate has the label alone.
     marks = [metadata.get(kind) for kind in ("annotations", "labels")]
-    if not any(isinstance(each, dict) and set(each) & _OURS for each in marks):
-        raise InputError(
-            f"workflow {name!r:.100} of {source} was not written by `runstore argo`",
-            advice="what other workflows did is not in a store, and cannot be imported yet",
-        )
+    ours = any(isinstance(each, dict) and set(each) & _OURS for each in marks)
     nodes = status.get("nodes") or {}
-    phase = status.get("phase") or "Pending"
-    if not isinstance(nodes, dict) or not isinstance(phase, str):
-        raise InputError(f"{source} has a status that is none", advice="ask argo for it again")
-    return WorkflowStatus(
-        name, uid, phase, _run_id(spec, source), _pods(nodes), _templates(spec, status, source)
-    )
-
-
-_PARTS = ("metadata", "spec", "status")
-_OURS = {"runstore.io/format", "runstore.io/run-id"}
-
-
-def _object(data: bytes, source: str) -> dict[str, Any]:
-    if len(data) > _MOST_BYTES:
-        raise InputError(f"{source} has {len(data):,} bytes, and no workflow has so many")
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{source} is not JSON: {error!s:.200}",
-            advice="write it with `argo get WORKFLOW -o json`",
-        ) from None
-    if not isinstance(found, dict):
-        raise InputError(f"{source} is no workflow: it is no object")
-    return found
-
-
-def _part(workflow: dict[str, Any], name: str, source: str) -> dict[str, Any]:
-    part = workflow.get(name)
-    if not isinstance(part, dict):
-        raise InputError(
-            f"{source} is no workflow with a status: it has no object {name!r}",
-            advice="write it with `argo get WORKFLOW -o json`",
-        )
-    return part
-
-
-def _run_id(spec: dict[str, Any], source: str) -> str:
-    arguments = spec.get("arguments")
-    given = arguments.get("parameters") if isinstance(arguments, dict) else None
-    for each in given if isinstance(given, list) else ():
-        if isinstance(each, dict) and each.get("name") == "run_id":
-            value = each.get("value")
-            if isinstance(value, str) and value:
-                return value
-    raise InputError(
-        f"{source} has no parameter run_id with a value", advice="take it of a submitted workflow"
-    )
-
-
-def _templates(spec: dict[str, Any], status: dict[str, Any], source: str) -> frozenset[str]:
+    if not isinstance(nodes, dict):
+        raise InputError(f"{source} has nodes that are no object", advice=_ADVICE)
+    known = {key: reader.node(key, each) for key, each in nodes.items()}
+    given = spec.get("arguments")
     stored = status.get("storedWorkflowTemplateSpec")
-    names: set[str] = set()
-    for each in (spec, stored):
-        given = each.get("templates") if isinstance(each, dict) else None
-        for template in given if isinstance(given, list) else ():
-            name = template.get("name") if isinstance(template, dict) else None
-            if isinstance(name, str) and name:
-                names.add(name)
-    if not names:
-        raise InputError(
-            f"{source} has no templates", advice="use what `argo get WORKFLOW -o json` gives"
+    return WorkflowStatus(
+        name, uid, reader.text(status, "phase") or "Pending", ours,
+        reader.parameters(given if isinstance(given, dict) else {}, "the workflow"),
+        frozenset(n for each in (spec, stored) for n in reader.names(each, "templates")),
+        known,
+    )  # fmt: skip
+
+
+class _Reader:
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def object(self, data: bytes) -> dict[str, Any]:
+        if len(data) > _MOST_BYTES:
+            raise InputError(f"{self.source} has {len(data):,} bytes, and no workflow has so many")
+        try:
+            found = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{self.source} is not JSON: {error!s:.200}", advice=_ADVICE) from None
+        if not isinstance(found, dict):
+            raise InputError(f"{self.source} is no workflow: it is no object", advice=_ADVICE)
+        return found
+
+    def part(self, workflow: dict[str, Any], name: str) -> dict[str, Any]:
+        part = workflow.get(name)
+        if not isinstance(part, dict):
+            raise InputError(
+                f"{self.source} is no workflow with a status: it has no object {name!r}",
+                advice=_ADVICE,
+            )
+        return part
+
+    def text(self, of: Mapping[str, Any], name: str) -> str:
+        found = of.get(name)
+        if found is None:
+            return ""
+        if not isinstance(found, str):
+            raise InputError(f"{self.source}: {name} is {found!r:.60} and no text", advice=_ADVICE)
+        return found
+
+    def names(self, spec: Any, of: str) -> Iterator[str]:
+        given = spec.get(of) if isinstance(spec, dict) else None
+        for each in given if isinstance(given, list) else ():
+            if isinstance(each, dict) and isinstance(each.get("name"), str) and each["name"]:
+                yield each["name"]
+
+    def parameters(self, given: Mapping[str, Any], whose: str) -> dict[str, str]:
+        listed = given.get("parameters")
+        if listed is None:
+            return {}
+        if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+            raise InputError(
+                f"{self.source}: the parameters of {whose:.200} are no list of objects",
+                advice=_ADVICE,
+            )
+        return {
+            self.text(each, "name"): self.text(each, "value")
+            for each in listed
+            if each.get("value") is not None
+        }
+
+    def node(self, key: str, given: Any) -> Node:
+        if not isinstance(given, dict):
+            raise InputError(f"{self.source}: node {key!r:.100} is no object", advice=_ADVICE)
+        name = self.text(given, "name")
+        if not name:
+            raise InputError(f"{self.source}: node {key!r:.100} has no name", advice=_ADVICE)
+        outputs, inputs, flag, memo = (
+            _object(given.get(each))
+            for each in ("outputs", "inputs", "nodeFlag", "memoizationStatus")
         )
-    return frozenset(names)
+        children = given.get("children") or ()
+        if not isinstance(children, Sequence) or not all(isinstance(c, str) for c in children):
+            raise InputError(f"{self.source}: the children of {name!r:.100} are no texts")
+        message = self.text(given, "message")
+        kind = self.text(given, "type")
+        reused = memo.get("hit") is True or (
+            kind == "Skipped" and message.startswith("original pod:")
+        )
+        result = outputs.get("result")
+        return Node(
+            key, name, kind, self.text(given, "phase") or "Pending",
+            self.text(given, "boundaryID"), self.text(given, "templateName"), message,
+            self.text(given, "startedAt"), self.text(given, "finishedAt"),
+            self.text(given, "hostNodeName"), tuple(children),
+            self.parameters(outputs, name), result if isinstance(result, str) else None,
+            self.text(outputs, "exitCode"), self.parameters(inputs, name),
+            flag.get("hooked") is True, reused, given.get("daemoned") is True,
+        )  # fmt: skip
 
 
-def _pods(nodes: dict[str, Any]) -> dict[int, str]:
-    found = {}
-    for key, node in nodes.items():
-        number = key.rpartition("-")[2]
-        if isinstance(node, dict) and node.get("type") == "Pod" and number.isdecimal():
-            found[int(number[:20])] = str(node.get("phase") or "Pending")
-    return found
+def _object(given: Any) -> Mapping[str, Any]:
+    return given if isinstance(given, dict) else {}
