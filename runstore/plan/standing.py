@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from runstore.errors import RefusedError
-from runstore.plan.steps import Action, Plan, Reason, Step, within
+from runstore.plan.steps import Action, Plan, Reason, Step, cuts, within
 from runstore.records import End
 
 __all__ = ["Standing"]
@@ -25,17 +25,15 @@ class Standing:
     :raises RefusedError: for a path that the run does not have, and will not come to have.
     """
 
-    def __init__(self, plan: Plan, path: str) -> None:
-        inside = [step for step in plan.steps if within(step.path, path)]
+    def __init__(self, plan: Plan, path: str, inside: Sequence[Step] | None = None) -> None:
+        if inside is None:
+            inside = [step for step in plan.steps if within(step.path, path)]
         self.ready = [step for step in inside if step.work is not None]
         own = next((step for step in inside if step.path == path), None)
         if not inside:
             own = _around(plan, path)
-        tasks = [step for step in inside if step.kind == "task"]
-        worst: Step | None = None
-        for action in (Action.FAILED, Action.WAIT, Action.RUN):
-            worst = worst or next((step for step in tasks if step.action is action), None)
-        self.step: Step = own or worst or next(iter(tasks), inside[0])
+        worst = _worst(inside)
+        self.step: Step = own or worst  # type: ignore[assignment]  # one of them is there
         self.kind: Kind = self._kind(own)
         if self.kind == "failed" and own is not None and worst is not None:
             self.step = worst  # of a composite, the task in it
@@ -56,7 +54,14 @@ class Standing:
     @classmethod
     def of(cls, plan: Plan, paths: Sequence[str]) -> Standing:
         """How things stand at several paths: as at the one that decides for all."""
-        first, *others = (cls(plan, path) for path in paths)
+        if len(paths) == 1:
+            return cls(plan, paths[0])
+        inside: dict[str, list[Step]] = {path: [] for path in paths}
+        for step in plan.steps:
+            for at in cuts(step.path):
+                if (found := inside.get(step.path[:at])) is not None:
+                    found.append(step)
+        first, *others = (cls(plan, path, inside[path]) for path in paths)
         for other in others:
             if _ORDER.index(other.kind) < _ORDER.index(first.kind):
                 first.kind, first.step = other.kind, other.step
@@ -65,6 +70,20 @@ class Standing:
 
 
 _ORDER: Sequence[Kind] = ("ready", "failed", "waiting", "refused", "succeeded", "omitted")
+
+
+_WORST_FIRST = (Action.FAILED, Action.WAIT, Action.RUN, Action.SKIP, Action.OMIT)
+"""What decides for all that is in a path. What was left out in it does not: why is there, too."""
+
+
+def _worst(inside: Sequence[Step]) -> Step | None:
+    """The step that decides. A composite counts, too: one may fail, though no task in it has; where
+    a task says the same, that is named."""
+    for action in _WORST_FIRST:
+        found = [step for step in inside if step.action is action]
+        if found:
+            return next((step for step in found if step.kind == "task"), found[0])
+    return None
 
 
 def _around(plan: Plan, path: str) -> Step:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.argo.evaluator import Pod, PodResult
+from tests.argo.evaluator import Pod, PodResult, Workflow
 from tests.argo.on_argo import PIPELINE, Cluster, attempts, on_a_bucket
 from tests.exploration import randomness
 
@@ -39,7 +39,7 @@ def cluster(
     return Cluster(tmp_path)
 
 
-def finished(cluster: Cluster, done_before: Counter[str] | None = None) -> None:
+def finished(cluster: Cluster) -> None:
     """The run has succeeded, with the values it has without interruption; and no success was made
     twice."""
     code, out = cluster.local("plan", "r", str(PIPELINE), "--format", "json")
@@ -53,7 +53,6 @@ def finished(cluster: Cluster, done_before: Counter[str] | None = None) -> None:
         # What follows a failure is tried anew after it; nothing else is.
         again = path in ("report", "mend")
         assert again or Counter(each)["succeeded"] <= 1, (path, each)
-    del done_before
 
 
 def test_a_workflow_does_what_a_laptop_does(cluster):
@@ -262,17 +261,36 @@ def test_items_in_chunks(cluster):
     assert Counter(cluster.log())['parse "eu"'] == 2
 
 
-def test_memoization_saves_the_pods_of_a_rerun(cluster):
+def test_what_argo_remembers_of_a_run_that_was_removed_makes_no_success(cluster):
     document = cluster.emit(memoize=True)
-    cluster.tell(total="fail")
     first = cluster.submit(document=document)
-    first.run()
-    cluster.tell()
-    from tests.argo.evaluator import Workflow
-
-    again = Workflow(document, {"run_id": "r", "rerun": "true"}, run_pod=cluster, cache=first.cache)
-    assert again.run().phase == "Succeeded"  # rerun: nothing that is remembered is believed
+    assert first.run(workers=3).phase == "Succeeded"
+    assert cluster.local("rm", "r", "--yes")[0] == 0
+    cluster.log()
+    again = Workflow(document, {"run_id": "r"}, run_pod=cluster, cache=first.cache)
+    assert again.run().phase == "Failed"  # its steps were remembered, and the store has none
+    assert "first" not in cluster.log()
+    assert "not finished" in cluster.said[f"{again.name}.verdict(0)"]
+    # With a rerun nothing that is remembered is believed.
+    rerun = {"run_id": "r", "rerun": "true"}
+    last = Workflow(document, rerun, run_pod=cluster, cache=first.cache)
+    assert last.run(workers=3).phase == "Succeeded"
     finished(cluster)
+
+
+def test_a_laptop_that_undoes_a_step_meanwhile_is_heard(cluster):
+    """Argo keeps what succeeded in the workflow: the verdict asks the store."""
+    cluster.tell(report="fail")
+    workflow = cluster.submit()
+    assert workflow.run(workers=3).phase == "Failed"
+    cluster.tell(left="fail")
+    again = ("--force", "both:left/left", "--only", "both:left/left")
+    assert cluster.local("retry", "r", str(PIPELINE), *again)[0] == 1
+    cluster.tell()
+    workflow.retry()
+    assert workflow.run(workers=3).phase == "Failed"
+    assert "both:left/left" in cluster.said[f"{workflow.name}.verdict(0)"]
+    assert cluster.submit(rerun="true").run(workers=3).phase == "Succeeded"
 
 
 def test_parameters_reach_the_run_as_they_were_submitted(cluster):

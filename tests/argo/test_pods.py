@@ -212,6 +212,34 @@ def test_a_loop_ends_at_its_limit_and_where_an_iteration_failed():
     assert verdict(run, loop(5), "wf-1")[0] == "failed"
 
 
+def test_whether_a_loop_goes_on_is_not_said_while_an_iteration_is_at_work():
+    body = Dag([runstore.task(lambda i: i == 2, name="step", returns="done")])
+    made = Pipeline(Dag([Loop(name="l", until="done", as_="i", max_iterations=5, body=body)]))
+    store = memory()
+    start(store, made)
+    run = store.get_run("r")
+    run_(store, "l@0/step", made)
+    assert goes_on(run, made, "l@0", "wf-1") == "true"
+    # A laptop does the first iteration again.
+    forced = run.begin_invocation("retry", force={"l@0/step": 1})
+    with run.begin(run.plan(made.dag)["l@0/step"]) as attempt:
+        assert attempt.start.invocation == forced.id
+        with pytest.raises(NotYetError, match="l is not done"):
+            goes_on(run, made, "l@0", "wf-1")
+        attempt.outputs["done"] = True
+    assert goes_on(run, made, "l@0", "wf-1") == "false"
+
+
+def test_the_verdict_names_what_failed_by_a_value():
+    body = Dag([runstore.task(lambda: False, name="step", returns="done")])
+    made = Pipeline(Dag([Loop(name="l", until="done", as_="i", max_iterations=1, body=body)]))
+    store = memory()
+    start(store, made)
+    run_(store, "l@0/step", made)
+    status, (wrong,) = verdict(store.get_run("r"), made, "wf-1")
+    assert (status, wrong.path, str(wrong.reason)) == ("failed", "l", "loop limit")
+
+
 def test_the_verdict_is_the_status_of_the_run():
     store, made = memory(), pipeline()
     start(store, made)

@@ -19,8 +19,7 @@ from runstore.pipeline import Pipeline
 from runstore.plan import Action, Plan, Planner, Reason, Step
 from runstore.plan.address import Address, item_paths, to_address, to_ranges
 from runstore.plan.standing import Standing
-from runstore.plan.steps import within
-from runstore.records import Secret
+from runstore.plan.steps import BY_VALUE, within
 from runstore.store import Run, Store, compare
 from runstore.store.partial import PartialHistory
 from runstore.store.process import Liveness
@@ -256,6 +255,7 @@ def goes_on(run: Run, pipeline: Pipeline, address: str, invocation: str) -> str:
     :param address: of an iteration.
     :raises RefusedError: if the loop has failed, though no step in it has: at its limit, or by what
         it goes on by. No other pod would say so.
+    :raises NotYetError: if that is not decided: others are at work on this iteration.
     """
     from runstore.paths import NodePath, Segment
 
@@ -269,13 +269,15 @@ def goes_on(run: Run, pipeline: Pipeline, address: str, invocation: str) -> str:
     if own.action is Action.FAILED:
         raise RefusedError(f"{loop} failed: {_why(own)}", path=str(loop))
     if not any(within(step.path, str(following)) for step in plan.steps):
-        return "false"
+        if own.action in (Action.SKIP, Action.OMIT):
+            return "false"
+        raise NotYetError(f"{loop} is not done: {_why(own)}", path=str(loop))
     return "true" if (last.iteration or 0) + 1 < NESTED else "rest"
 
 
 def verdict(run: Run, pipeline: Pipeline, invocation: str) -> tuple[str, list[Step]]:
-    """The status of the run, and the tasks that it has failed by, or waits for. Cost: that of a
-    full history.
+    """The status of the run, and the steps that it has failed by, or waits for: tasks, and what
+    fails by a value. Cost: that of a full history.
 
     :raises NotYetError: if others are at work on it.
     """
@@ -284,13 +286,8 @@ def verdict(run: Run, pipeline: Pipeline, invocation: str) -> tuple[str, list[St
     if plan.status == "pending" and plan.waiting:
         at = plan.waiting[0]
         raise NotYetError(f"{at.path} is {at.reason}: {at.detail}", path=at.path)
-    wrong = [s for s in plan.steps if s.kind == "task" and _is_left(s)]
+    wrong = [s for s in plan.steps if _is_left(s) and (s.kind == "task" or s.reason in BY_VALUE)]
     return plan.status, wrong
-
-
-def secret_names(run: Run) -> list[str]:
-    """The parameters of a run whose values are not in the store."""
-    return [name for name, value in run.record.parameters.items() if type(value) is Secret]
 
 
 def write_result(name: str, text: str, folder: str) -> None:

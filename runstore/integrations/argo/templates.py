@@ -20,6 +20,7 @@ of a step passes between templates.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -154,7 +155,9 @@ class Templates:
             return self.pod(name, node, args)
         # Argo hangs on a hit where one template has both a cache and a retry strategy.
         inner = self.pod(template_name("r", way), node, args)
-        key = f"|{self.structure}|{percent_encode(_path(node))}|"
+        # Of another store the same names say nothing.
+        store = hashlib.sha256(self.options.store.encode()).hexdigest()
+        key = f"|{store}|{self.structure}|{percent_encode(_path(node))}|"
         memoize = {
             "key": f"{{{{=sprig.sha256sum(workflow.parameters.run_id + '{key}' + "
             "inputs.parameters.at)}}",

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from runstore.canonical import dumps
-from runstore.dag import AnyNode, Dag, walk
+from runstore.dag import Dag
 from runstore.errors import InputError
 from runstore.integrations.argo.checks import check, check_literals, check_parameter_names
 from runstore.integrations.argo.options import Options
-from runstore.integrations.argo.templates import RUN_ID, Templates, is_sure, settled
+from runstore.integrations.argo.templates import RUN_ID, Templates, settled
 from runstore.pipeline import Pipeline
 
 __all__ = ["FORMAT", "OWN_PARAMETERS", "to_argo"]
@@ -56,10 +56,11 @@ def _spec(pipeline: Pipeline, options: Options) -> dict[str, Any]:
             "value": "{{=sprig.b64enc(workflow.parameters.json)}}",
         }
     )
-    if any(task["name"] == "verdict" for task in tasks):
-        main["dag"]["target"] = "verdict"
-        args = ["pod", "verdict", "--pipeline", options.pipeline, "--", RUN_ID]
-        made.pod("verdict", None, args, inputs={})
+    # Argo's phase is that of its leaves, and of what its pods saw; the run's is what the store says
+    # in the end: a laptop may have worked on it meanwhile.
+    main["dag"]["target"] = "verdict"
+    args = ["pod", "verdict", "--pipeline", options.pipeline, "--", RUN_ID]
+    made.pod("verdict", None, args, inputs={})
     spec: dict[str, Any] = {
         "entrypoint": "main",
         "arguments": {"parameters": _parameters(pipeline, options)},
@@ -97,44 +98,18 @@ def _main(dag: Dag, made: Templates) -> list[dict[str, Any]]:
         # One that does not mind how others end minds the plan: where that is refused, nothing runs.
         task["depends"] = f"plan && {before}" if before.startswith("(") else before
         task["when"] = f"{{{{=tasks['plan'].outputs.parameters.todo contains ' {task['name']} '}}}}"
-    plan = {"name": "plan", "template": "plan"}
-    out = [plan, *tasks]
-    if _needs_verdict(dag):
-        followed = {index for after in dag.wiring.after for index in after}
-        by_name = dict(zip((dag.nodes[i].name for i in dag.wiring.order), tasks, strict=True))
-        leaves = [
-            settled(by_name[node.name]["name"])
-            for index, node in enumerate(dag.nodes)
-            if index not in followed
-        ]
-        # Where the plan is refused there is no verdict: the run may be another's.
-        out.append(
-            {
-                "name": "verdict", "template": "verdict",
-                "depends": " && ".join(["plan", *leaves]),
-            }
-        )  # fmt: skip
-    return out
-
-
-def _needs_verdict(dag: Dag) -> bool:
-    """Whether the workflow's phase could be another than the run's without it.
-
-    Of a map that nothing follows, too: of its items Argo may lose one (issue 16376), and what
-    follows would have found out.
-    """
     followed = {index for after in dag.wiring.after for index in after}
-    for index, node in enumerate(dag.nodes):
-        if node.trigger != "all_success" or not is_sure(node):
-            return True
-        if index not in followed and _has_map(node):
-            return True
-    return False
-
-
-def _has_map(node: AnyNode) -> bool:
-    inside = (inner for body in node.bodies.values() for _, inner in walk(body))
-    return node.kind == "map" or any(inner.kind == "map" for inner in inside)
+    by_name = dict(zip((dag.nodes[i].name for i in dag.wiring.order), tasks, strict=True))
+    leaves = [
+        settled(by_name[node.name]["name"])
+        for index, node in enumerate(dag.nodes)
+        if index not in followed
+    ]
+    # Where the plan is refused there is no verdict: the run may be another's.
+    verdict = {
+        "name": "verdict", "template": "verdict", "depends": " && ".join(["plan", *leaves])
+    }  # fmt: skip
+    return [{"name": "plan", "template": "plan"}, *tasks, verdict]
 
 
 def _parameters(pipeline: Pipeline, options: Options) -> list[dict[str, str]]:
