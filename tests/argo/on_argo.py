@@ -47,7 +47,15 @@ class Cluster:
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("RUNSTORE_", "KUBERNETES_"))
-        } | {"PYTHONUTF8": "1", "SCENARIO": str(folder)}
+        } | {
+            "PYTHONUTF8": "1",
+            "SCENARIO": str(folder),
+            "RUNSTORE_ARGO_WAIT": "0",
+            "RUNSTORE_SERVICE_ACCOUNT": str(folder / "account"),
+        }
+        (folder / "account").mkdir(parents=True)
+        (folder / "account" / "ca.crt").write_text("a certificate")
+        (folder / "account" / "namespace").write_text("argo")
         self.environment |= server.environment if server else {}
         self.at_work: dict[str, Child] = {}
         self.said: dict[str, str] = {}

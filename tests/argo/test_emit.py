@@ -131,7 +131,7 @@ def test_pods_get_the_run_the_scope_and_the_node_and_nothing_else():
                 "{{" not in word.replace("{{inputs.parameters.at}}", "") for word in after[1:]
             )
     assert seen == {
-        "exec --pipeline p.py --grace 25s", "pod plan --pipeline p.py --alone",
+        "exec --pipeline p.py --grace 25s", "pod plan --pipeline p.py --alone --grace 30",
         "pod items --pipeline p.py", "pod choose --pipeline p.py", "pod more --pipeline p.py",
         "pod verdict --pipeline p.py",
     }  # fmt: skip
@@ -152,7 +152,8 @@ def test_what_follows_what_need_not_be_what_it_seems_asks_in_whatever_phase():
     assert found["n-both"]["depends"] == f"plan && {any_phase}"  # there is a handler in it
     assert found["n-alert"]["depends"] == f"plan && {any_phase.replace('scan', 'both')}"
     assert found["verdict"]["depends"].startswith("plan && ")
-    assert {"n-nothing", "n-report"} == {
+    # All, and not the last alone: what `argo retry` runs again must be looked at.
+    assert found.keys() - {"plan", "verdict"} == {
         word.strip("( )").partition(" ")[0] for word in found["verdict"]["depends"].split("&&")[1:]
     }
     for task in ("n-first", "n-scan", "n-report"):
@@ -165,7 +166,8 @@ def test_the_phase_of_a_workflow_is_that_of_its_verdict():
                     options())  # fmt: skip
     main = next(each for each in plain["spec"]["templates"] if each["name"] == "main")
     assert main["dag"]["target"] == "verdict"
-    assert tasks(plain)["verdict"]["depends"].startswith("plan && (n-b || n-b.Failed")
+    after = tasks(plain)["verdict"]["depends"].split(" && ")
+    assert [each.lstrip("(").partition(" ")[0] for each in after] == ["plan", "n-a", "n-b"]
 
 
 AWKWARD = [

@@ -26,7 +26,7 @@ from runstore.integrations.argo.pods import (
 )
 from runstore.integrations.argo.pods_before import (
     EarlierPods,
-    OtherWorkflows,
+    mutex_of,
     of_environment,
     pod_hash,
 )
@@ -306,15 +306,10 @@ def test_the_pods_that_a_node_had_before_are_dead():
 @pytest.mark.parametrize("node", ["wf.n-x", "wf.n-x(0)", "", "wf.each(0:a(1))"])
 def test_a_node_without_earlier_pods_knows_of_none(node):
     pods = EarlierPods(name_of(node), "u", node)
-    assert pods.is_alive(Holder("h", pod=name_of("wf.n-x(0)"), pod_uid="v")) in (None, False)
+    is_own = node == "wf.n-x(0)"  # of this name, and another pod: an earlier life of it
+    found = pods.is_alive(Holder("h", pod=name_of("wf.n-x(0)"), pod_uid="v"))
+    assert found is (False if is_own else None)
     assert pods.is_alive(Holder("h", pod="other", pod_uid="v")) is None
-
-
-def test_beside_a_workflow_that_has_the_mutex_no_other_pod_lives():
-    pods = OtherWorkflows(name_of("w.plan(0)"), "u", "w.plan(0)")
-    assert pods.is_alive(Holder("h", pod="another", pod_uid="v")) is False
-    assert pods.is_alive(Holder("laptop", pid=1)) is None
-    assert pods.is_alive(Holder("h", pod=name_of("w.plan(0)"), pod_uid="u")) is True
 
 
 def test_only_a_pod_of_ours_knows():
@@ -340,17 +335,65 @@ def test_the_hash_is_that_of_a_real_controller():
     assert seen > 20
 
 
-def test_what_the_plan_pod_takes_over_was_left_by_dead_pods(monkeypatch):
-    store, made = memory(), pipeline()
-    start(store, made)
-    run = store.get_run("r")
-    pod = Holder("node-7", 1, pod="wf-1-s-listed-1", pod_uid="u-1")
-    monkeypatch.setattr("runstore.store.writer.current_process", lambda: pod)
-    run.begin("listed")
+PODS = {
+    "wf-1": Holder("node-7", 1, pod="wf-1-s-listed-1", pod_uid="u-1"),
+    "notebook": Holder("node-8", 1, pod="jupyter-anna-0", pod_uid="u-2"),
+}
+
+
+def left_open(store: Store, monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+    monkeypatch.setattr("runstore.store.writer.current_process", lambda: PODS[who])
+    store.get_run("r", invocation=who).begin("listed")
     monkeypatch.undo()
-    alone = OtherWorkflows("wf-2-plan-1", "u-9", "wf-2.plan(0)")
-    start(store, made, "wf-2", rerun=True)
-    assert next(run.history().open()).path == "listed"  # nobody knows
-    start(store, made, "wf-3", rerun=True, liveness=alone)
-    assert not list(run.history().open())
-    assert run.history().latest("listed").outcome == "lost"
+
+
+OWN = EarlierPods("wf-9-plan-1", "u-9", "wf-9.plan(0)")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "taken"),
+    [
+        ("c/argo", "c/argo", True), ("c/argo", "c/other", False), ("c/argo", "d/argo", False),
+        (None, "c/argo", False), ("c/argo", None, False), (None, None, False),
+    ],
+)  # fmt: skip
+def test_the_mutex_proves_the_death_of_those_who_had_it(before, now, taken, monkeypatch):
+    """Of the same cluster and namespace, and with it: no other workflow waits for them."""
+    store, made, slept = memory(), pipeline(), []
+    monkeypatch.setattr("time.sleep", slept.append)
+    start(store, made, mutex=before, own=OWN)
+    left_open(store, monkeypatch, "wf-1")
+    monkeypatch.setattr("time.sleep", slept.append)
+    start(store, made, "wf-9", rerun=True, own=OWN, mutex=now, grace=12)
+    run = store.get_run("r")
+    assert bool(list(run.history().open())) is not taken
+    assert slept == ([12] if taken else [])  # a workflow that is stopped ends before its pods
+    if taken:
+        assert run.history().latest("listed").outcome == "lost"
+
+
+def test_a_pod_of_no_workflow_is_not_judged(monkeypatch):
+    store, made = memory(), pipeline()
+    start(store, made, mutex="c/argo", own=OWN)
+    store.get_run("r").begin_invocation("retry", name="notebook")
+    left_open(store, monkeypatch, "notebook")
+    start(store, made, "wf-9", rerun=True, own=OWN, mutex="c/argo")
+    assert [each.by for each in store.get_run("r").history().open()] == [PODS["notebook"]]
+
+
+def test_where_a_mutex_holds_the_service_account_says(tmp_path: Path):
+    found = {"RUNSTORE_SERVICE_ACCOUNT": str(tmp_path)}
+    assert mutex_of(found) is mutex_of({}) is None
+    (tmp_path / "ca.crt").write_bytes(b"x")
+    (tmp_path / "namespace").write_text("argo\n")
+    digest = sha256(b"x").hexdigest()[:32]
+    assert mutex_of(found) == f"{digest}/argo"
+
+
+def test_parameters_of_a_rerun_that_differ_are_told():
+    store, made, said = memory(), pipeline(), []
+    start(store, made)
+    start(store, made, "wf-2", rerun=True, warn=said.append)
+    assert said == []
+    start(store, made, "wf-3", rerun=True, warn=said.append, parameters={"text": "b", "count": 1})
+    assert said == ["parameter 'text' is ignored: the run is there, and has its own"]

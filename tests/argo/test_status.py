@@ -122,7 +122,7 @@ def test_the_recordings_are_of_other_workflows():
 def test_a_run_is_settled_by_what_became_of_its_pods(tmp_path: Path):
     cluster = Cluster(tmp_path)
     cluster.tell(ship="die")
-    workflow = cluster.submit(document=cluster.emit(attempts=0))
+    workflow = cluster.submit(document=cluster.emit(attempts=0, grace=2))
     assert workflow.run().phase == "Failed"
     (tmp_path / "wf.json").write_text(json.dumps(workflow.document))
     shell = Shell(tmp_path)

@@ -69,17 +69,21 @@ def _verb(
 
 _alone = click.option(
     "--alone", is_flag=True,
-    help="No other workflow works on the run: what its pods left open is lost.",
+    help="The workflow has the mutex of the run: what is open of those that had it is lost.",
 )  # fmt: skip
+_grace = click.option(
+    "--grace", type=float, default=30.0, metavar="SECONDS", help="That pods have after SIGTERM."
+)
 
 
-@_verb("plan", _alone, path=False)
+@_verb("plan", _alone, _grace, path=False)
 def _plan(
-    store: Any, run_id: str, pipeline: Any, *, invocation: str, results: str, alone: bool
-) -> int:
+    store: Any, run_id: str, pipeline: Any, *, invocation: str, results: str, alone: bool,
+    grace: float,
+) -> int:  # fmt: skip
     """Create the run, or go on with it, and say which tasks are left."""
     from runstore.integrations.argo.pods import begin, parameters_of, write_result
-    from runstore.integrations.argo.pods_before import NODE, EarlierPods, OtherWorkflows
+    from runstore.integrations.argo.pods_before import NODE, EarlierPods, mutex_of
 
     encoded = os.environ.get("RUNSTORE_ARGO_PARAMETERS", "")
     parameters, rerun = parameters_of(encoded, pipeline)
@@ -91,7 +95,8 @@ def _plan(
     pod = (os.environ.get(name, "") for name in ("POD_NAME", "POD_UID", NODE))
     left = begin(
         store, run_id, pipeline, parameters, workflow=invocation, rerun=rerun, secrets=secrets,
-        liveness=OtherWorkflows(*pod) if alone else EarlierPods(*pod),
+        own=EarlierPods(*pod), mutex=mutex_of(os.environ) if alone else None, grace=grace,
+        warn=lambda text: say(f"warning: {text}", err=True),
     )  # fmt: skip
     write_result("todo", f" {' '.join(left)} ", results)
     say(f"run {run_id}: left to do: {', '.join(left) or 'nothing'}")
@@ -143,13 +148,32 @@ def _more(
     return DONE
 
 
-@_verb("verdict", path=False)
-def _verdict(store: Any, run_id: str, pipeline: Any, *, invocation: str, results: str) -> int:
-    """Exit as the run ended: 0 if it has succeeded."""
-    from runstore.cli.render.text import clean, short
-    from runstore.integrations.argo.pods import verdict
+_wait = click.option(
+    "--wait", type=float, default=300.0, envvar="RUNSTORE_ARGO_WAIT", metavar="SECONDS",
+    help="How long to wait for others who are at work on the run.",
+)  # fmt: skip
 
-    status, wrong = verdict(store.get_run(run_id), pipeline, invocation)
+
+@_verb("verdict", _wait, path=False)
+def _verdict(
+    store: Any, run_id: str, pipeline: Any, *, invocation: str, results: str, wait: float
+) -> int:
+    """Exit as the run ended: 0 if it has succeeded."""
+    import time
+
+    from runstore.cli.render.text import clean, short
+    from runstore.integrations.argo.pods import NotYetError, verdict
+
+    run, deadline, pause = store.get_run(run_id), time.monotonic() + wait, 0.5
+    while True:
+        try:
+            status, wrong = verdict(run, pipeline, invocation)
+            break
+        except NotYetError:
+            if time.monotonic() + pause > deadline:
+                raise
+            time.sleep(pause)
+            pause = min(2 * pause, 15.0)
     if status == "succeeded":
         say(f"run {run_id} succeeded")
         return DONE

@@ -7,13 +7,15 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from runstore.canonical import loads
 from runstore.errors import InputError, RefusedError, RunExistsError, RunNotFoundError
-from runstore.executor.checks import code_of, defaults_explained, secrets_of
+from runstore.executor.checks import code_of, defaults_explained, ignored_of, secrets_of
 from runstore.integrations.argo.names import task_name
+from runstore.integrations.argo.pods_before import MUTEX, EarlierPods, EarlierWorkflows
 from runstore.integrations.argo.workflow import OWN_PARAMETERS
 from runstore.pipeline import Pipeline
 from runstore.plan import Action, Plan, Planner, Reason, Step
@@ -83,12 +85,18 @@ def begin(
     workflow: str,
     rerun: bool,
     secrets: Mapping[str, Any],
-    liveness: Liveness | None = None,
+    own: EarlierPods | None = None,
+    mutex: str | None = None,
+    grace: float = 0.0,
+    warn: Callable[[str], object] = lambda _: None,
 ) -> list[str]:
     """Create the run, or go on with it; the names of the tasks in which something is left to do.
 
     :param workflow: the uid of the workflow, under which its pods record their attempts.
-    :param liveness: knows which pods are dead: what these left open is lost.
+    :param own: knows the pods that this one's node had before: what these left open is lost.
+    :param mutex: where the workflow has the mutex of the run. What is open of workflows that had it
+        before is lost when the pods had their ``grace`` to end it: so many seconds are waited for.
+    :param warn: is told of parameters that are ignored, since the run is there.
     :raises RefusedError: if another workflow has the run, and this is no rerun.
     :raises StructureChangedError: if the run was made with another structure.
 
@@ -115,8 +123,20 @@ def begin(
             run_id=run_id,
         )
     compare(run, pipeline.dag, history)
-    invocation = run.join_or_begin(workflow, known=history, code=code_of(pipeline))
+    for name in ignored_of(run, parameters, parameters):
+        if parameters[name] != pipeline.parameters.get(name):
+            warn(f"parameter {name!r} is ignored: the run is there, and has its own")
+    code = {**(code_of(pipeline) or {}), **({MUTEX: mutex} if mutex else {})}
+    invocation = run.join_or_begin(workflow, known=history, code=code or None)
     history.add(invocation)
+    liveness: Liveness | None = own
+    if mutex and own:
+        liveness = before = EarlierWorkflows(own, mutex, workflow, history)
+        if before.left_open:
+            # A workflow that is stopped ends before its pods do.
+            warn(f"{len(before.left_open)} pods before may have {grace:g} s to go: waiting")
+            time.sleep(grace)
+            history = run.history(dag=pipeline.dag)
     run.take_over(history, liveness=liveness)
     return tasks_left(run.plan(pipeline.dag, history=history), pipeline)
 

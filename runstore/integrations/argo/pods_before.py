@@ -8,12 +8,17 @@ at once.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Mapping
 
+from runstore.plan.history import History
 from runstore.records import Holder
 
-__all__ = ["NODE", "EarlierPods", "OtherWorkflows", "of_environment", "pod_hash"]
+__all__ = [
+    "MUTEX", "NODE", "EarlierPods", "EarlierWorkflows", "mutex_of", "of_environment", "pod_hash",
+]  # fmt: skip
 
 NODE = "RUNSTORE_ARGO_NODE"
 """The variable with the name of the pod's node, of the downward API."""
@@ -51,16 +56,48 @@ class EarlierPods:
         return None
 
 
-class OtherWorkflows:
-    """For a workflow that has the mutex of its run: no other one has a pod that works on it."""
+class EarlierWorkflows:
+    """For a workflow that has the mutex of its run: those that had it before have ended, and what
+    their pods left open after their grace period was left by the dead.
 
-    def __init__(self, pod: str, uid: str, node: str) -> None:
-        self._own = EarlierPods(pod, uid, node)
+    :param mutex: as :func:`mutex_of` has it: it proves nothing of pods that never held it.
+    """
+
+    def __init__(self, own: EarlierPods, mutex: str, workflow: str, history: History) -> None:
+        self._own = own
+        held = {
+            each.id
+            for each in history.invocations.values()
+            if each.id != workflow and (each.code or {}).get(MUTEX) == mutex
+        }
+        self.left_open = {
+            start.by for start in history.open() if start.invocation in held and start.by.pod
+        }
+        """Who is to be judged: each pod by its name and uid."""
 
     def is_alive(self, holder: Holder) -> bool | None:
-        """Of a pod ``False``: the first of a workflow has no other beside it."""
-        known = self._own.is_alive(holder)
-        return False if known is None and holder.pod else known
+        """See :class:`~runstore.store.process.Liveness`."""
+        return False if holder in self.left_open else self._own.is_alive(holder)
+
+
+MUTEX = "argo_mutex"
+"""What the invocation of a workflow says of its mutex, among the code that it ran."""
+
+_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""Where Kubernetes puts what a pod needs to know of its cluster."""
+
+
+def mutex_of(environment: Mapping[str, str]) -> str | None:
+    """Where a mutex of Argo holds: the cluster, by the digest of its certificate authority, and the
+    namespace. ``None`` for a pod without the files of its service account."""
+    folder = environment.get("RUNSTORE_SERVICE_ACCOUNT", _ACCOUNT)
+    try:
+        with open(os.path.join(folder, "ca.crt"), "rb") as file:
+            cluster = hashlib.sha256(file.read()).hexdigest()[:32]
+        with open(os.path.join(folder, "namespace"), encoding="utf-8") as text:
+            return f"{cluster}/{text.read().strip()}"
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def of_environment(environment: Mapping[str, str]) -> EarlierPods | None:

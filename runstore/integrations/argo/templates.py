@@ -30,7 +30,7 @@ from runstore.integrations.argo.names import task_name, template_name
 from runstore.integrations.argo.options import Options, container_of, of_map, template_of
 from runstore.paths import escape, percent_encode
 
-__all__ = ["Templates", "is_sure", "settled"]
+__all__ = ["RUN_ID", "Templates", "graph", "is_sure", "settled"]
 
 RUN_ID = "{{workflow.parameters.run_id}}"
 AT = "{{inputs.parameters.at}}"
@@ -48,6 +48,18 @@ said to ask again. A step that fails has its own ``retries``."""
 def settled(task: str) -> str:
     """A ``depends`` that is true when a task has ended, or will not run, in whatever phase."""
     return f"({task} || {task}.Failed || {task}.Errored || {task}.Omitted)"
+
+
+def graph(tasks: list[dict[str, Any]], *targets: str) -> dict[str, Any]:
+    """A DAG of Argo, that of a template.
+
+    All tasks are targets, by default. `argo retry` runs composites again that have succeeded, if
+    the way up from what failed leads through them; the controller looks at a task only if it is a
+    target, or if one that has not ended depends on it. So one that is neither would run for ever
+    (Argo 4.1.2, ``executeDAGTask``).
+    """
+    names = targets or [task["name"] for task in tasks]
+    return {"failFast": False, "target": " ".join(names), "tasks": tasks}
 
 
 def is_sure(node: AnyNode) -> bool:
@@ -125,20 +137,23 @@ class Templates:
         return name
 
     def pod(
-        self, name: str, node: AnyNode | None, args: list[str], *, output: str = "", **more: Any
-    ) -> str:
+        self, name: str, node: AnyNode | None, args: list[str], *, output: str = "",
+        replaced: bool = True, **more: Any,
+    ) -> str:  # fmt: skip
         """A template of a pod that runs ``runstore``.
 
         :param output: the name of what it decides, if it does.
+        :param replaced: whether Argo makes another where it was evicted, or says to ask again.
         """
         options = self.options
         template: dict[str, Any] = {
             "container": container_of(node, options, args),
-            "retryStrategy": {
+        }
+        if replaced:
+            template["retryStrategy"] = {
                 "limit": str(options.attempts), "retryPolicy": "Always", "expression": _AGAIN,
                 "backoff": {"duration": "5s", "factor": "2", "cap": "5m"},
-            },
-        }  # fmt: skip
+            }  # fmt: skip
         if output:
             value = {"path": f"{RESULTS}/{output}"}
             template["outputs"] = {"parameters": [{"name": output, "valueFrom": value}]}
@@ -180,7 +195,7 @@ class Templates:
         # The name is given first: what it calls comes after it.
         at = len(self.made)
         tasks = self.tasks(dag, inside, AT)
-        self._add(name, dag={"failFast": False, "tasks": tasks})
+        self._add(name, dag=graph(tasks))
         self.made.insert(at, self.made.pop())
         return name
 
@@ -202,7 +217,7 @@ class Templates:
             },
         ]  # fmt: skip
         more: dict[str, Any] = {} if parallelism is None else {"parallelism": parallelism}
-        return self._add(template_name("m", way), dag={"failFast": False, "tasks": tasks}, **more)
+        return self._add(template_name("m", way), dag=graph(tasks), **more)
 
     def _branches(self, node: AnyNode, way: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
         """Token, ``at`` and template of each branch with something in it."""
@@ -224,14 +239,14 @@ class Templates:
                     "arguments": _parameters(at=at),
                 }
             )  # fmt: skip
-        return self._add(template_name("c", way), dag={"failFast": False, "tasks": tasks})
+        return self._add(template_name("c", way), dag=graph(tasks))
 
     def _parallel(self, node: AnyNode, way: tuple[str, ...]) -> str:
         tasks = [
             {"name": token, "template": body, "arguments": _parameters(at=at)}
             for token, at, body in self._branches(node, way)
         ]
-        return self._add(template_name("p", way), dag={"failFast": False, "tasks": tasks})
+        return self._add(template_name("p", way), dag=graph(tasks))
 
     def _loop(self, node: AnyNode, way: tuple[str, ...]) -> str:
         name = template_name("l", way)
@@ -258,7 +273,7 @@ class Templates:
                 "arguments": _parameters(at=AT),
             },
         ]  # fmt: skip
-        return self._add(name, ("at", "i"), dag={"failFast": False, "tasks": tasks})
+        return self._add(name, ("at", "i"), dag=graph(tasks))
 
 
 def _parameters(**values: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from runstore.dag import Dag
 from runstore.errors import InputError
 from runstore.integrations.argo.checks import check, check_literals, check_parameter_names
 from runstore.integrations.argo.options import Options
-from runstore.integrations.argo.templates import RUN_ID, Templates, settled
+from runstore.integrations.argo.templates import RUN_ID, Templates, graph, settled
 from runstore.pipeline import Pipeline
 
 __all__ = ["FORMAT", "OWN_PARAMETERS", "to_argo"]
@@ -39,14 +39,27 @@ def to_argo(pipeline: Pipeline, options: Options) -> dict[str, Any]:
     merged = _merged(document, options.overlay)
     assert isinstance(merged, dict)
     check(merged)
+    if options.mutex and not _has_mutex(merged):
+        raise InputError(
+            "the overlay takes the workflow's mutex away, by which its plan pod knows who is dead",
+            advice="leave `synchronization` as it is, or emit with --no-mutex",
+        )
     return merged
+
+
+def _has_mutex(document: Mapping[str, Any]) -> bool:
+    spec = document["spec"].get("workflowSpec", document["spec"])
+    mutexes = spec.get("synchronization", {}).get("mutexes", ())
+    return {"name": f"runstore-{RUN_ID}"} in mutexes
 
 
 def _spec(pipeline: Pipeline, options: Options) -> dict[str, Any]:
     made = Templates(pipeline.dag, options)
     tasks = _main(pipeline.dag, made)
-    main: dict[str, Any] = {"name": "main", "dag": {"failFast": False, "tasks": tasks}}
-    alone = ["--alone"] if options.mutex else []
+    # Argo's phase is that of its leaves, and of what its pods saw; the run's is what the store says
+    # in the end: a laptop may have worked on it meanwhile.
+    main: dict[str, Any] = {"name": "main", "dag": graph(tasks, "verdict")}
+    alone = ["--alone", "--grace", str(options.grace)] if options.mutex else []
     args = ["pod", "plan", "--pipeline", options.pipeline, *alone, "--", RUN_ID]
     made.pod("plan", None, args, output="todo", inputs={})
     plan = made.made[-1]
@@ -56,11 +69,10 @@ def _spec(pipeline: Pipeline, options: Options) -> dict[str, Any]:
             "value": "{{=sprig.b64enc(workflow.parameters.json)}}",
         }
     )
-    # Argo's phase is that of its leaves, and of what its pods saw; the run's is what the store says
-    # in the end: a laptop may have worked on it meanwhile.
-    main["dag"]["target"] = "verdict"
     args = ["pod", "verdict", "--pipeline", options.pipeline, "--", RUN_ID]
-    made.pod("verdict", None, args, inputs={})
+    # Where only the verdict is left to run again, `argo retry` keeps the node of a retry strategy,
+    # and the composites above wait for it for ever: so it has none, and waits by itself.
+    made.pod("verdict", None, args, inputs={}, replaced=False)
     spec: dict[str, Any] = {
         "entrypoint": "main",
         "arguments": {"parameters": _parameters(pipeline, options)},
@@ -98,17 +110,10 @@ def _main(dag: Dag, made: Templates) -> list[dict[str, Any]]:
         # One that does not mind how others end minds the plan: where that is refused, nothing runs.
         task["depends"] = f"plan && {before}" if before.startswith("(") else before
         task["when"] = f"{{{{=tasks['plan'].outputs.parameters.todo contains ' {task['name']} '}}}}"
-    followed = {index for after in dag.wiring.after for index in after}
-    by_name = dict(zip((dag.nodes[i].name for i in dag.wiring.order), tasks, strict=True))
-    leaves = [
-        settled(by_name[node.name]["name"])
-        for index, node in enumerate(dag.nodes)
-        if index not in followed
-    ]
-    # Where the plan is refused there is no verdict: the run may be another's.
-    verdict = {
-        "name": "verdict", "template": "verdict", "depends": " && ".join(["plan", *leaves])
-    }  # fmt: skip
+    # Where the plan is refused there is no verdict: the run may be another's. Of all tasks, not of
+    # the last alone: see `graph`.
+    ended = [settled(task["name"]) for task in tasks]
+    verdict = {"name": "verdict", "template": "verdict", "depends": " && ".join(["plan", *ended])}
     return [{"name": "plan", "template": "plan"}, *tasks, verdict]
 
 
