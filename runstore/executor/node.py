@@ -17,7 +17,7 @@ from msgspec import Struct, field
 
 from runstore.dag import Dag, Task, walk
 from runstore.dag.structure import digest
-from runstore.errors import InputError, RunExistsError, RunNotFoundError
+from runstore.errors import InputError, RecordedCodeError, RunExistsError, RunNotFoundError
 from runstore.executor.checks import (
     check_runnable,
     check_secrets,
@@ -35,7 +35,7 @@ from runstore.executor.retry_variable import hidden_from_steps
 from runstore.executor.scheduler import Loop
 from runstore.executor.signals import Cancelled
 from runstore.pipeline import Pipeline
-from runstore.plan import Plan, Planner, Reason, Step
+from runstore.plan import Action, Plan, Planner, Reason, Step
 from runstore.plan.address import Address
 from runstore.plan.standing import Standing
 from runstore.plan.steps import cuts, within
@@ -170,6 +170,7 @@ class _Node:
         self.reporter = reporter
         self.warnings: list[str] = []
         self.ran: list[str] = []
+        self.exports = True
         there = self._open()
         self.pipeline = self._pipeline(there)
         self.dag = self.pipeline.dag
@@ -234,8 +235,12 @@ class _Node:
         if request.pipeline is not None:
             return request.pipeline
         assert run is not None
-        if not request.command:
+        try:
             recorded_dag(run, run.invocations(), allowed=request.recorded_code)
+        except RecordedCodeError:
+            if not request.command:
+                raise
+            self.exports = False
         return Pipeline(run.dag)
 
     def _check(self) -> list[str]:
@@ -306,7 +311,7 @@ class _Node:
         again = {
             step.path: step.record.attempt
             for step in plan.steps
-            if step.reason is Reason.FAILED_NOW and self._reopens(step) and step.record
+            if self._is_to_be_made_again(step) and step.record
         }
         if not again:
             return plan
@@ -314,6 +319,17 @@ class _Node:
         self.forced = Invocation(self.run_.run_id, "again", "retry", force=again)
         history.add(self.forced)
         return self.planner.plan(history, request.invocation, paths=self.paths)
+
+    def _is_to_be_made_again(self, step: Step) -> bool:
+        if step.reason is Reason.FAILED_NOW:
+            return self._reopens(step)
+        # Who asks for a node wants what it gives to be there. The plan of a whole run asks for that
+        # only where something is to read it.
+        end = step.record
+        return (
+            step.action is Action.SKIP and isinstance(end, End) and self._inside(step.path)
+            and self.history.lacks(end)
+        )  # fmt: skip
 
     def _reopens(self, step: Step) -> bool:
         """Whoever asks for a node wants what failed in it to be tried again, also if it failed
@@ -378,7 +394,7 @@ class _Node:
         if request.grace is not None:
             loop.shell.grace = request.grace
         if request.command:
-            loop.shell.folder = os.getcwd()
+            loop.shell.folder, loop.shell.exports = os.getcwd(), self.exports
         if not one:
             run.writer.pack.begin()
         signal: int | None = None

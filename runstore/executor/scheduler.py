@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ from runstore.pipeline import Pipeline
 from runstore.plan import Plan, Planner, Reason, Step
 from runstore.plan.focus import deciding_names
 from runstore.plan.history import History
-from runstore.records import Blob, Invocation
+from runstore.records import Blob, End, Invocation
 from runstore.store import Attempt, Run
 from runstore.store.process import release
 
@@ -117,8 +118,8 @@ class Loop:
         """Of those in worker processes: when to look whether they took that long."""
         self._queue: deque[Step] = deque()
         self._dirty = False
-        self._not_before: dict[str, float] = {}
-        """Path of a step that is to be tried again -> when, by the monotonic clock."""
+        self._not_before: dict[tuple[str, int], float] = {}
+        """Path and attempt of a try that failed -> when the next may be, by the monotonic clock."""
         self._pausing = False
         """Whether a step is held back by that."""
         self._planned = self._planning = 0.0
@@ -145,7 +146,9 @@ class Loop:
         with self._signals.noted(), routed(), self._sender or nullcontext():
             try:
                 try:
-                    return self._go()
+                    plan = self._go()
+                    self._signals.check()  # one may have come while the last plan was made
+                    return plan
                 except Cancelled:
                     self._cancel()
                     raise
@@ -213,13 +216,27 @@ class Loop:
         for step in plan.ready:
             if step.path in taken or step.path in self._refused:
                 continue
-            if step.reason is Reason.RETRY and self._not_before.get(step.path, 0) > now:
+            if step.reason is Reason.RETRY and self._time_of(step, now) > now:
                 self._pausing = True
                 continue
             if self.chosen is None or self.chosen(step.path):
                 yield step
             else:
                 self.deselected = True
+
+    def _time_of(self, step: Step, now: float) -> float:
+        """When a step may be tried again, by the monotonic clock. After a try of another process by
+        the time that its record has: never later than its whole pause from now, whatever that
+        clock said."""
+        end = step.record
+        if not isinstance(end, End) or end.try_ is None or step.work is None:
+            return now
+        key = (step.path, end.attempt)
+        if key not in self._not_before:
+            pause = tries_of(step.work.task).pause(end.try_)
+            left = min(pause, max(0.0, pause - _seconds_since(end.ended)))
+            self._not_before[key] = now + left
+        return self._not_before[key]
 
     def _submit_some(self) -> None:
         if self._quarantine:
@@ -373,7 +390,7 @@ class Loop:
             self.history.add(done.end)
             if done.end.outcome == "failed" and done.end.try_ is not None and step.work:
                 pause = tries_of(step.work.task).pause(done.end.try_)
-                self._not_before[step.path] = time.monotonic() + pause
+                self._not_before[step.path, done.end.attempt] = time.monotonic() + pause
             self._learn(done.end.outputs)
             sha256 = (done.end.error or {}).get("sha256")
             if sha256:
@@ -483,3 +500,12 @@ def _let_go(error: BaseException | None) -> None:
     process may take it over, although the worker lives."""
     if isinstance(error, StorageError) and "released" in error.facts:
         release(error.facts["released"])
+
+
+def _seconds_since(time_of: str) -> float:
+    """By this machine's clock; of a record that tells no time, long ago."""
+    try:
+        then = datetime.fromisoformat(time_of)
+        return (datetime.now(UTC) - then).total_seconds()
+    except (ValueError, TypeError):
+        return float("inf")

@@ -41,6 +41,10 @@ class Shell:
         self.grace = GRACE_SECONDS
         self.folder: str | None = None
         """Where commands are run; in the folders of their attempts by default."""
+        self.exports = True
+        """Whether parameters become variables of commands. Names and values are a record's word,
+        and a program may be told by variables what to execute (``PERL5OPT``, ``GIT_SSH_COMMAND``):
+        so not for a command that the user gave, in a run that others made."""
 
     @property
     def stopping(self) -> bool:
@@ -150,7 +154,10 @@ def run_command(
         withheld = {f"RUNSTORE_SECRET_{name.upper()}" for name in attempt.access.secrets}
         inherited = {name: value for name, value in os.environ.items() if name not in withheld}
         inherited.update({str(k): spelt(v) for k, v in dict(config.get("env") or {}).items()})
-        environment, left_out = environment_of(attempt.params(), inherited)
+        if shell.exports:
+            environment, left_out = environment_of(attempt.params(), inherited)
+        else:
+            environment, left_out = dict(inherited), _NOT_EXPORTED
         log.write(left_out.encode("utf-8", "replace"))
         environment.update(
             RUNSTORE_PARAMS=params_file,
@@ -179,6 +186,12 @@ def run_command(
         if save := patterns(config, "save"):
             attempt.save(*save)
         return from_file(attempt, task, returns_file)
+
+
+_NOT_EXPORTED = (
+    "runstore: others made this run, so its parameters are no variables: read them from the JSON "
+    "file $RUNSTORE_PARAMS, or name the --pipeline\n"
+)
 
 
 def patterns(config: Mapping[str, Any], key: str) -> list[str]:

@@ -131,7 +131,8 @@ def test_pods_get_the_run_the_scope_and_the_node_and_nothing_else():
                 "{{" not in word.replace("{{inputs.parameters.at}}", "") for word in after[1:]
             )
     assert seen == {
-        "exec --pipeline p.py --grace 25s", "pod plan --pipeline p.py --alone --grace 30",
+        "exec --pipeline p.py --grace 25s --fail-with 1",
+        "pod plan --pipeline p.py --alone --grace 30",
         "pod items --pipeline p.py", "pod choose --pipeline p.py", "pod more --pipeline p.py",
         "pod verdict --pipeline p.py",
     }  # fmt: skip
@@ -310,6 +311,15 @@ def test_what_argo_would_trip_over_is_refused(more, said):
 def test_parameters_that_a_workflow_cannot_have_are_refused(name):
     with pytest.raises(InputError, match="parameter"):
         to_argo(Pipeline(Dag([Task(name="a")]), {name: 1}), options())
+
+
+def test_what_must_be_given_is_a_parameter_without_a_value():
+    made = Pipeline(Dag([Task(name="a", params=("city", "n"))]), {"n": 1})
+    given = to_argo(made, options())["spec"]["arguments"]["parameters"]
+    assert given == [
+        {"name": "run_id"}, {"name": "rerun", "value": "false"}, {"name": "city"},
+        {"name": "n", "value": "1"},
+    ]  # fmt: skip
 
 
 def test_a_default_that_argo_would_interpret_is_refused():

@@ -331,3 +331,24 @@ def test_parameters_reach_the_run_as_they_were_submitted(cluster):
     assert wrong.run().phase == "Failed"
     assert "'m'" in cluster.said[f"{wrong.name}.plan(0)"]
     assert len(wrong.pods) == 1
+
+
+def test_a_workflow_that_is_refused_packs_nothing(cluster):
+    assert cluster.local("run", str(PIPELINE), "--run-id", "r")[0] == 0
+    before = set(cluster.folder.rglob("packs/*"))
+    workflow = cluster.submit(document=cluster.emit(pack=True))
+    assert workflow.run().phase == "Failed"  # the run is another's
+    assert set(cluster.folder.rglob("packs/*")) == before
+    assert "is not packed" in cluster.said[f"{workflow.name}.onExit(0)"]
+
+
+def test_a_command_that_exits_as_a_pod_that_is_to_be_replaced_has_failed(cluster, tmp_path):
+    file = tmp_path / "p.yaml"
+    file.write_text("parameters: {}\nsteps: [{name: a, params: [city], command: exit 75}]")
+    other = Cluster(tmp_path / "other", pipeline=file)
+    workflow = other.submit(city="oslo")
+    assert workflow.run().phase == "Failed"
+    assert attempts(other) == {"a": ["failed"]}
+    assert [pod.node_name for pod in workflow.pods if "n-a" in pod.node_name] == [
+        f"{workflow.name}.n-a(0)"
+    ]

@@ -416,3 +416,58 @@ def test_one_item_and_all_that_is_in_it(store):
         'each[{"k":1}]/work: at work on {"k":1}',
     ]  # fmt: skip
     assert len(attempts(store)) == 5
+
+
+def test_the_parameters_of_others_are_no_variables_of_a_users_command(store):
+    """A program may be told by a variable what to execute, and a record names variables."""
+    import runstore
+    from runstore.dag import Dag, Task
+
+    task = Task(name="a", type="shell", params=("PERL5OPT",), config={"command": "true"})
+    opened = runstore.open_store(store.folder / "theirs")
+    run = opened.create_run(Dag([task]), {"PERL5OPT": "-Mevil"}, run_id="r")
+    run.begin_invocation("import", source={"file": "x"})
+    code, out, err = store(
+        "exec", "r", "a", "--store", "theirs", "--", "sh", "-c",
+        'echo "[$PERL5OPT]"; cat $RUNSTORE_PARAMS',
+    )  # fmt: skip
+    assert code == 0, err
+    assert "[]" in out
+    assert '{"PERL5OPT":"-Mevil"}' in out
+    assert "no variables" in out
+    # Whoever names the pipeline, or allows what is recorded, has them as ever.
+    again = opened.create_run(Dag([task]), {"PERL5OPT": "-Mevil"}, run_id="s")
+    again.begin_invocation("import", source={"file": "x"})
+    code, out, _ = store(
+        "exec", "s", "a", "--store", "theirs", "--recorded-code", "--", "sh", "-c",
+        'echo "[$PERL5OPT]"',
+    )  # fmt: skip
+    assert (code, "[-Mevil]" in out) == (0, True)
+
+
+def test_a_step_whose_output_is_gone_is_made_again(store):
+    store.write("p.py", """
+from runstore import Dag, task
+def a():
+    return "x" * 200_000
+def b(x):
+    raise ValueError("no")
+pipeline = Dag([task(a, returns="x"), task(b, after="a")])
+""")  # fmt: skip
+    assert store("run", "p.py", "--run-id", "r")[0] == 1
+    blobs = [f for f in (store.folder / ".runstore").rglob("blobs/*/*/*") if f.stat().st_size > 1e5]
+    (large,) = blobs
+    large.unlink()
+    code, _, err = store("exec", "r", "a", "--pipeline", "p.py")
+    assert (code, "attempt 2" in err) == (0, True)
+    assert large.exists()
+    assert "done before" in store("exec", "r", "a", "--pipeline", "p.py")[2]
+
+
+def test_the_exit_code_of_what_failed_may_be_one_that_no_scheduler_takes_for_another(store):
+    store.write("p.yaml", "steps: [{name: a, command: exit 75}]")
+    store.write("q.yaml", "steps: [{name: a, command: 'true'}]")
+    assert store("exec", "r", "a", "--pipeline", "p.yaml", "--start")[0] == 75
+    assert store("exec", "r", "a", "--pipeline", "p.yaml", "--fail-with", "1")[0] == 1
+    assert store("exec", "r", "a", "--pipeline", "q.yaml", "--fail-with", "1")[0] == 0
+    assert [outcome for *_, outcome in attempts(store)] == ["failed", "failed", "succeeded"]

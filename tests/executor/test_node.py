@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +15,11 @@ from benchmarks.counting import Counting
 from runstore.dag import Dag, Map
 from runstore.errors import RunRemovedError
 from runstore.executor.node import Request, run_node
+from runstore.executor.pool import Pool
+from runstore.executor.reporter import Silent
+from runstore.executor.scheduler import Loop
 from runstore.pipeline import Pipeline
+from runstore.plan import Planner, Reason
 from runstore.records import Holder
 from runstore.store import Store
 from runstore.upkeep import pack_run, remove_run
@@ -194,3 +200,34 @@ def test_waiting_ends_where_what_comes_before_ends():
     assert status == "waiting"  # its list is not there yet
     for path in ("listed", "factors", "each", "total"):
         assert exec_(storage, path, made)[0] == "succeeded"
+
+
+def test_a_signal_that_comes_while_the_last_plan_is_made_is_heard(monkeypatch):
+    real, plans = Loop._replan, []
+
+    def replan(self):
+        plans.append(1)
+        if len(plans) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self)
+
+    monkeypatch.setattr(Loop, "_replan", replan)
+    made = Pipeline(Dag([runstore.task(lambda: 1, name="a", returns="x")]))
+    result = run_node(Request("r", "a", pipeline=made, create=True), memory())
+    assert (result.status, result.signal) == ("cancelled", signal.SIGTERM)
+
+
+def test_a_pause_between_tries_holds_for_another_process(monkeypatch):
+    """Which goes by the time in the record, and waits the whole pause at most."""
+    task = runstore.task(lambda: 1 / 0, name="a", retries=1, retry_delay="20s")
+    made, store = Pipeline(Dag([task])), memory()
+    run = store.create_run(made.dag, run_id="r")
+    invocation = run.begin_invocation("retry", name="exec")
+    step = run.plan()["a"]
+    with pytest.raises(ZeroDivisionError), run.begin(step):
+        raise ZeroDivisionError
+    pool = Pool(None, 1, processes=False)
+    loop = Loop(run, made, Planner(made.dag), run.history(), pool, Silent(), None)
+    (again,) = Planner(made.dag).plan(loop.history, invocation.id).ready
+    assert again.reason is Reason.RETRY
+    assert 15 < loop._time_of(again, 100.0) - 100.0 <= 20

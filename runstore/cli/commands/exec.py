@@ -80,6 +80,13 @@ __all__ = ["command"]
     help="Write each recorded output of the task into a file of its name: text as it is, anything "
     "else as JSON.",
 )
+@click.option(
+    "--fail-with",
+    type=click.IntRange(1, 255),
+    metavar="CODE",
+    help="The exit code if what was run failed, whatever its own was: for a scheduler that takes "
+    "75, 137 or 143 for a reason to run the step again.",
+)
 @label_option
 @takeover_option
 @recorded_code_option
@@ -127,7 +134,8 @@ def command(given: Given, /, *, words: tuple[str, ...], **options: Any) -> int:
     result = run_node(request, store, write=stream_out(), reporter=_warnings())
     if options["outputs_dir"] and result.status == "succeeded":
         _write_outputs(result, options["outputs_dir"])
-    return _told(result)
+    code = _told(result)
+    return options["fail_with"] or code if result.status == "failed" else code
 
 
 def _liveness() -> Liveness | None:

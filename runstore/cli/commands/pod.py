@@ -182,3 +182,20 @@ def _verdict(
         why = f"{step.reason}: {clean(step.detail)}" if step.detail else str(step.reason)
         say(f"  {short(step.path)}: {why}", err=True)
     return FAILED
+
+
+@_verb("finish", path=False)
+def _finish(store: Any, run_id: str, pipeline: Any, *, invocation: str, results: str) -> int:
+    """Pack the run, if this workflow worked on it. Whatever comes of that is told, and no failure:
+    a pack is for quick reading alone."""
+    from runstore.errors import RunstoreError
+
+    try:
+        run = store.get_run(run_id, invocation=invocation)
+        from runstore.upkeep.pack import pack_run
+
+        pack_run(run)
+        say(f"run {run_id} packed")
+    except RunstoreError as error:
+        say(f"run {run_id} is not packed: {error}", err=True)
+    return DONE

@@ -96,9 +96,9 @@ def check_parameter_names(names: Iterable[str], own: tuple[str, ...]) -> None:
     """:raises InputError: for a parameter whose name Argo cannot take, or is one of ours."""
     seen: set[str] = set()
     for name in names:
-        if name in seen and name in own:
+        if name in own and (name in seen or name == "json"):
             raise InputError(
-                f"the pipeline has a parameter {name!r}, which a workflow has itself",
+                f"the pipeline has a parameter {name!r}, which Argo or the workflow has itself",
                 advice="rename the pipeline's",
                 parameter=name,
             )

@@ -50,7 +50,7 @@ def parameters_of(encoded: str, pipeline: Pipeline) -> tuple[dict[str, Any], boo
         raise InputError(
             f"the workflow's parameters cannot be read: {error}", advice="emit the workflow again"
         ) from error
-    known = [*OWN_PARAMETERS, *pipeline.parameters]
+    known = [*OWN_PARAMETERS, *pipeline.parameters, *pipeline.dag.wiring.needs]
     for name in given:
         if name not in known:
             import difflib

@@ -161,7 +161,11 @@ class Templates:
 
     def _exec(self, *words: str) -> list[str]:
         grace = max(1, self.options.grace - 5)  # so that the end can be recorded
-        return ["exec", "--pipeline", self.options.pipeline, "--grace", f"{grace}s", *words]
+        # A command's own 75 or 137 would have Argo replace the pod: a step that fails has retries.
+        return [
+            "exec", "--pipeline", self.options.pipeline, "--grace", f"{grace}s", "--fail-with", "1",
+            *words,
+        ]  # fmt: skip
 
     def _step(self, node: AnyNode, way: tuple[str, ...]) -> str:
         args = self._exec("--", RUN_ID, AT + _path(node))

@@ -31,7 +31,7 @@ def to_argo(pipeline: Pipeline, options: Options) -> dict[str, Any]:
     """
     dag = pipeline.dag
     check_literals(options, pipeline)
-    check_parameter_names([*pipeline.parameters, *OWN_PARAMETERS], OWN_PARAMETERS)
+    check_parameter_names([*_wanted(pipeline), *OWN_PARAMETERS], (*OWN_PARAMETERS, "json"))
     if not dag.nodes:
         raise InputError("the pipeline has no steps", advice="give it one")
     _check_secrets(pipeline, options)
@@ -85,7 +85,8 @@ def _spec(pipeline: Pipeline, options: Options) -> dict[str, Any]:
         "podSpecPatch": json.dumps({"terminationGracePeriodSeconds": options.grace}),
     }
     if options.pack:
-        made.pod("finish", None, ["pack", "--", RUN_ID], inputs={})
+        args = ["pod", "finish", "--pipeline", options.pipeline, "--", RUN_ID]
+        made.pod("finish", None, args, inputs={})
         spec["templates"].append(made.made[-1])
         spec["onExit"] = "finish"
     if options.mutex:
@@ -122,11 +123,17 @@ def _parameters(pipeline: Pipeline, options: Options) -> list[dict[str, str]]:
         {"name": "run_id", "value": options.run_id} if options.run_id else {"name": "run_id"},
         {"name": "rerun", "value": "false"},
     ]
-    return own + [
-        {"name": name, "value": _as_text(value)}
-        for name, value in sorted(pipeline.parameters.items())
-        if name not in pipeline.secrets
-    ]
+    for name in sorted(_wanted(pipeline)):
+        own.append({"name": name})
+        if name in pipeline.parameters:
+            own[-1]["value"] = _as_text(pipeline.parameters[name])
+    return own
+
+
+def _wanted(pipeline: Pipeline) -> set[str]:
+    """The parameters that a submission may give: the pipeline's, and those that must be given, as
+    its steps read them and nothing has them."""
+    return {*pipeline.parameters, *pipeline.dag.wiring.needs} - {*pipeline.secrets}
 
 
 def _as_text(value: Any) -> str:
